@@ -1,0 +1,285 @@
+package reclaim
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// FS is one mounted cgroup hierarchy, and the only place in this package that
+// opens its files. Every path handed to it is a cgroup path: absolute within
+// the hierarchy, as /proc/PID/cgroup writes it ("/" is the root,
+// "/user.slice/user-1000.slice" a slice).
+//
+// It never goes through os.File: kernfs files are pollable, so the Go runtime
+// would take EAGAIN from memory.reclaim for "wait until writable" and park the
+// goroutine for ever.
+type FS struct {
+	root string
+	fd   int
+}
+
+// OpenFS opens the hierarchy mounted (or, in tests, laid out) at root.
+func OpenFS(root string) (*FS, error) {
+	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open cgroup hierarchy", Path: root, Err: err}
+	}
+	return &FS{root: root, fd: fd}, nil
+}
+
+// Close gives the hierarchy's file descriptor back.
+func (f *FS) Close() error { return unix.Close(f.fd) }
+
+// Root is the directory the hierarchy is mounted at.
+func (f *FS) Root() string { return f.root }
+
+// errNotCgroupPath is behind every refusal of CleanPath.
+var errNotCgroupPath = errors.New("not a cgroup path")
+
+// CleanPath checks a path that came from outside (a user, the bus, a file) and
+// returns it in the one form this package uses. It must be absolute within the
+// hierarchy. ".." is refused instead of resolved: who writes it means
+// something else than what a resolved path would reach.
+func CleanPath(p string) (string, error) {
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		return "", fmt.Errorf("%w: %q does not begin with '/' (write it as /proc/PID/cgroup does, such as /user.slice)", errNotCgroupPath, p)
+	case strings.ContainsAny(p, "\x00\n"):
+		return "", fmt.Errorf("%w: %q contains a line break or a NUL", errNotCgroupPath, p)
+	}
+	for seg := range strings.SplitSeq(p, "/") {
+		if seg == ".." {
+			return "", fmt.Errorf("%w: %q contains '..'", errNotCgroupPath, p)
+		}
+	}
+	return path.Clean(p), nil
+}
+
+// join names a cgroup's file, relative to the hierarchy's root.
+func join(cgroup, file string) (string, error) {
+	clean, err := CleanPath(cgroup)
+	if err != nil {
+		return "", err
+	}
+	rel := strings.TrimPrefix(clean, "/")
+	if rel == "" {
+		if file == "" {
+			return ".", nil
+		}
+		return file, nil
+	}
+	if file == "" {
+		return rel, nil
+	}
+	return rel + "/" + file, nil
+}
+
+// open opens a cgroup's file (or the cgroup's directory where file is empty).
+// No symbolic link is followed: a cgroup hierarchy has none, so one would mean
+// that this is not a cgroup hierarchy.
+func (f *FS) open(cgroup, file string, flags int) (int, error) {
+	rel, err := join(cgroup, file)
+	if err != nil {
+		return -1, err
+	}
+	for {
+		fd, err := unix.Openat(f.fd, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: path.Join(f.root, rel), Err: err}
+		}
+		return fd, nil
+	}
+}
+
+// readBuf is how much a first read asks for. The largest file read here is
+// memory.stat, below 4 KiB on every kernel up to 7.2.
+const readBuf = 8 << 10
+
+// maxRead bounds a file that should not be large: a kernel file beyond it is
+// not what its name says.
+const maxRead = 4 << 20
+
+// Read returns a cgroup's file, using buf's space when it is large enough.
+func (f *FS) Read(cgroup, file string, buf []byte) ([]byte, error) {
+	fd, err := f.open(cgroup, file, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	if cap(buf) < readBuf {
+		buf = make([]byte, 0, readBuf)
+	}
+	buf = buf[:0]
+	for {
+		if len(buf) == cap(buf) {
+			if cap(buf) >= maxRead {
+				return nil, f.errorf("read", cgroup, file, unix.EFBIG)
+			}
+			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
+		}
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, f.errorf("read", cgroup, file, err)
+		}
+		if n <= 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
+}
+
+// Write hands value to a cgroup's file in one write(2), which is the unit the
+// kernel parses. EINTR and EAGAIN are the kernel's answers, not retried here:
+// see Thread.Write for what they mean.
+func (f *FS) Write(cgroup, file, value string) error {
+	fd, err := f.open(cgroup, file, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return f.errorf("write "+strings.TrimSpace(value)+" to", cgroup, file, err)
+	}
+	return nil
+}
+
+// Has reports whether a cgroup has this file.
+func (f *FS) Has(cgroup, file string) bool {
+	rel, err := join(cgroup, file)
+	if err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstatat(f.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// ID is the cgroup's inode number, which kernfs does not give again while the
+// machine runs (64 bits, a generation on 32): it tells a cgroup from a later
+// one of the same path. On v2 it is what name_to_handle_at(2) calls the cgroup
+// id.
+func (f *FS) ID(cgroup string) (uint64, error) {
+	rel, err := join(cgroup, "")
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(f.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: path.Join(f.root, rel), Err: err}
+	}
+	return st.Ino, nil
+}
+
+// Exists reports whether the cgroup's directory is there.
+func (f *FS) Exists(cgroup string) bool {
+	_, err := f.ID(cgroup)
+	return err == nil
+}
+
+// NearestLive is the closest cgroup at or above p whose directory exists.
+func (f *FS) NearestLive(p string) string {
+	for p != "/" && !f.Exists(p) {
+		p = path.Dir(p)
+	}
+	return p
+}
+
+// Mkdir makes a cgroup. Only probes and `reproduce` do, each below a name of
+// its own.
+func (f *FS) Mkdir(cgroup string) error {
+	rel, err := join(cgroup, "")
+	if err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(f.fd, rel, 0o755); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: path.Join(f.root, rel), Err: err}
+	}
+	return nil
+}
+
+// Rmdir removes a cgroup's directory.
+func (f *FS) Rmdir(cgroup string) error {
+	rel, err := join(cgroup, "")
+	if err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(f.fd, rel, unix.AT_REMOVEDIR); err != nil {
+		return &fs.PathError{Op: "rmdir", Path: path.Join(f.root, rel), Err: err}
+	}
+	return nil
+}
+
+// Children lists the live cgroups right below one.
+func (f *FS) Children(cgroup string) ([]string, error) {
+	var names []string
+	err := f.eachChild(cgroup, func(name string) { names = append(names, name) })
+	return names, err
+}
+
+// direntBuf holds some hundred directory entries a getdents64(2).
+const direntBuf = 16 << 10
+
+// eachChild calls fn with the name of every directory in a cgroup. It reads
+// the entries' own types, so it costs no stat a child.
+func (f *FS) eachChild(cgroup string, fn func(name string)) error {
+	fd, err := f.open(cgroup, "", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var buf [direntBuf]byte
+	for {
+		n, err := unix.Getdents(fd, buf[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return f.errorf("list", cgroup, "", err)
+		}
+		if n <= 0 {
+			return nil
+		}
+		for b := buf[:n]; len(b) > direntName; {
+			reclen := int(binary.NativeEndian.Uint16(b[direntReclen:]))
+			if reclen <= direntName || reclen > len(b) {
+				return f.errorf("list", cgroup, "", unix.EBADMSG)
+			}
+			if typ := b[direntType]; typ == unix.DT_DIR {
+				if name := unix.ByteSliceToString(b[direntName:reclen]); name != "." && name != ".." {
+					fn(name)
+				}
+			}
+			b = b[reclen:]
+		}
+	}
+}
+
+// Where struct linux_dirent64 (getdents64(2)) keeps its fields.
+const (
+	direntReclen = int(unsafe.Offsetof(unix.Dirent{}.Reclen))
+	direntType   = int(unsafe.Offsetof(unix.Dirent{}.Type))
+	direntName   = int(unsafe.Offsetof(unix.Dirent{}.Name))
+)
+
+func (f *FS) errorf(op, cgroup, file string, err error) error {
+	return &fs.PathError{Op: op, Path: path.Join(f.root, cgroup, file), Err: err}
+}
+
+// gone reports whether err means that the cgroup has been removed: the
+// directory (ENOENT) or, for a file that was open or a directory being
+// listed, its node (ENODEV from kernfs_get_active failing).
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+}

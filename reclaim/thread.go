@@ -1,0 +1,186 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Thread is the one operating-system thread that does all reaping: its reads,
+// its shields and its long writes. It runs at nice 19 and idle I/O priority,
+// so that it takes only what is left over, and it has a CPU clock of its own,
+// which the budget is measured with.
+//
+// It is not slowed by SCHED_IDLE or a CPU quota unless the policy asks: either
+// may stop a thread inside the kernel while it holds what others wait for.
+type Thread struct {
+	work chan func()
+	tid  int
+}
+
+// niceLowest is the weakest nice value there is, setpriority(2).
+const niceLowest = 19
+
+// ioprioIdle is IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0), ioprio_set(2).
+const ioprioIdle = 3 << 13
+
+// ioprioWhoProcess makes ioprio_set(2) address one thread by its id.
+const ioprioWhoProcess = 1
+
+// StartThread starts the thread; it ends with ctx. Its error says which
+// priority could not be set; the thread works all the same.
+func StartThread(ctx context.Context) (*Thread, error) {
+	t := &Thread{work: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, so its
+		// priorities are not left on a thread the runtime goes on using.
+		runtime.LockOSThread()
+		t.tid = unix.Gettid()
+		ready <- lowerPriority(t.tid)
+		for {
+			select {
+			case fn := <-t.work:
+				fn()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return t, <-ready
+}
+
+func lowerPriority(tid int) error {
+	var errs []error
+	if err := unix.Setpriority(unix.PRIO_PROCESS, tid, niceLowest); err != nil {
+		errs = append(errs, fmt.Errorf("set nice %d: %w", niceLowest, err))
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), ioprioIdle); errno != 0 {
+		errs = append(errs, fmt.Errorf("set idle I/O priority: %w", errno))
+	}
+	return errors.Join(errs...)
+}
+
+// SetIdle puts the thread under SCHED_IDLE (on) or back under SCHED_OTHER.
+func (t *Thread) SetIdle(on bool) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedOther, Nice: niceLowest}
+	if on {
+		attr.Policy = schedIdle
+	}
+	if err := unix.SchedSetAttr(t.tid, &attr, 0); err != nil {
+		return fmt.Errorf("set scheduler of the reaping thread: %w", err)
+	}
+	return nil
+}
+
+// Scheduling policies, sched(7).
+const (
+	schedOther = 0
+	schedIdle  = 5
+)
+
+// Do runs fn on the thread and waits for it. It reports false, and runs
+// nothing, if ctx ended first.
+func (t *Thread) Do(ctx context.Context, fn func()) bool {
+	done := make(chan struct{})
+	select {
+	case t.work <- func() { defer close(done); fn() }:
+		<-done
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// CPU is the CPU time the thread has used, user and kernel: its own clock,
+// CLOCK_THREAD_CPUTIME_ID. Call it on the thread.
+func (t *Thread) CPU() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// WriteResult says how a reclaiming write ended.
+type WriteResult int
+
+const (
+	// WriteFull: the kernel did all it was asked for.
+	WriteFull WriteResult = iota
+	// WritePartial: EAGAIN, less was reclaimed than asked. That is
+	// progress or the end of it, never a failure (memory.reclaim,
+	// Documentation/admin-guide/cgroup-v2.rst).
+	WritePartial
+	// WriteInterrupted: the slice ran out and a signal ended the write;
+	// what was reclaimed up to there stays reclaimed.
+	WriteInterrupted
+)
+
+// Write writes to a file that reclaims (memory.reclaim, memory.high,
+// memory.force_empty), and interrupts the kernel when it takes longer than
+// slice. Call it on the thread. ctx ending interrupts it too.
+//
+// The interruption is SIGURG, sent to this thread alone: the Go runtime
+// already handles it (it is what it preempts goroutines with), and
+// memory.reclaim, memory.high and memory.force_empty look for a pending signal
+// between two rounds (mm/memcontrol.c).
+func (t *Thread) Write(ctx context.Context, f *FS, cgroup, file, value string, slice time.Duration) (WriteResult, error) {
+	fd, err := f.open(cgroup, file, unix.O_WRONLY)
+	if err != nil {
+		return WriteFull, err
+	}
+	defer unix.Close(fd)
+	stop := t.interruptAfter(ctx, slice)
+	_, err = unix.Write(fd, []byte(value))
+	stop()
+	switch err {
+	case nil:
+		return WriteFull, nil
+	case unix.EAGAIN:
+		return WritePartial, nil
+	case unix.EINTR:
+		return WriteInterrupted, nil
+	}
+	return WriteFull, &fs.PathError{Op: "write " + value + " to", Path: path.Join(f.root, cgroup, file), Err: err}
+}
+
+// interruptAgain is how soon a signal follows one that came before the write
+// had begun (and so interrupted nothing).
+const interruptAgain = 2 * time.Millisecond
+
+// interruptAfter signals the calling thread once slice has passed or ctx has
+// ended, and again until the returned function is called.
+func (t *Thread) interruptAfter(ctx context.Context, slice time.Duration) (stop func()) {
+	pid, tid := os.Getpid(), unix.Gettid()
+	done := make(chan struct{})
+	go func() {
+		timer := time.NewTimer(slice)
+		defer timer.Stop()
+		select {
+		case <-done:
+			return
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		for {
+			// A failure means that the thread is gone, and its write too.
+			if unix.Tgkill(pid, tid, unix.SIGURG) != nil {
+				return
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(interruptAgain):
+			}
+		}
+	}()
+	return func() { close(done) }
+}
