@@ -1,0 +1,52 @@
+// Package control is how scopereapctl talks to scopereapd: JSON lines over a
+// Unix socket. A request is one line, {"verb": …, "args": …}; the answer is
+// any number of {"progress": …} lines and one {"result": …} or {"error": …}.
+//
+// Reading is open to everyone, as cgroupfs is; what changes anything needs
+// root, which the kernel vouches for (SO_PEERCRED).
+package control
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// SocketName is the socket's name in the daemon's runtime directory.
+const SocketName = "control.sock"
+
+// ErrNoDaemon means that no daemon listens.
+var ErrNoDaemon = errors.New("scopereapd is not running")
+
+// Error is what the daemon answered.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Codes of Error.
+const (
+	CodeBadRequest = "bad-request"
+	CodeNotRoot    = "not-root"
+	CodeFailed     = "failed"
+	CodeBusy       = "busy"
+)
+
+type request struct {
+	Verb string          `json:"verb"`
+	Args json.RawMessage `json:"args,omitempty"`
+}
+
+type response struct {
+	Progress json.RawMessage `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *Error          `json:"error,omitempty"`
+}
+
+// Verbs.
+const (
+	VerbStatus = "status"
+	VerbSweep  = "sweep"
+	VerbPolicy = "policy"
+)

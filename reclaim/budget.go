@@ -1,0 +1,70 @@
+package reclaim
+
+import "time"
+
+// Budget says how much CPU time reaping may take: at most Share of one CPU
+// over any minute, of which Burst may be used at once.
+//
+// It is a bucket of CPU time. It holds at most Burst and fills so that Burst
+// and a minute's filling together are a minute's share. What was spent beyond
+// what it held (a write is interrupted only after its slice) is a debt that is
+// paid back first.
+type Budget struct {
+	share  float64 // of one CPU
+	burst  time.Duration
+	level  time.Duration
+	filled time.Time
+}
+
+// budgetWindow is the time over which the share must hold.
+const budgetWindow = time.Minute
+
+// minFill keeps a burst as large as the whole minute's share from stopping the
+// bucket from filling at all.
+const minFill = 0.1
+
+// NewBudget returns a full bucket. share is of one CPU (0.05 is 5 %).
+func NewBudget(share float64, burst time.Duration, now time.Time) *Budget {
+	return &Budget{share: share, burst: burst, level: burst, filled: now}
+}
+
+// rate is how fast the bucket fills: CPU time a second.
+func (b *Budget) rate() float64 {
+	return max(b.share-float64(b.burst)/float64(budgetWindow), b.share*minFill)
+}
+
+func (b *Budget) fill(now time.Time) {
+	if d := now.Sub(b.filled); d > 0 {
+		b.level = min(b.level+time.Duration(float64(d)*b.rate()), b.burst)
+		b.filled = now
+	}
+}
+
+// Level is how much may be spent now; negative is a debt.
+func (b *Budget) Level(now time.Time) time.Duration {
+	b.fill(now)
+	return b.level
+}
+
+// Spend takes CPU time that has been used.
+func (b *Budget) Spend(d time.Duration, now time.Time) {
+	b.fill(now)
+	b.level -= d
+}
+
+// Wait is how long until want is there (0: now). More than the bucket holds is
+// never there, so it waits for a full one.
+func (b *Budget) Wait(want time.Duration, now time.Time) time.Duration {
+	missing := min(want, b.burst) - b.Level(now)
+	if missing <= 0 {
+		return 0
+	}
+	return time.Duration(float64(missing)/b.rate()) + time.Millisecond
+}
+
+// Set changes the limits; debts stay.
+func (b *Budget) Set(share float64, burst time.Duration, now time.Time) {
+	b.fill(now)
+	b.share, b.burst = share, burst
+	b.level = min(b.level, burst)
+}

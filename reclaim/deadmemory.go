@@ -1,0 +1,78 @@
+package reclaim
+
+import (
+	"path"
+)
+
+// DeadMemory is what the direct dying memcgs of an ancestor still hold, line
+// by line of memory.stat: the ancestor's (which is hierarchical) less its live
+// children's.
+//
+// The files are not read at one moment, and a child that grows in between
+// looks like dead memory. Behind a shield that only makes a request too large,
+// which costs the living nothing.
+type DeadMemory struct {
+	MemoryStat
+	Children int `json:"live_children"`
+}
+
+// Reclaimable is the page cache that reclaim may free, in bytes. What is on
+// the file LRU lists is the better figure, but pages wait in per-CPU batches
+// before they get there, so cache that is neither shmem nor unevictable counts
+// too.
+func (d DeadMemory) Reclaimable() int64 {
+	return max(d.File-d.Shmem-d.Unevictable, d.InactiveFile+d.ActiveFile, 0)
+}
+
+// memoryStat reads a cgroup's memory.stat and swap usage. A cgroup without the
+// memory controller has neither and reads as an error for which gone is true.
+func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error) {
+	data, err := t.Read(cgroup, "memory.stat", buf)
+	if err != nil {
+		return MemoryStat{}, buf, err
+	}
+	m, err := parseMemoryStat(data)
+	if err != nil {
+		return m, data, t.errorf("parse", cgroup, "memory.stat", err)
+	}
+	// No such file without swap accounting (swapaccount=0) or at the root.
+	if swap, err := t.Read(cgroup, "memory.swap.current", data); err == nil {
+		m.Swap, _ = parseLimit("memory.swap.current", swap)
+		data = swap
+	}
+	return m, data, nil
+}
+
+// flushStats makes the kernel bring a cgroup's memory.stat up to date.
+// Reading memory.stat itself flushes only after more than 64 changes a CPU
+// (memcg_vmstats_needs_flush, mm/memcontrol.c), else up to 2 s later; cpu.stat
+// flushes all of the subtree's counters at once (up to Linux 6.15, where
+// controllers got trees of their own).
+func (t *Tree) flushStats(cgroup string, buf []byte) []byte {
+	if data, err := t.Read(cgroup, "cpu.stat", buf); err == nil {
+		return data
+	}
+	return buf
+}
+
+// DeadMemory measures what the direct dying memcgs of an ancestor hold. It
+// means something only where [Tree.Tellable] says so.
+func (t *Tree) DeadMemory(ancestor string) (DeadMemory, error) {
+	buf := t.flushStats(ancestor, nil)
+	stat, buf, err := t.memoryStat(ancestor, buf)
+	if err != nil {
+		return DeadMemory{}, err
+	}
+	d := DeadMemory{MemoryStat: stat}
+	err = t.eachChild(ancestor, func(name string) {
+		var m MemoryStat
+		var cerr error
+		// One that vanished meanwhile is dead memory now.
+		if m, buf, cerr = t.memoryStat(path.Join(ancestor, name), buf); cerr == nil {
+			d.sub(m)
+			d.Children++
+		}
+	})
+	d.floor()
+	return d, err
+}

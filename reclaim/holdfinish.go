@@ -1,0 +1,358 @@
+package reclaim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// HoldWhy says what a directory that could not be finished waits for.
+type HoldWhy string
+
+const (
+	HoldInterrupted HoldWhy = "interrupted" // the slice was over; go on at once
+	HoldPages       HoldWhy = "pages"       // pages that cannot go now; Pins says why
+	HoldFresh       HoldWhy = "counters"    // the kernel's counters disagree, for some seconds
+	HoldChildren    HoldWhy = "children"    // live cgroups below it
+	HoldTasks       HoldWhy = "tasks"       // somebody else's tasks inside
+	HoldLive        HoldWhy = "live"        // systemd has the unit (again)
+	HoldError       HoldWhy = "error"       // the kernel refused; logged
+)
+
+// HoldOutcome is how one try at a directory ended.
+type HoldOutcome struct {
+	// Done: there is no more to do; the entry is forgotten, or held again
+	// because its unit lives (Why is HoldLive then).
+	Done bool
+	// Removed: this try removed the directory.
+	Removed bool
+	// RetryAfter says when to try again, where not Done; 0 is at once.
+	RetryAfter time.Duration
+	// Why says what is waited for, where not Removed.
+	Why HoldWhy
+	// Freed is how many bytes this try freed.
+	Freed int64
+	// Pins is what stayed at the end of this try and pins the memcg once
+	// its directory has gone. None: it frees itself.
+	Pins []Pin
+	// Kernel is how many bytes of slab and the like stay charged. They
+	// move to the parent when the directory goes, so they pin nothing;
+	// only kernels before 5.9 (slab) and 5.11 (the rest) leave them.
+	Kernel int64
+	// Parents are directories above, also left by their units, that this
+	// removal has made ready to finish.
+	Parents []string
+}
+
+// holdReading is what a directory without live children has charged. Its
+// hierarchical lines are used: what is not its own then belongs to dying
+// memcgs below it, which force_empty reaches through it and never again once
+// it is gone.
+type holdReading struct {
+	stat  V1Stat
+	usage int64 // memory.usage_in_bytes, exact but for per-CPU stocks
+	kmem  int64 // memory.kmem.usage_in_bytes; 0 where the kernel has none
+}
+
+// holdStatFresh is how long after the last task a v1 memory.stat can be
+// trusted: its counters are added up every two seconds.
+const holdStatFresh = 3 * time.Second
+
+// holdJudge says what a reading taken right after a force_empty means, of a
+// directory whose unit ended `since` ago: what pins the memcg, and what is
+// worth waiting for. Pure.
+//
+// Two witnesses, for each can be wrong in its own way. The counter (usage less
+// kernel memory) is exact when nothing is charged, but may keep up to 64 pages
+// a CPU in stock that a kernel object gave back meanwhile. memory.stat names
+// the kinds, but lags for two seconds, in both directions.
+func holdJudge(r holdReading, since time.Duration) (pins []Pin, why HoldWhy) {
+	s := r.stat
+	charged := max(0, r.usage-r.kmem)
+	cache := min(s.Reclaimable(), charged)
+	if charged == 0 {
+		// Whatever the lines still say has gone.
+		s = V1Stat{Swap: s.Swap}
+	}
+	add := func(reason Reason, bytes int64) {
+		if bytes > 0 {
+			pins = append(pins, Pin{reason, bytes})
+		}
+	}
+	add(PinnedShmem, s.Shmem)
+	add(PinnedSwap, s.Swap)
+	add(PinnedAnon, s.RSS)
+	if cache > 0 {
+		named := len(pins)
+		add(PinnedDirty, min(cache, s.Dirty+s.Writeback))
+		add(PinnedMapped, min(cache, s.MappedFile-s.Shmem))
+		if len(pins) == named {
+			// Locked, or part of a running journal transaction.
+			add(PinnedUnknown, cache)
+		}
+		return pins, HoldPages
+	}
+	if charged > s.Shmem+s.RSS && since < holdStatFresh {
+		// The counter knows of pages that no line names yet.
+		return pins, HoldFresh
+	}
+	return pins, holdEmpty
+}
+
+// holdEmpty: nothing is left that could go.
+const holdEmpty HoldWhy = ""
+
+// Backoff between tries: dirty pages need the flusher, which looks every 5 s
+// and takes what is 30 s old (vm.dirty_*_centisecs); a try costs about 2 ms.
+const (
+	holdRetryFirst = time.Second
+	holdRetryMost  = 30 * time.Second
+)
+
+// holdRetry is the pause after the tries-th fruitless try (from 1).
+func holdRetry(tries int) time.Duration {
+	d := holdRetryFirst
+	for ; tries > 1 && d < holdRetryMost; tries-- {
+		d *= 2
+	}
+	return min(d, holdRetryMost)
+}
+
+// Finish tries once to empty and remove a directory that [Hold.Leave] (or
+// [Hold.Recover]) has said to be left: force_empty, for at most about slice,
+// then a look at what stays, and rmdir if that is nothing reclaimable or the
+// deadline has passed. Call it on the thread.
+//
+// It touches nothing that it does not hold, nothing with somebody else's tasks
+// or with live cgroups inside, and nothing that was removed and made again
+// under the same name. An error means that it was given up; what may get
+// better is logged and tried again. Dirty pages are waited for, never synced; but a kernel
+// that meets nothing but dirty pages wakes the flusher by itself (v1's
+// reclaim), which makes it quicker.
+func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.Duration) (HoldOutcome, error) {
+	clean, err := holdPath(cgroup)
+	if err != nil {
+		return HoldOutcome{}, err
+	}
+	h.mu.Lock()
+	e := h.entries[clean]
+	if e == nil || h.closed {
+		h.mu.Unlock()
+		return HoldOutcome{Done: true}, fmt.Errorf("finish %s: %w", clean, ErrHoldNotHeld)
+	}
+	if e.left.IsZero() {
+		h.mu.Unlock()
+		return HoldOutcome{Done: true, Why: HoldLive}, nil
+	}
+	life, since := e.life, time.Since(e.left)
+	late := since >= h.opts.Deadline
+	if out, stop := h.mayTouch(clean, e, late); stop {
+		h.mu.Unlock()
+		return out, nil
+	}
+	h.mu.Unlock()
+
+	out, err := h.empty(ctx, t, clean, e, slice, since)
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.entries[clean] != e || e.life != life {
+		return HoldOutcome{Done: true, Freed: out.Freed, Why: HoldLive}, nil
+	}
+	switch {
+	case gone(err):
+		h.forget(clean)
+		return HoldOutcome{Done: true, Freed: out.Freed}, nil
+	case err != nil:
+		h.log.Warn("a held directory could not be emptied", "cgroup", clean, "err", err)
+		out.Why = HoldError
+	}
+	if out.Why == holdEmpty || late {
+		return h.remove(clean, e, late, out)
+	}
+	if out.Why != HoldInterrupted {
+		e.tries++
+		out.RetryAfter = holdRetry(e.tries)
+	}
+	return out, nil
+}
+
+// mayTouch decides whether a left directory may be emptied now. stop comes
+// with the outcome to return instead. Call it locked.
+func (h *Hold) mayTouch(clean string, e *heldDir, late bool) (out HoldOutcome, stop bool) {
+	id, err := h.fs.ID(clean)
+	if err != nil || id != e.id {
+		h.forget(clean)
+		return HoldOutcome{Done: true}, true
+	}
+	var why HoldWhy
+	if h.live(clean) {
+		why = HoldLive
+	} else if others, err := h.strangers(clean, e.holder); err != nil || others {
+		why = HoldTasks
+	} else if names, err := h.fs.Children(clean); err != nil || len(names) > 0 {
+		why = HoldChildren
+	} else {
+		return HoldOutcome{}, false
+	}
+	e.tries++
+	switch {
+	case !late || why == HoldChildren:
+		// Children go by themselves, each when it is finished, and the
+		// last one names its parent. Giving up here would leave an
+		// empty directory for ever.
+		return HoldOutcome{RetryAfter: holdRetry(e.tries), Why: why}, true
+	case why == HoldLive:
+		// Held again, until it is left again.
+		e.left, e.tries = time.Time{}, 0
+		return HoldOutcome{Done: true, Why: why}, true
+	}
+	// Tasks of a unit that systemd does not know: not ours to touch.
+	h.forget(clean)
+	return HoldOutcome{Done: true, Why: why}, true
+}
+
+// strangers reports whether a task other than the holder is inside.
+func (h *Hold) strangers(clean string, holder *holdThread) (bool, error) {
+	b, err := h.fs.Read(clean, v1TasksFile, nil)
+	if err != nil {
+		return false, err
+	}
+	for line := range bytes.FieldsSeq(b) {
+		if holder == nil || string(line) != strconv.Itoa(holder.tid) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// v1SwappinessFile is a v1 cgroup's own inclination to swap.
+const v1SwappinessFile = "memory.swappiness"
+
+// empty does the force_empty and reads what stays.
+func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, slice, since time.Duration) (out HoldOutcome, err error) {
+	before, err := v1ReadBytes(h.fs, clean, v1UsageFile)
+	if err != nil {
+		return out, err
+	}
+	// force_empty may swap, and swapped pages pin the memcg: not the dead's
+	// tmpfs, please. A unit that comes back finds its own value again.
+	if was, readErr := v1ReadBytes(h.fs, clean, v1SwappinessFile); readErr == nil && was != 0 {
+		if h.fs.Write(clean, v1SwappinessFile, "0") == nil {
+			defer func() { _ = h.fs.Write(clean, v1SwappinessFile, strconv.FormatInt(was, 10)) }()
+		}
+	}
+	res, err := V1ForceEmpty(ctx, t, h.fs, clean, slice)
+	if errors.Is(err, unix.EBUSY) {
+		// A kernel before 3.16, which refuses while a task is inside.
+		h.mu.Lock()
+		h.release(e)
+		h.mu.Unlock()
+		res, err = V1ForceEmpty(ctx, t, h.fs, clean, slice)
+		defer h.readmit(clean, e)
+	}
+	if err != nil {
+		return out, err
+	}
+	r, err := h.read(clean)
+	if err != nil {
+		return out, err
+	}
+	out.Freed = max(0, before-r.usage)
+	out.Kernel = r.kmem
+	out.Pins, out.Why = holdJudge(r, since)
+	if out.Why == HoldPages && res == WriteInterrupted {
+		out.Why = HoldInterrupted
+	}
+	return out, nil
+}
+
+// readmit puts a holder back where one had to go out for force_empty.
+func (h *Hold) readmit(clean string, e *heldDir) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.entries[clean] != e || e.holder != nil || h.closed {
+		return
+	}
+	if err := h.admit(clean, e); err != nil {
+		h.log.Debug("a directory waits without a holder", "cgroup", clean, "err", err)
+	}
+}
+
+// v1UsageFile and v1KernelFile are v1's counters of all charges and of the
+// kernel's among them.
+const (
+	v1UsageFile  = "memory.usage_in_bytes"
+	v1KernelFile = "memory.kmem.usage_in_bytes"
+)
+
+func (h *Hold) read(clean string) (r holdReading, err error) {
+	// The counters first, while the stocks are still drained.
+	if r.usage, err = v1ReadBytes(h.fs, clean, v1UsageFile); err != nil {
+		return r, err
+	}
+	if r.kmem, err = v1ReadBytes(h.fs, clean, v1KernelFile); err != nil {
+		// No such file with CONFIG_MEMCG_KMEM off (before 6.10).
+		r.kmem = 0
+	}
+	_, r.stat, err = v1ReadStat(h.fs, clean)
+	return r, err
+}
+
+// The last task of a cgroup may still be on its way out when it left `tasks`
+// already, and rmdir then answers EBUSY for a moment.
+const (
+	holdRmdirTries = 5
+	holdRmdirPause = 2 * time.Millisecond
+)
+
+// remove lets the holder out and removes the directory. Call it locked.
+func (h *Hold) remove(clean string, e *heldDir, late bool, out HoldOutcome) (HoldOutcome, error) {
+	// The unit may have come back while it was emptied. Between this look
+	// and the rmdir remain some microseconds; systemd then puts the unit's
+	// processes into the nearest directory above.
+	if h.live(clean) {
+		out.Why, out.RetryAfter = HoldLive, holdRetryFirst
+		return out, nil
+	}
+	h.release(e)
+	err := h.rmdir(clean)
+	switch {
+	case err == nil || gone(err):
+		out.Done, out.Removed, out.Why = true, err == nil, holdEmpty
+		h.forget(clean)
+		if p := h.adoptParent(clean); p != "" {
+			out.Parents = []string{p}
+		}
+		return out, nil
+	case errors.Is(err, unix.EBUSY) && !late:
+		// Somebody came in. If it is the unit, it is live again.
+		if admitErr := h.admit(clean, e); admitErr != nil {
+			h.log.Debug("a directory waits without a holder", "cgroup", clean, "err", admitErr)
+		}
+		e.tries++
+		out.Why, out.RetryAfter = HoldTasks, holdRetry(e.tries)
+		return out, nil
+	}
+	h.forget(clean)
+	out.Done = true
+	return out, fmt.Errorf("finish %s: given up: %w", clean, err)
+}
+
+func (h *Hold) rmdir(clean string) error {
+	var err error
+	for try := range holdRmdirTries {
+		if try > 0 {
+			time.Sleep(holdRmdirPause)
+		}
+		if err = h.fs.Rmdir(clean); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+	}
+	return err
+}

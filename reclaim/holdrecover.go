@@ -1,0 +1,135 @@
+package reclaim
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Recover reads what an earlier run left in the journal. Its holders ended
+// with its process; a directory whose unit ended meanwhile was removed by
+// systemd, one whose unit had ended before is still there. It returns the
+// latter, deepest first, for [Hold.Finish], and enters those again whose unit
+// is live, as HoldOptions.Live tells. Without Live all count as left; a unit's
+// tasks then keep its directory from being touched.
+//
+// Lines that cannot be read are logged and skipped. An error means that the
+// journal as a whole could not be read or written.
+func (h *Hold) Recover() ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	records, notes, err := h.journal.load()
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		h.log.Warn("skipped in the journal of holds", "note", note)
+	}
+	var ours []holdRecord
+	for _, rec := range records {
+		// Gone, or another one of the same name, which was never ours.
+		if id, err := h.fs.ID(rec.Cgroup); err == nil && id == rec.ID {
+			ours = append(ours, rec)
+		}
+	}
+	if err := h.journal.rewrite(ours); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	var left []string
+	for _, rec := range ours {
+		if h.entries[rec.Cgroup] != nil {
+			continue
+		}
+		e := &heldDir{id: rec.ID}
+		if !h.live(rec.Cgroup) {
+			e.left = now
+			left = append(left, rec.Cgroup)
+		}
+		h.entries[rec.Cgroup] = e
+		if err := h.enter(rec.Cgroup, e.left); err != nil {
+			h.log.Debug("a recovered directory is not held", "cgroup", rec.Cgroup, "err", err)
+		}
+	}
+	holdDeepestFirst(left)
+	return left, nil
+}
+
+// How long Close may take over all, and over one directory.
+const (
+	holdCloseMost  = 5 * time.Second
+	holdCloseSlice = 100 * time.Millisecond
+)
+
+// Close lets everything go. The directories of live units stay as they are:
+// systemd will remove them. Those whose unit has ended are emptied once and
+// removed, empty or not. What cannot be removed (somebody's tasks, live
+// cgroups below) stays in the journal for the next start; its error says what
+// could not be written.
+func (h *Hold) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
+	h.closed = true
+	var left []string
+	for cgroup, e := range h.entries {
+		if e.left.IsZero() {
+			h.release(e)
+			delete(h.entries, cgroup)
+			continue
+		}
+		left = append(left, cgroup)
+	}
+	holdDeepestFirst(left)
+
+	ctx, cancel := context.WithTimeout(context.Background(), holdCloseMost)
+	defer cancel()
+	// The writes below are interrupted by a signal to this thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var t Thread
+	var stay []holdRecord
+	for len(left) > 0 {
+		cgroup := left[0]
+		left = left[1:]
+		e := h.entries[cgroup]
+		h.release(e)
+		next, ok := h.closeOne(ctx, &t, cgroup, e)
+		delete(h.entries, cgroup)
+		if !ok {
+			stay = append(stay, holdRecord{ID: e.id, Cgroup: cgroup})
+			continue
+		}
+		// One that is in the list already comes later anyway.
+		if next != "" && !slices.Contains(left, next) {
+			left = append(left, next)
+		}
+	}
+	return h.journal.close(stay)
+}
+
+// closeOne empties one left directory once and removes it. It reports what to
+// remove next, and whether this one needs no more thought.
+func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDir) (next string, ok bool) {
+	out, stop := h.mayTouch(cgroup, e, false)
+	if stop {
+		return "", out.Done
+	}
+	if _, err := V1ForceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil && !gone(err) {
+		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err)
+	}
+	if err := h.rmdir(cgroup); err != nil && !gone(err) {
+		h.log.Warn("a held directory stays until the next start", "cgroup", cgroup, "err", err)
+		return "", false
+	}
+	return h.adoptParent(cgroup), true
+}
+
+// holdDeepestFirst orders cgroups so that none comes before one below it.
+func holdDeepestFirst(list []string) {
+	slices.SortStableFunc(list, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
+}

@@ -1,0 +1,87 @@
+package reclaim
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// PressureLimits are the shares of time ("some avg10" of PSI, in percent)
+// above which reaping gives way. 100 never gives way.
+type PressureLimits struct {
+	Memory float64
+	IO     float64
+}
+
+// Pressure reads pressure stall information (Documentation/accounting/psi.rst).
+type Pressure struct {
+	// Proc is where /proc is.
+	Proc string
+	// Own is the memory.pressure of this process's own cgroup, or "". Our
+	// writes to memory.reclaim count as memory stall of our cgroup and so of
+	// the machine: that part is not pressure by others.
+	Own string
+}
+
+// ErrNoPSI means that the kernel gives no pressure figures (psi=0, the
+// default of RHEL). Reaping goes on without giving way.
+var ErrNoPSI = errors.New("no pressure stall information (boot with psi=1 to let scopereap give way under pressure)")
+
+// parsePressure returns avg10 of the "some" line, in percent.
+func parsePressure(data []byte) (float64, error) {
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "some" {
+			continue
+		}
+		v, ok := strings.CutPrefix(f[1], "avg10=")
+		if !ok {
+			break
+		}
+		p, err := strconv.ParseFloat(v, 64)
+		if err != nil || p < 0 || p > 100 || p != p {
+			return 0, parseError("pressure", []byte(line), "avg10 is no percentage")
+		}
+		return p, nil
+	}
+	return 0, parseError("pressure", data, "no avg10 in a \"some\" line")
+}
+
+func readPressure(path string) (float64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return parsePressure(data)
+}
+
+// Above returns in words which limit is exceeded, or "".
+func (p Pressure) Above(l PressureLimits) (string, error) {
+	mem, err := readPressure(p.Proc + "/pressure/memory")
+	if err != nil {
+		// EOPNOTSUPP is what reading gives with psi=0.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errors.ErrUnsupported) {
+			return "", ErrNoPSI
+		}
+		return "", err
+	}
+	if p.Own != "" {
+		if own, err := readPressure(p.Own); err == nil {
+			mem = max(mem-own, 0)
+		}
+	}
+	if mem > l.Memory {
+		return fmt.Sprintf("memory pressure %.1f%% is above %.0f%%", mem, l.Memory), nil
+	}
+	io, err := readPressure(p.Proc + "/pressure/io")
+	if err != nil {
+		return "", err
+	}
+	if io > l.IO {
+		return fmt.Sprintf("I/O pressure %.1f%% is above %.0f%%", io, l.IO), nil
+	}
+	return "", nil
+}

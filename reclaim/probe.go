@@ -1,0 +1,211 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Ability is one thing the kernel can or cannot do, as found by trying it.
+type Ability struct {
+	State State  `json:"state"`
+	Why   string `json:"why,omitempty"` // for No and Unknown
+}
+
+// State of an ability. Unknown is what an inconclusive probe leaves: treated
+// as No, and tried again at the next start.
+type State string
+
+const (
+	Yes     State = "yes"
+	No      State = "no"
+	Unknown State = "unknown"
+)
+
+// OK reports whether the ability is there for certain.
+func (a Ability) OK() bool { return a.State == Yes }
+
+func have(ok bool, why string) Ability {
+	if ok {
+		return Ability{State: Yes}
+	}
+	return Ability{State: No, Why: why}
+}
+
+// Abilities is what this kernel and this mount can do.
+type Abilities struct {
+	// Reclaim: memory.reclaim (Linux 5.19).
+	Reclaim Ability `json:"memory_reclaim"`
+	// Swappiness: memory.reclaim takes "swappiness=" (6.8 and later).
+	Swappiness Ability `json:"swappiness"`
+	// DyingMemory: cgroup.stat has nr_dying_subsys_memory (6.12).
+	DyingMemory Ability `json:"nr_dying_subsys_memory"`
+	// RecursiveProt: mounted with memory_recursiveprot (5.7).
+	RecursiveProt Ability `json:"memory_recursiveprot"`
+	// Reparents: pages of a dying memcg move to its parent, so that it goes
+	// by itself (7.1).
+	Reparents Ability `json:"reparents"`
+	// Reaper: the kernel has a reaper of its own (Anolis, Alibaba Cloud).
+	Reaper Ability `json:"memcg_reaper"`
+	// PSI: /proc/pressure can be read.
+	PSI Ability `json:"psi"`
+}
+
+// anolisReaper is the switch of Anolis OS's kernel thread for dying memcgs.
+const anolisReaper = "/sys/kernel/mm/memcg_reaper/reap_background"
+
+// probeCgroup is what a probe's own cgroup is called; the process id follows.
+const probeCgroup = "/scopereap-probe-"
+
+// Probe finds out what the kernel can do by trying it in cgroups of its own
+// (cgroup v2), which are gone when it returns. It takes up to two seconds
+// where the kernel does not re-parent: that is how long it waits for it.
+func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
+	a := Abilities{
+		RecursiveProt: have(h.RecursiveProt, "cgroup2 is mounted without memory_recursiveprot"),
+		Reaper:        have(fileExists(anolisReaper), "no "+anolisReaper),
+	}
+	if _, err := (Pressure{Proc: "/proc"}).Above(PressureLimits{Memory: 100, IO: 100}); err != nil {
+		a.PSI = have(false, err.Error())
+	} else {
+		a.PSI = have(true, "")
+	}
+	if !h.Mode.V2() {
+		const v1 = "cgroup v2 only"
+		no := have(false, v1)
+		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents = no, no, no, no, no
+		return a
+	}
+	if st, _, err := (&Tree{FS: f}).stat("/", nil); err != nil {
+		a.DyingMemory = unknown(err)
+	} else {
+		a.DyingMemory = have(st.hasDyingMemory, "cgroup.stat counts whole cgroups only (before Linux 6.12)")
+	}
+	p := probe{fs: f, dir: fmt.Sprint(probeCgroup, os.Getpid())}
+	p.removeLeftovers()
+	if err := p.make(); err != nil {
+		a.Reclaim, a.Swappiness, a.Reparents = unknown(err), unknown(err), unknown(err)
+		return a
+	}
+	defer p.remove()
+	a.Reclaim = have(f.Has(p.page(), "memory.reclaim"), "no memory.reclaim (before Linux 5.19)")
+	if a.Reclaim.OK() {
+		// Asks for 0 bytes: nothing happens but the parsing.
+		err := f.Write(p.page(), "memory.reclaim", "0 swappiness=0")
+		a.Swappiness = have(err == nil, "memory.reclaim takes no swappiness=")
+	} else {
+		a.Swappiness = have(false, a.Reclaim.Why)
+	}
+	if ok, err := p.reparents(ctx); err != nil {
+		a.Reparents = unknown(err)
+	} else {
+		a.Reparents = have(ok, "a dying memcg of our own stayed until its page was freed")
+	}
+	return a
+}
+
+func unknown(err error) Ability { return Ability{State: Unknown, Why: err.Error()} }
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// probe is a pair of cgroups: one whose cgroup.stat tells of nobody else's
+// dying, and a child in it to die.
+type probe struct {
+	fs  *FS
+	dir string
+}
+
+func (p probe) page() string { return p.dir + "/page" }
+
+func (p probe) make() error {
+	if err := p.fs.Mkdir(p.dir); err != nil {
+		return err
+	}
+	err := p.fs.Write(p.dir, "cgroup.subtree_control", "+memory")
+	if err == nil {
+		err = p.fs.Mkdir(p.page())
+	}
+	if err != nil {
+		p.remove()
+	}
+	return err
+}
+
+func (p probe) remove() {
+	_ = p.fs.Rmdir(p.page())
+	_ = p.fs.Rmdir(p.dir)
+}
+
+// removeLeftovers removes what probes that were killed have left.
+func (p probe) removeLeftovers() {
+	names, err := p.fs.Children("/")
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		if strings.HasPrefix("/"+name, probeCgroup) {
+			probe{p.fs, "/" + name}.remove() // fails while another's probe is in use
+		}
+	}
+}
+
+// How long a dying memcg is given to go by itself, and how often it is looked
+// at. Re-parenting happens while the directory is removed; what follows is a
+// grace period of RCU and a kernel worker.
+const (
+	reparentWait = 2 * time.Second
+	reparentLook = 10 * time.Millisecond
+)
+
+// reparents charges one page of a memfd to a child, removes the child and
+// looks whether it goes although the page stays.
+func (p probe) reparents(ctx context.Context) (bool, error) {
+	fd, err := unix.MemfdCreate("scopereap-probe", unix.MFD_CLOEXEC)
+	if err != nil {
+		return false, fmt.Errorf("make a memfd: %w", err)
+	}
+	page := os.NewFile(uintptr(fd), "scopereap-probe")
+	defer page.Close()
+	if err := runProbeChild(p.fs, p.page(), page); err != nil {
+		return false, err
+	}
+	tree := &Tree{FS: p.fs}
+	buf := tree.flushStats(p.page(), nil)
+	stat, _, err := tree.memoryStat(p.page(), buf)
+	if err != nil {
+		return false, err
+	}
+	usage, err := tree.limit(p.page(), "memory.current")
+	if err != nil {
+		return false, err
+	}
+	if max(stat.Shmem, usage) < int64(os.Getpagesize()) {
+		return false, errors.New("the probe's page was not charged to its cgroup")
+	}
+	if err := p.fs.Rmdir(p.page()); err != nil {
+		return false, err
+	}
+	for deadline := time.Now().Add(reparentWait); time.Now().Before(deadline); {
+		n, err := tree.Dying(p.dir) // whole cgroups: no other controller holds this one
+		if err != nil {
+			return false, err
+		}
+		if n == 0 {
+			return true, nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(reparentLook):
+		}
+	}
+	return false, nil
+}

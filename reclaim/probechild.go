@@ -1,0 +1,66 @@
+package reclaim
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// probeChildEnv marks a run of the program's own binary as a probe's child.
+const probeChildEnv = "SCOPEREAP_PROBE_CHILD"
+
+// probeChildFD is where the child finds the file to charge: the first of
+// exec.Cmd's ExtraFiles.
+const probeChildFD = 3
+
+// ProbeChild must be called first thing by the main function of a program
+// that calls Probe. It reports whether this process is a probe's child, which
+// has done its work by then: main returns.
+//
+// A page is charged to the memcg of the process that first touches it, and on
+// cgroup v2 only whole processes can be in one, so a probe needs a process.
+func ProbeChild() bool {
+	if os.Getenv(probeChildEnv) == "" {
+		return false
+	}
+	if _, err := unix.Write(probeChildFD, []byte{1}); err != nil {
+		fmt.Fprintln(os.Stderr, "write a page:", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// probeChildTime bounds the child, which runs for milliseconds.
+const probeChildTime = 5 * time.Second
+
+// runProbeChild starts this program's own binary inside cgroup, where it
+// touches one page of file.
+func runProbeChild(f *FS, cgroup string, file *os.File) error {
+	dir, err := f.open(cgroup, "", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program's binary: %w", err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), probeChildEnv+"=1")
+	cmd.ExtraFiles = []*os.File{file}
+	// CLONE_INTO_CGROUP, Linux 5.7.
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: dir, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start a process in a cgroup of our own: %w", err)
+	}
+	kill := time.AfterFunc(probeChildTime, func() { _ = cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("charge a page to a cgroup of our own: %w", err)
+	}
+	return nil
+}

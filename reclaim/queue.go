@@ -1,0 +1,211 @@
+package reclaim
+
+import (
+	"slices"
+	"time"
+)
+
+// queue is what is to be done: one entry an ancestor, however many teardowns
+// were seen below it. It decides only; nothing in it reads or writes a cgroup.
+type queue struct {
+	entries map[string]*entry
+}
+
+// entry is one ancestor that waits for a turn, or for the kernel to free what
+// a turn has emptied.
+type entry struct {
+	path  string
+	due   time.Time
+	phase phase
+	// fresh: a teardown asked for it, so it goes before what a sweep found
+	// and may use the budget's burst.
+	fresh bool
+	// events are the times of the teardowns that wait to be told freed.
+	events []time.Time
+
+	tries     int           // turns in a row that got stuck
+	look      time.Duration // how long the next settling look waits
+	confirmed bool          // a turn after settling found nothing to reclaim
+
+	counted bool  // dying holds a count
+	dying   int64 // direct dying at the last look
+	least   time.Time
+	out     Outcome
+	told    Outcome // what the engine's totals have of out
+}
+
+type phase int
+
+const (
+	phaseTurn   phase = iota // wants a turn
+	phaseSettle              // waits for the kernel to free
+	phaseHeld                // v1: a held directory to be emptied and removed
+)
+
+// maxEvents bounds the teardown times an entry remembers. Beyond it latencies
+// are of the first ones only; the reaping itself needs none of them.
+const maxEvents = 4096
+
+func newQueue() *queue { return &queue{entries: map[string]*entry{}} }
+
+// teardown adds a teardown seen below ancestor. It is due debounce after the
+// first one, not the last: a stream of logouts must not put it off for ever.
+func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Duration) *entry {
+	e := q.entries[ancestor]
+	if e == nil {
+		e = &entry{path: ancestor, due: now.Add(debounce)}
+		q.entries[ancestor] = e
+	}
+	if len(e.events) < maxEvents {
+		e.events = append(e.events, at)
+	}
+	e.fresh, e.confirmed = true, false
+	// One that settles, or waits for writeback, has something new to do.
+	if due := now.Add(debounce); e.phase == phaseSettle || e.due.After(due) {
+		if e.due.After(due) || e.phase == phaseSettle {
+			e.due = due
+		}
+		e.phase = phaseTurn
+	}
+	return e
+}
+
+// sweep adds an ancestor that a census found. One that is there already keeps
+// its time.
+func (q *queue) sweep(ancestor string, now time.Time) *entry {
+	e := q.entries[ancestor]
+	if e == nil {
+		e = &entry{path: ancestor, due: now}
+		q.entries[ancestor] = e
+	}
+	return e
+}
+
+// finishHeld adds a held directory whose unit has ended.
+func (q *queue) finishHeld(cgroup string, at, now time.Time, debounce time.Duration) {
+	if q.entries[cgroup] != nil {
+		return
+	}
+	q.entries[cgroup] = &entry{
+		path: cgroup, phase: phaseHeld, fresh: true,
+		due: now.Add(debounce), events: []time.Time{at},
+	}
+}
+
+// next is the entry to take now: of those that are due, a fresh one before one
+// of a sweep, then the one that waits longest. Where none is due it returns
+// nil and the time of the first that will be (zero for an empty queue).
+func (q *queue) next(now time.Time) (*entry, time.Time) {
+	var best *entry
+	var first time.Time
+	for _, e := range q.entries {
+		if e.due.After(now) {
+			if first.IsZero() || e.due.Before(first) {
+				first = e.due
+			}
+			continue
+		}
+		if best == nil || e.before(best) {
+			best = e
+		}
+	}
+	return best, first
+}
+
+func (e *entry) before(o *entry) bool {
+	switch {
+	case e.fresh != o.fresh:
+		return e.fresh
+	case !e.due.Equal(o.due):
+		return e.due.Before(o.due)
+	}
+	return e.path < o.path
+}
+
+func (q *queue) remove(e *entry) {
+	if q.entries[e.path] == e {
+		delete(q.entries, e.path)
+	}
+}
+
+// move gives an entry whose ancestor has vanished to the next live one.
+func (q *queue) move(e *entry, ancestor string, now time.Time, debounce time.Duration) {
+	q.remove(e)
+	if len(e.events) == 0 {
+		q.sweep(ancestor, now)
+		return
+	}
+	for _, at := range e.events {
+		q.teardown(ancestor, at, now, debounce)
+	}
+}
+
+// Settling: the kernel frees an emptied memcg after RCU grace periods and on a
+// kernel worker; at once for a few, seconds for 100,000. A look costs one file
+// a live child, so looks become rarer while nothing changes.
+const (
+	lookFirst = 50 * time.Millisecond
+	lookLast  = 2 * time.Second
+)
+
+// saw takes in a look's count and reports whether something was freed since.
+func (e *entry) saw(direct int64, now time.Time) bool {
+	freed := e.counted && direct < e.dying
+	if freed {
+		e.out.Freed += e.dying - direct
+		e.least = now
+	}
+	if !e.counted {
+		e.out.DyingBefore = direct
+	}
+	e.counted, e.dying, e.out.DyingAfter = true, direct, direct
+	return freed
+}
+
+// settle starts the looks that follow a turn.
+func (e *entry) settle(now time.Time) {
+	e.phase, e.look = phaseSettle, lookFirst
+	e.due = now.Add(lookFirst)
+}
+
+// lookAgain plans the next look, or reports that there have been enough.
+func (e *entry) lookAgain(freed bool, now time.Time) bool {
+	if !freed {
+		e.look *= 2
+	}
+	if e.look > lookLast {
+		return false
+	}
+	e.due = now.Add(e.look)
+	return true
+}
+
+// Backoff of a turn that got stuck, mostly on dirty pages: reclaim that meets
+// them wakes the kernel's flushers, and a journaling file system commits every
+// 5 s. From retryFirst it doubles up to the policy's longest.
+const retryFirst = 500 * time.Millisecond
+
+// retry plans the next try after a stuck turn, or reports that the longest
+// wait has been reached: then it is left to the sweep.
+func (e *entry) retry(now time.Time, longest time.Duration) bool {
+	wait := retryFirst << min(e.tries, 20)
+	e.tries++
+	if wait > longest {
+		return false
+	}
+	e.phase, e.due = phaseTurn, now.Add(wait)
+	return true
+}
+
+// resolve takes the events that are freed: all of them where direct is down to
+// what was pinned before, else all but those that stayed.
+func (e *entry) resolve(baseline int64, final bool) (freed []time.Time) {
+	stay := max(e.dying-baseline, 0)
+	if stay > 0 && !final {
+		return nil
+	}
+	n := max(len(e.events)-int(stay), 0)
+	freed = e.events[:n]
+	e.events = slices.Clone(e.events[n:])
+	return freed
+}

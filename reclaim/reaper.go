@@ -1,0 +1,173 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// reaper frees one ancestor's dead memory, a turn at a time. All of its
+// methods run on its thread.
+type reaper struct {
+	tree     *Tree
+	thread   *Thread
+	journal  *Journal
+	abil     Abilities
+	pagesize int64
+	log      *slog.Logger
+}
+
+func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
+	return &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
+}
+
+// TurnEnd says why a turn ended.
+type TurnEnd string
+
+const (
+	TurnClean   TurnEnd = "clean"   // nothing reclaimable is left
+	TurnMore    TurnEnd = "more"    // its grant of CPU time was used up
+	TurnStuck   TurnEnd = "stuck"   // there is some, but nothing moves now
+	TurnSkipped TurnEnd = "skipped" // see Verdict
+)
+
+// Turn is what one turn did.
+type Turn struct {
+	End     TurnEnd
+	Verdict Verdict
+	Before  DeadMemory // at its beginning
+	After   DeadMemory // at its end
+	Batches int
+	Asked   int64 // bytes asked for in all
+}
+
+// turnOptions bound one turn.
+type turnOptions struct {
+	grant  time.Duration // CPU time it may take
+	batch  int64         // bytes a write
+	slice  time.Duration // longest single write
+	nearOK bool          // near a limit: one exact request behind memory.low
+}
+
+// fruitless is how many batches in a row may move nothing. The first drains
+// the per-CPU batches that pages wait in on their way to the LRU lists
+// (lru_add_drain_all in the last round of memory.reclaim), so that the second
+// may find what it could not.
+const fruitless = 2
+
+// turn reclaims an ancestor's dead memory behind a shield until nothing is
+// left, nothing moves, or the grant is used up. The shield does not outlast
+// the turn: nothing sleeps behind it.
+func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Turn, err error) {
+	t.End, t.Verdict = TurnSkipped, r.tree.Tellable(ancestor)
+	if t.Verdict != MayReap {
+		return t, nil
+	}
+	near, err := r.tree.NearLimit(ancestor)
+	if err != nil {
+		return r.vanished(t, err)
+	}
+	if near && !o.nearOK {
+		t.Verdict = NearLimit
+		return t, nil
+	}
+	if t.Before, err = r.tree.DeadMemory(ancestor); err != nil {
+		return r.vanished(t, err)
+	}
+	t.After, t.End = t.Before, TurnClean
+	if t.Before.Reclaimable() == 0 {
+		return t, nil
+	}
+	s := &shield{tree: r.tree, journal: r.journal, file: "memory.min", raised: map[string]*raised{}, pagesize: r.pagesize}
+	if near {
+		s.file = "memory.low"
+		o.batch = t.Before.Reclaimable()
+	}
+	defer func() { err = errors.Join(err, s.lower()) }()
+	t, err = r.batches(ctx, ancestor, o, s, near, t)
+	if errors.Is(err, errNestedNearLimit) {
+		t.End, t.Verdict, err = TurnSkipped, NearLimit, nil
+	}
+	return t, err
+}
+
+// batches is the loop of a turn: shield, write, look.
+func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn) (Turn, error) {
+	began, still := r.thread.CPU(), 0
+	left := t.Before.Reclaimable()
+	for ctx.Err() == nil {
+		if err := s.raise(ancestor, time.Now()); err != nil {
+			return r.vanished(t, err)
+		}
+		before, err := r.tree.limit(ancestor, "memory.current")
+		if err != nil {
+			return r.vanished(t, err)
+		}
+		ask := max(min(left, o.batch)/r.pagesize*r.pagesize, r.pagesize)
+		res, err := r.write(ctx, ancestor, ask, o.slice)
+		if err != nil {
+			return r.vanished(t, err)
+		}
+		t.Batches++
+		t.Asked += ask
+		after, err := r.tree.limit(ancestor, "memory.current")
+		if err != nil {
+			return r.vanished(t, err)
+		}
+		switch {
+		case res == WriteFull, after < before:
+			still = 0
+			left -= max(before-after, 0)
+			if res == WriteFull && after >= before {
+				left -= ask // freed, while the living took as much
+			}
+		default:
+			still++
+		}
+		// Measuring anew reads every live child, so not after each batch.
+		if left <= 0 || res != WriteFull {
+			if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
+				return r.vanished(t, err)
+			}
+			left = t.After.Reclaimable()
+		}
+		switch {
+		case left == 0:
+			t.End = TurnClean
+			return t, nil
+		case once || still >= fruitless:
+			t.End = TurnStuck
+			return t, nil
+		case r.thread.CPU()-began >= o.grant:
+			t.End = TurnMore
+			return t, nil
+		}
+	}
+	t.End = TurnMore
+	return t, ctx.Err()
+}
+
+// write asks the kernel to reclaim bytes from an ancestor.
+func (r *reaper) write(ctx context.Context, ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
+	if !r.abil.Reclaim.OK() {
+		return r.squeeze(ctx, ancestor, bytes, slice)
+	}
+	arg := fmt.Sprint(bytes)
+	if r.abil.Swappiness.OK() {
+		// Swapped-out pages go on pinning: never swap the dead out.
+		arg += " swappiness=0"
+	}
+	return r.thread.Write(ctx, r.tree.FS, ancestor, "memory.reclaim", arg, slice)
+}
+
+// vanished turns the loss of the ancestor itself into a verdict.
+func (r *reaper) vanished(t Turn, err error) (Turn, error) {
+	if gone(err) {
+		t.End, t.Verdict = TurnSkipped, Vanished
+		return t, nil
+	}
+	return t, err
+}

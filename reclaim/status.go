@@ -1,0 +1,47 @@
+package reclaim
+
+import (
+	"slices"
+	"strings"
+)
+
+// Status is what an engine tells about itself. It reads nothing but memory.
+type Status struct {
+	Mode      Mode      `json:"mode"`
+	Abilities Abilities `json:"abilities"`
+	// MonitorOnly is why nothing is reclaimed, or empty.
+	MonitorOnly string    `json:"monitor_only,omitempty"`
+	Totals      Totals    `json:"totals"`
+	Pinned      []Pinned  `json:"pinned"`
+	Held        HoldCount `json:"held"` // v1 and hybrid
+}
+
+// Status may be called from any goroutine.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := Status{
+		Mode:        e.opts.Hierarchy.Mode,
+		Abilities:   e.opts.Abilities,
+		MonitorOnly: e.monitorOnly(e.cfg),
+		Totals:      e.totals,
+		Pinned:      make([]Pinned, 0, len(e.pinned)),
+	}
+	s.Totals.Latency = e.totals.Latency.summary()
+	for _, p := range e.pinned {
+		s.Pinned = append(s.Pinned, p)
+	}
+	slices.SortFunc(s.Pinned, func(a, b Pinned) int {
+		if a.Dying != b.Dying {
+			return int(b.Dying - a.Dying)
+		}
+		return strings.Compare(a.Ancestor, b.Ancestor)
+	})
+	if e.opts.Hold != nil {
+		s.Held = e.opts.Hold.Count()
+	}
+	return s
+}
+
+// Tree is the engine's view of the hierarchy, for reading.
+func (e *Engine) Tree() *Tree { return e.tree }

@@ -1,0 +1,250 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"time"
+)
+
+// SweepRequest asks for a census and for the reaping of all it finds.
+type SweepRequest struct {
+	Under    string // cgroup path; "/" for all
+	Progress func(SweepProgress)
+}
+
+// SweepProgress is told after every piece of work of a sweep.
+type SweepProgress struct {
+	Ancestors int   `json:"ancestors"` // found by the census
+	Done      int   `json:"done"`      // of them, those that are finished
+	Dying     int64 `json:"dying"`     // below Under, at the beginning
+	Freed     int64 `json:"freed"`     // up to now
+}
+
+// SweepResult is what a sweep did.
+type SweepResult struct {
+	Under       string        `json:"under"`
+	DyingBefore int64         `json:"dying_before"`
+	DyingAfter  int64         `json:"dying_after"`
+	Live        int64         `json:"live"`
+	Freed       int64         `json:"freed"`
+	Bytes       int64         `json:"bytes"`
+	CPU         time.Duration `json:"cpu_ns"`
+	Wall        time.Duration `json:"wall_ns"`
+	Outcomes    []Outcome     `json:"outcomes"`
+}
+
+// sweepJob follows the ancestors that one sweep has found until the last of
+// them is finished.
+type sweepJob struct {
+	req     SweepRequest
+	began   time.Time
+	total   int
+	pending map[string]bool
+	result  SweepResult
+	end     func(SweepResult, error)
+}
+
+// moved follows an ancestor that vanished to the one that has its dying now.
+func (j *sweepJob) moved(from, to string) {
+	if j.pending[from] {
+		delete(j.pending, from)
+		j.pending[to] = true
+	}
+}
+
+// ErrV1Sweep: on cgroup v1 dying memcgs cannot be reached without the living.
+var ErrV1Sweep = errors.New("on cgroup v1 a sweep costs the living their cache (memory.force_empty on a live ancestor); set sweep.v1_force_empty = true to allow it")
+
+// Sweep takes a census and reaps what it finds, within the budget. It returns
+// when every ancestor found is finished; ones that wait for writeback are
+// given the policy's longest backoff, or ctx.
+func (e *Engine) Sweep(ctx context.Context, req SweepRequest) (SweepResult, error) {
+	type reply struct {
+		r   SweepResult
+		err error
+	}
+	done := make(chan reply, 1)
+	e.post(func(now time.Time) {
+		e.beginSweep(ctx, req, now, func(r SweepResult, err error) { done <- reply{r, err} })
+	})
+	select {
+	case r := <-done:
+		return r.r, r.err
+	case <-ctx.Done():
+		return SweepResult{}, ctx.Err()
+	}
+}
+
+// beginSweep runs on the engine's goroutine; end is called from there too.
+func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time, end func(SweepResult, error)) {
+	if !e.opts.Hierarchy.Mode.V2() {
+		e.sweepV1(ctx, req, now, end)
+		return
+	}
+	var c Census
+	var err error
+	if !e.onThread(ctx, func() { c, err = e.tree.Census(ctx, req.Under) }) {
+		err = ctx.Err()
+	}
+	if err != nil {
+		end(SweepResult{}, err)
+		return
+	}
+	e.mu.Lock()
+	e.totals.Sweeps++
+	e.mu.Unlock()
+	job := &sweepJob{req: req, began: now, total: len(c.Ancestors), pending: map[string]bool{}, end: end}
+	job.result = SweepResult{Under: req.Under, DyingBefore: c.Dying, DyingAfter: c.Dying, Live: c.Live}
+	for _, a := range c.Ancestors {
+		e.queue.sweep(a.Path, now)
+		job.pending[a.Path] = true
+	}
+	e.sweeps = append(e.sweeps, job)
+	e.endSweeps()
+}
+
+// sweepEnded takes one ancestor's outcome into the sweeps that wait for it.
+func (e *Engine) sweepEnded(ancestor string, out Outcome) {
+	for _, job := range e.sweeps {
+		if !job.pending[ancestor] {
+			continue
+		}
+		delete(job.pending, ancestor)
+		r := &job.result
+		r.Outcomes = append(r.Outcomes, out)
+		r.Freed += out.Freed
+		r.Bytes += out.Bytes
+		r.CPU += out.CPU
+	}
+	e.endSweeps()
+}
+
+// sweepProgress tells the sweeps that wait for an entry how far it is.
+func (e *Engine) sweepProgress(en *entry) {
+	for _, job := range e.sweeps {
+		if job.req.Progress != nil && (job.pending[en.path] || len(job.pending) == 0) {
+			job.req.Progress(SweepProgress{
+				Ancestors: job.total,
+				Done:      job.total - len(job.pending),
+				Dying:     job.result.DyingBefore,
+				Freed:     job.result.Freed + en.out.Freed,
+			})
+		}
+	}
+}
+
+// endSweeps ends the sweeps that have nothing pending.
+func (e *Engine) endSweeps() {
+	e.sweeps = slices.DeleteFunc(e.sweeps, func(job *sweepJob) bool {
+		if len(job.pending) > 0 {
+			return false
+		}
+		r := job.result
+		if n, err := e.tree.Dying(r.Under); err == nil {
+			r.DyingAfter = n
+		}
+		r.Wall = time.Since(job.began)
+		job.end(r, nil)
+		return true
+	})
+}
+
+// countEvery is how often the dying count is compared with the policy's
+// threshold: one file read, two wake-ups a minute.
+const countEvery = 30 * time.Second
+
+func (e *Engine) firstSweep(now time.Time) time.Time {
+	if e.config().SweepEvery == 0 {
+		return time.Time{}
+	}
+	return now
+}
+
+func (e *Engine) nextSweep(now time.Time) time.Time {
+	if every := e.config().SweepEvery; every > 0 {
+		return now.Add(every)
+	}
+	return time.Time{}
+}
+
+// timedSweep sweeps everything, unless nothing is dying (one file read) or the
+// last sweep is still under way.
+func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
+	cfg := e.config()
+	if len(e.sweeps) > 0 || e.monitorOnly(cfg) != "" {
+		return
+	}
+	if !e.opts.Hierarchy.Mode.V2() && !cfg.V1ForceEmpty {
+		return
+	}
+	if n, err := e.dying(); err != nil || n == 0 {
+		return
+	}
+	e.beginSweep(ctx, SweepRequest{Under: "/"}, now, func(r SweepResult, err error) {
+		if err != nil {
+			if ctx.Err() == nil {
+				e.log.Error("sweep failed", "err", err)
+			}
+			return
+		}
+		e.log.Info("swept", "dying_before", r.DyingBefore, "dying_after", r.DyingAfter,
+			"freed", r.Freed, "bytes", r.Bytes, "cpu", r.CPU, "wall", r.Wall)
+		e.sweptAt = r.DyingAfter
+		e.lastResort(r)
+	})
+}
+
+// countNow starts a sweep where the dying count has grown by the threshold
+// since the last one ended. Those that a sweep could not free do not start
+// another.
+func (e *Engine) countNow(ctx context.Context, now time.Time) {
+	threshold := e.config().SweepThreshold
+	if threshold == 0 || len(e.sweeps) > 0 || !e.opts.Hierarchy.Mode.V2() && !e.config().V1ForceEmpty {
+		return
+	}
+	n, err := e.dying()
+	if err != nil {
+		return
+	}
+	e.sweptAt = min(e.sweptAt, n)
+	if n-e.sweptAt >= threshold {
+		e.log.Info("dying memcgs crossed the threshold", "dying", n, "threshold", threshold)
+		e.sweptAt = n
+		e.timedSweep(ctx, now)
+	}
+}
+
+// dying is the machine's count of dying memcgs.
+func (e *Engine) dying() (int64, error) {
+	if e.opts.Hierarchy.Mode.V2() {
+		return e.tree.Dying("/")
+	}
+	c, err := V1Census(e.tree.FS)
+	return c.Dying, err
+}
+
+// dropCaches is the kernel's switch, Documentation/admin-guide/sysctl/vm.rst:
+// 1 page cache, 2 dentries and inodes, 3 both.
+const (
+	dropCaches     = "/proc/sys/vm/drop_caches"
+	dropCachesBoth = "3"
+)
+
+// dropEvery keeps the last resort, which costs everyone their cache, rare.
+const dropEvery = time.Hour
+
+// lastResort drops the machine's caches where the policy allows it and a sweep
+// has left more than it allows.
+func (e *Engine) lastResort(r SweepResult) {
+	limit := e.config().DropCaches
+	if limit == 0 || r.DyingAfter <= limit || r.Freed > r.DyingAfter/2 || time.Since(e.dropped) < dropEvery {
+		return
+	}
+	e.dropped = time.Now()
+	e.log.Warn("dropping caches, as sweep.drop_caches asks", "dying", r.DyingAfter, "limit", limit)
+	if err := os.WriteFile(dropCaches, []byte(dropCachesBoth), 0); err != nil {
+		e.log.Error("drop caches", "err", err)
+	}
+}

@@ -1,0 +1,84 @@
+package reclaim
+
+// Verdict says whether an ancestor may be reclaimed, or why not.
+type Verdict string
+
+const (
+	// MayReap: the dead can be told from the living, and shielded from them.
+	MayReap Verdict = "reap"
+	// AtRoot: the root cgroup has pages of its own (kernel threads, what was
+	// read before systemd), which no shield covers.
+	AtRoot Verdict = "cannot be told apart: the root cgroup has living pages of its own"
+	// NoController: memory is not in the ancestor's cgroup.subtree_control,
+	// so its processes' pages are charged to itself and no shield covers them.
+	NoController Verdict = "cannot be told apart: the memory controller is off below it, so its living processes' pages are its own"
+	// NearLimit: a shield of memory.min here could turn the ancestor's own
+	// limit into an OOM kill.
+	NearLimit Verdict = "near its own memory limit"
+	// Ignored: the policy's reap.ignore names it.
+	Ignored Verdict = "ignored by policy"
+	// Vanished: it is no longer there.
+	Vanished Verdict = "vanished"
+	// MonitorOnly: this kernel re-parents dying memcgs' pages, or the policy
+	// says so.
+	MonitorOnly Verdict = "monitor only"
+)
+
+// A limit counts as near when usage is within a tenth of it, or within
+// nearLimitBytes, whichever is more: room for what the living may allocate
+// while a shield of memory.min keeps the limit's own reclaim from their pages.
+const (
+	nearLimitPart  = 10
+	nearLimitBytes = 64 << 20
+)
+
+// nearLimit decides it from usage, memory.high and memory.max, in bytes.
+func nearLimit(usage, high, limit int64) bool {
+	low := min(high, limit)
+	if low == Unlimited {
+		return false
+	}
+	return low-usage < max(low/nearLimitPart, nearLimitBytes)
+}
+
+// NearLimit reports whether a cgroup is close to a memory limit of its own.
+func (t *Tree) NearLimit(cgroup string) (bool, error) {
+	var v [3]int64
+	for i, file := range []string{"memory.current", "memory.high", "memory.max"} {
+		var err error
+		if v[i], err = t.limit(cgroup, file); err != nil {
+			return false, err
+		}
+	}
+	return nearLimit(v[0], v[1], v[2]), nil
+}
+
+// limit reads a single-value memory file of a cgroup.
+func (t *Tree) limit(cgroup, file string) (int64, error) {
+	data, err := t.Read(cgroup, file, nil)
+	if err != nil {
+		return 0, err
+	}
+	v, err := parseLimit(file, data)
+	if err != nil {
+		return 0, t.errorf("parse", cgroup, file, err)
+	}
+	return v, nil
+}
+
+// Tellable decides whether an ancestor's dead memory can be told from the
+// living: only where it is not the root and its processes all live in children
+// with memcgs of their own (the "no internal process" rule of cgroup v2).
+func (t *Tree) Tellable(ancestor string) Verdict {
+	if ancestor == "/" {
+		return AtRoot
+	}
+	data, err := t.Read(ancestor, "cgroup.subtree_control", nil)
+	switch {
+	case err != nil:
+		return Vanished
+	case !hasWord(data, "memory"):
+		return NoController
+	}
+	return MayReap
+}
