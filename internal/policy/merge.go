@@ -1,0 +1,184 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// origin is where a key got its value.
+type origin struct {
+	file   string
+	rank   int // the file's place in the order of reading, from 1; 0 is built-in
+	line   int
+	column int
+	source string
+}
+
+// merger lays files over each other, first the defaults, and gathers what is wrong.
+type merger struct {
+	fields  []field
+	byKey   map[string]field
+	policy  Policy
+	origins map[string]origin
+	errs    Errors
+	// bad are keys with an error in any file and so of unknown value.
+	bad map[string]bool
+	// blind is set when a whole file could not be read: any key may be in it.
+	blind bool
+	rank  int
+}
+
+func newMerger() *merger {
+	m := &merger{fields: schema(), policy: Default(), byKey: map[string]field{}, origins: map[string]origin{}, bad: map[string]bool{}}
+	for _, f := range m.fields {
+		m.byKey[f.key] = f
+	}
+	return m
+}
+
+// reject notes that a file cannot be used at all.
+func (m *merger) reject(e *Error) {
+	m.errs = append(m.errs, e)
+	m.blind = true
+}
+
+// apply lays one file over what is there.
+func (m *merger) apply(d *document) {
+	m.rank++
+	before := len(m.errs)
+	for _, table := range sortedKeys(d, d.tree) {
+		keys, isTable := d.tree[table].(map[string]any)
+		switch {
+		case !slices.Contains(tables(m.fields), table):
+			m.fail(d, d.keyPlace(table), []string{table}, m.unknownTop(table, d.tree[table]))
+		case !isTable:
+			m.fail(d, d.keyPlace(table), []string{table}, m.notATable(table, d.tree[table]))
+		default:
+			m.applyTable(d, table, keys)
+		}
+	}
+	slices.SortStableFunc(m.errs[before:], func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
+
+func (m *merger) applyTable(d *document, table string, keys map[string]any) {
+	for _, name := range sortedKeys(d, keys, table) {
+		path := []string{table, name}
+		key := table + "." + name
+		f, known := m.byKey[key]
+		if !known || strings.Contains(name, ".") {
+			m.fail(d, d.keyPlace(path...), path, m.unknownKey(table, name))
+			continue
+		}
+		faults := f.set(&m.policy, keys[name])
+		for _, fault := range faults {
+			m.fail(d, d.elemPlace(fault.elem, path...), path, fault)
+		}
+		if len(faults) > 0 {
+			m.bad[key] = true
+			continue
+		}
+		line, column := d.text.at(d.keyPlace(path...))
+		m.origins[key] = origin{file: d.file, rank: m.rank, line: line, column: column, source: d.text.line(line)}
+	}
+}
+
+func (m *merger) fail(d *document, off int, path []string, f *fault) {
+	m.errs = append(m.errs, d.errorAt(off, keyString(path), f))
+}
+
+// sortedKeys gives a table's keys in the order of the text.
+func sortedKeys(d *document, table map[string]any, prefix ...string) []string {
+	keys := make([]string, 0, len(table))
+	for k := range table {
+		keys = append(keys, k)
+	}
+	place := func(k string) int { return d.keyPlace(append(slices.Clone(prefix), k)...) }
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+	})
+	return keys
+}
+
+// notATable is for "reap = 5" and "[[reap]]".
+func (m *merger) notATable(table string, v any) *fault {
+	if _, is := v.([]map[string]any); is {
+		return newFault("is a list of tables where one table is wanted", fmt.Sprintf("write [%s], with single brackets", table))
+	}
+	return newFault(fmt.Sprintf("is %s where a table is wanted", describe(v)),
+		fmt.Sprintf("write [%s] on a line of its own and the keys below it: %s", table, strings.Join(names(m.fields, table), ", ")))
+}
+
+// unknownTop says what is meant by a name that is no table.
+func (m *merger) unknownTop(name string, v any) *fault {
+	_, isTable := v.(map[string]any)
+	if !isTable {
+		_, isTable = v.([]map[string]any)
+	}
+	all := tables(m.fields)
+	if !isTable {
+		if homes := m.homes(name); len(homes) > 0 {
+			return newFault("this key stands outside of its table", "move it below "+orList(bracket(homes)))
+		}
+	}
+	what := "there is no such key outside of the tables"
+	if isTable {
+		what = "there is no such table"
+	}
+	if near := nearest(name, all); near != "" && isTable {
+		return newFault(what, fmt.Sprintf("did you mean [%s]?", near))
+	}
+	if key := m.nearestKey(name); key != "" && !isTable {
+		table, rest, _ := strings.Cut(key, ".")
+		return newFault(what, fmt.Sprintf("did you mean %s, below [%s]?", rest, table))
+	}
+	return newFault(what, "the tables are "+strings.Join(bracket(all), ", "))
+}
+
+// unknownKey says what is meant by a key that its table does not have.
+func (m *merger) unknownKey(table, name string) *fault {
+	const what = "there is no such key"
+	own := names(m.fields, table)
+	if near := nearest(name, own); near != "" {
+		return newFault(what, fmt.Sprintf("did you mean %s?", near))
+	}
+	if homes := m.homes(name); len(homes) > 0 {
+		return newFault(what, fmt.Sprintf("it belongs below %s", orList(bracket(homes))))
+	}
+	return newFault(what, fmt.Sprintf("the keys of [%s] are %s", table, strings.Join(own, ", ")))
+}
+
+// homes lists the tables that have a key of this name.
+func (m *merger) homes(name string) []string {
+	var out []string
+	for _, f := range m.fields {
+		if f.name() == name {
+			out = append(out, f.table())
+		}
+	}
+	return out
+}
+
+// nearestKey gives the full key whose last part is most like name.
+func (m *merger) nearestKey(name string) string {
+	var all []string
+	for _, f := range m.fields {
+		all = append(all, f.name())
+	}
+	near := nearest(name, all)
+	if near == "" {
+		return ""
+	}
+	return m.homes(near)[0] + "." + near
+}
+
+func bracket(tables []string) []string {
+	out := make([]string, len(tables))
+	for i, t := range tables {
+		out[i] = "[" + t + "]"
+	}
+	return out
+}
