@@ -131,9 +131,10 @@ func holdRetry(tries int) time.Duration {
 // It touches nothing that it does not hold, nothing with somebody else's tasks
 // or with live cgroups inside, and nothing that was removed and made again
 // under the same name. An error means that it was given up; what may get
-// better is logged and tried again. Dirty pages are waited for, never synced; but a kernel
-// that meets nothing but dirty pages wakes the flusher by itself (v1's
-// reclaim), which makes it quicker.
+// better is logged and tried again.
+//
+// Dirty pages are waited for, never synced; but a kernel whose v1 reclaim
+// meets nothing but dirty pages wakes the flusher by itself.
 func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.Duration) (HoldOutcome, error) {
 	clean, err := holdPath(cgroup)
 	if err != nil {
@@ -176,10 +177,20 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 		return h.remove(clean, e, late, out)
 	}
 	if out.Why != HoldInterrupted {
-		e.tries++
-		out.RetryAfter = holdRetry(e.tries)
+		out.RetryAfter = h.retryAfter(e)
 	}
 	return out, nil
+}
+
+// retryAfter counts a fruitless try and says when the next one is due: no
+// later than the deadline, where that is still to come. Call it locked.
+func (h *Hold) retryAfter(e *heldDir) time.Duration {
+	e.tries++
+	d := holdRetry(e.tries)
+	if rest := h.opts.Deadline - time.Since(e.left); rest > 0 {
+		d = min(d, rest)
+	}
+	return d
 }
 
 // mayTouch decides whether a left directory may be emptied now. stop comes
@@ -200,13 +211,12 @@ func (h *Hold) mayTouch(clean string, e *heldDir, late bool) (out HoldOutcome, s
 	} else {
 		return HoldOutcome{}, false
 	}
-	e.tries++
 	switch {
 	case !late || why == HoldChildren:
 		// Children go by themselves, each when it is finished, and the
 		// last one names its parent. Giving up here would leave an
 		// empty directory for ever.
-		return HoldOutcome{RetryAfter: holdRetry(e.tries), Why: why}, true
+		return HoldOutcome{RetryAfter: h.retryAfter(e), Why: why}, true
 	case why == HoldLive:
 		// Held again, until it is left again.
 		e.left, e.tries = time.Time{}, 0
@@ -321,6 +331,11 @@ func (h *Hold) remove(clean string, e *heldDir, late bool, out HoldOutcome) (Hol
 		return out, nil
 	}
 	h.release(e)
+	if id, err := h.fs.ID(clean); err != nil || id != e.id {
+		h.forget(clean)
+		out.Done, out.Why = true, holdEmpty
+		return out, nil
+	}
 	err := h.rmdir(clean)
 	switch {
 	case err == nil || gone(err):
@@ -335,8 +350,7 @@ func (h *Hold) remove(clean string, e *heldDir, late bool, out HoldOutcome) (Hol
 		if admitErr := h.admit(clean, e); admitErr != nil {
 			h.log.Debug("a directory waits without a holder", "cgroup", clean, "err", admitErr)
 		}
-		e.tries++
-		out.Why, out.RetryAfter = HoldTasks, holdRetry(e.tries)
+		out.Why, out.RetryAfter = HoldTasks, h.retryAfter(e)
 		return out, nil
 	}
 	h.forget(clean)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/containerd/cgroups/v3"
@@ -64,28 +65,16 @@ func parseMountinfo(r io.Reader, unified bool) (Hierarchy, error) {
 	sc := bufio.NewScanner(r)
 	sc.Buffer(nil, 1<<20)
 	for sc.Scan() {
-		pre, post, ok := strings.Cut(sc.Text(), " - ")
-		left, right := strings.Fields(pre), strings.Fields(post)
-		if !ok || len(left) < 5 || len(right) < 3 {
-			continue
-		}
-		mount, fstype, options := unescapeMount(left[4]), right[0], strings.Split(right[2], ",")
-		has := func(want string) bool {
-			for _, o := range options {
-				if o == want {
-					return true
-				}
-			}
-			return false
-		}
+		m, ok := parseMount(sc.Text())
 		switch {
-		case fstype == "cgroup2":
+		case !ok:
+		case m.fstype == "cgroup2":
 			v2mounted = true
 			if unified && h.Root == "" {
-				h = Hierarchy{Mode: Unified, Root: mount, RecursiveProt: has("memory_recursiveprot")}
+				h = Hierarchy{Mode: Unified, Root: m.path, RecursiveProt: m.has("memory_recursiveprot")}
 			}
-		case fstype == "cgroup" && !unified && h.Root == "" && has("memory"):
-			h.Root = mount
+		case m.fstype == "cgroup" && !unified && h.Root == "" && m.has("memory"):
+			h.Root = m.path
 		}
 	}
 	if err := sc.Err(); err != nil {
@@ -98,6 +87,23 @@ func parseMountinfo(r io.Reader, unified bool) (Hierarchy, error) {
 		h.Mode = Hybrid
 	}
 	return h, nil
+}
+
+// mount is one line of mountinfo.
+type mount struct {
+	path, fstype string
+	options      []string // of the file system, not of the mount
+}
+
+func (m mount) has(option string) bool { return slices.Contains(m.options, option) }
+
+func parseMount(line string) (mount, bool) {
+	pre, post, ok := strings.Cut(line, " - ")
+	left, right := strings.Fields(pre), strings.Fields(post)
+	if !ok || len(left) < 5 || len(right) < 3 {
+		return mount{}, false
+	}
+	return mount{unescapeMount(left[4]), right[0], strings.Split(right[2], ",")}, true
 }
 
 // unescapeMount undoes the octal escapes of mountinfo (space, tab, newline,

@@ -48,5 +48,4 @@ type response struct {
 const (
 	VerbStatus = "status"
 	VerbSweep  = "sweep"
-	VerbPolicy = "policy"
 )

@@ -1,0 +1,55 @@
+# scopereap: `sudo make run` tries it, `make test` tests it. See README.md.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOARCH ?= $(shell $(GO) env GOARCH)
+BIN ?= bin
+LDFLAGS = -s -w -X main.version=$(VERSION)
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# A Go that lies where its own installer puts it need not be on root's PATH.
+export PATH := $(PATH):/usr/local/go/bin
+# Static binaries: they run on every distribution, and in a container from scratch.
+export CGO_ENABLED = 0
+
+.PHONY: build all run test vmtest lint fuzz clean deps
+
+build: deps
+	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
+
+# Both architectures, for packages.
+all: deps
+	$(MAKE) build GOARCH=amd64 BIN=bin/amd64
+	$(MAKE) build GOARCH=arm64 BIN=bin/arm64
+
+run: build
+	exec $(BIN)/scopereapd
+
+# All fast tests. The race detector needs cgo.
+test:
+	@packaging/deps.sh test
+	CGO_ENABLED=$(RACE_CGO) $(GO) test $(RACE) ./...
+
+# The race detector wants a C compiler; without one the tests run without it.
+HAVE_CC := $(shell command -v gcc 2>/dev/null)
+RACE = $(if $(HAVE_CC),-race,)
+RACE_CGO = $(if $(HAVE_CC),1,0)
+
+# End-to-end tests on real distributions in QEMU: SUITE=bookworm,trixie
+# SCENARIO=core choose some. As root: it builds images.
+vmtest:
+	@packaging/deps.sh vm
+	$(GO) test -tags vm -count=1 -timeout 80m -v ./test/vm/...
+
+lint: deps
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags vm ./test/vm/...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags vm ./test/vm/...
+
+deps:
+	@packaging/deps.sh
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,120 @@
+// Command scopereapd reaps dying memory cgroups: see scopereapd(8).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Exit codes, documented in scopereapd(8).
+const (
+	exitFailed  = 1
+	exitUsage   = 2 // bad flags, or a policy with errors
+	exitNoWork  = 3 // no memory cgroup hierarchy: nothing to do on this machine
+	exitNotRoot = 4
+	exitLocked  = 5 // another scopereap is reaping
+)
+
+// exitError carries an exit code.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// flags are the daemon's.
+type flags struct {
+	runDir     string
+	policyRoot string
+	restore    bool
+}
+
+func main() {
+	if reclaim.ProbeChild() {
+		return
+	}
+	os.Exit(run())
+}
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := newCommand().ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "scopereapd:", err)
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var coded *exitError
+	switch {
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.Is(err, reclaim.ErrNoMemoryController):
+		return exitNoWork
+	case errors.Is(err, reclaim.ErrLocked):
+		return exitLocked
+	}
+	return exitFailed
+}
+
+func newCommand() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "scopereapd",
+		Short: "Reap dying memory cgroups",
+		Long: `scopereapd frees the memory cgroups that ended logins, cron jobs and transient
+units leave behind. It listens to systemd and logind, reclaims what only the
+dead hold, and sweeps periodically for the rest. The living lose nothing.
+
+It runs as root, in the foreground. SIGHUP reloads the policy.
+
+Exit codes: 0 stopped as asked, 1 failed, 2 bad flags or a policy with errors,
+3 this machine has no memory cgroup hierarchy, 4 not root, 5 another scopereap
+is reaping.`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return &exitError{exitNotRoot, errors.New("must be root: only root may write to other users' cgroups (try: sudo scopereapd)")}
+			}
+			if f.restore {
+				return restore(f)
+			}
+			return serve(cmd.Context(), f)
+		},
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
+	fl := cmd.Flags()
+	fl.StringVar(&f.runDir, "run-dir", "/run/scopereap", "directory for the socket, the lock and the journals")
+	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
+	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
+	return cmd
+}
+
+// loadPolicy reads the policy below root.
+func loadPolicy(root string) (*policy.Loaded, error) {
+	loaded, err := policy.Load(policy.Dirs{Root: root})
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("the policy has errors:\n%w", err)}
+	}
+	return loaded, nil
+}

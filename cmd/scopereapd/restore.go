@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// Names in the daemon's runtime directory.
+const (
+	lockName   = "lock"
+	shieldName = "shields"
+	holdName   = "holds"
+)
+
+// restore puts back what a daemon that did not end by itself has left changed.
+// A living one is left alone: what it has changed, it still needs.
+func restore(f flags) error {
+	path := filepath.Join(f.runDir, shieldName)
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		return nil // a clean stop
+	}
+	h, err := reclaim.FindHierarchy()
+	if err != nil {
+		return err
+	}
+	lock, err := reclaim.Lock(filepath.Join(f.runDir, lockName))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	fs, err := reclaim.OpenFS(h.Root)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	res, err := reclaim.Restore(fs, path)
+	if line := restoredLine(res); line != "" {
+		fmt.Fprintln(os.Stderr, "scopereapd:", line)
+	}
+	return err
+}
+
+// restoredLine says what a restore did, or "" for nothing.
+func restoredLine(r reclaim.Restored) string {
+	if r.Put+r.Gone+r.Foreign+len(r.Bad) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("put back %d protections that an earlier run left (%d cgroups are gone, %d were changed by others, %d journal lines unreadable)",
+		r.Put, r.Gone, r.Foreign, len(r.Bad))
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/internal/sdlog"
+	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// node is the daemon on this machine: the running parts, wired: bus → teardowns → engine.
+type node struct {
+	flags   flags
+	log     *slog.Logger
+	level   *slog.LevelVar
+	began   time.Time
+	engine  *reclaim.Engine
+	bus     *logind.Listener
+	hold    *reclaim.Hold
+	machine reclaim.Hierarchy
+
+	policy    atomic.Pointer[policy.Loaded]
+	policyErr atomic.Pointer[string] // why the last reload was refused
+}
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, f flags) (err error) {
+	loaded, err := loadPolicy(f.policyRoot)
+	if err != nil {
+		return err
+	}
+	d := &node{flags: f, level: &slog.LevelVar{}, began: time.Now()}
+	d.level.Set(loaded.Policy.Log.Level.Slog())
+	d.log = sdlog.New(os.Stderr, d.level)
+	d.policy.Store(loaded)
+
+	if d.machine, err = reclaim.FindHierarchy(); err != nil {
+		return err
+	}
+	lockPath := filepath.Join(f.runDir, lockName)
+	lock, err := reclaim.Lock(lockPath)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	defer d.leaveNothing()
+	fs, err := reclaim.OpenFS(d.machine.Root)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	res, err := reclaim.Restore(fs, filepath.Join(f.runDir, shieldName))
+	if line := restoredLine(res); line != "" {
+		d.log.Warn(line)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot put back what an earlier run changed, so nothing more is changed: %w", err)
+	}
+	abil := reclaim.Probe(ctx, d.machine, fs)
+	if ctx.Err() != nil {
+		return nil
+	}
+	d.build(fs, abil)
+	d.introduce(abil)
+	return d.run(ctx)
+}
+
+// build makes the parts.
+func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
+	p := d.policy.Load().Policy
+	if !d.machine.Mode.V2() && p.Hold.Enabled {
+		d.hold = reclaim.NewHold(fs, reclaim.HoldOptions{
+			Max:         p.Hold.Max,
+			Deadline:    time.Duration(p.Hold.Deadline),
+			JournalPath: filepath.Join(d.flags.runDir, holdName),
+			Live:        liveUnder(reclaim.SystemdRoot()),
+			Logger:      d.log,
+		})
+	}
+	d.engine = reclaim.NewEngine(reclaim.EngineOptions{
+		Hierarchy: d.machine,
+		FS:        fs,
+		Abilities: abil,
+		Config:    p.Engine(),
+		Journal:   filepath.Join(d.flags.runDir, shieldName),
+		Hold:      d.hold,
+		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
+		Logger:    d.log,
+		OnOutcome: d.tell,
+	})
+	d.bus = logind.New(logind.Options{Logger: d.log})
+}
+
+// run runs the parts until ctx ends or one of them fails.
+func (d *node) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	listener, err := control.Listen(filepath.Join(d.flags.runDir, control.SocketName))
+	if err != nil {
+		return err
+	}
+	server := &control.Server{Verbs: d.verbs(), Logger: d.log}
+	var parts sync.WaitGroup
+	part := func(name string, run func() error) {
+		parts.Go(func() {
+			if err := run(); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("reaping", func() error { return d.engine.Run(ctx) })
+	part("control socket", func() error { return server.Serve(ctx, listener) })
+	part("bus", func() error { return d.bus.Run(ctx) })
+	part("teardowns", func() error { d.wire(ctx); return nil })
+	part("reload", func() error { d.reloadOnHangup(ctx); return nil })
+	part("notify", func() error { d.notify(ctx); return nil })
+	<-ctx.Done()
+	d.log.Info("stopping")
+	parts.Wait()
+	if d.hold != nil {
+		if err := d.hold.Close(); err != nil {
+			d.log.Warn("held directories", "err", err)
+		}
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// wire hands the bus's events to the engine.
+func (d *node) wire(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ev, ok := <-d.bus.Events():
+			if !ok {
+				return
+			}
+			d.take(ev)
+		}
+	}
+}
+
+func (d *node) take(ev logind.Event) {
+	d.log.Debug(ev.Kind.String(), "unit", ev.Unit, "cgroup", ev.ControlGroup, "signal", ev.Signal)
+	if ev.ControlGroup == "" || ev.ControlGroup == "/" {
+		return
+	}
+	switch ev.Kind {
+	case logind.Started:
+		p := d.policy.Load().Policy.Hold
+		if p.Enabled && policy.MatchAny(p.Units, ev.Unit) {
+			d.engine.Started(ev.ControlGroup)
+		}
+	case logind.Teardown:
+		d.engine.Teardown(ev.ControlGroup, ev.At)
+	}
+}
+
+// leaveNothing removes what the run directory has of ours. Journals that still
+// say something stay for the next start.
+func (d *node) leaveNothing() {
+	for _, name := range []string{shieldName, holdName} {
+		p := filepath.Join(d.flags.runDir, name)
+		if st, err := os.Stat(p); err == nil && st.Size() == 0 {
+			_ = os.Remove(p)
+		}
+	}
+	for _, name := range []string{control.SocketName, lockName, ""} {
+		_ = os.Remove(filepath.Join(d.flags.runDir, name)) // the directory only when empty
+	}
+}
+
+// liveUnder tells whether systemd has a unit with this cgroup: whether its
+// directory is in systemd's own hierarchy.
+func liveUnder(root string) func(string) bool {
+	if root == "" {
+		return nil
+	}
+	return func(cgroup string) bool {
+		_, err := os.Stat(filepath.Join(root, cgroup))
+		return err == nil
+	}
+}
+
+// ownPressure is this process's own memory.pressure, or "".
+func ownPressure(h reclaim.Hierarchy) string {
+	if !h.Mode.V2() {
+		return ""
+	}
+	own, err := reclaim.OwnCgroup()
+	if err != nil || own == "/" {
+		return ""
+	}
+	return filepath.Join(h.Root, own, "memory.pressure")
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/dustin/go-humanize"
+
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// introduce says what was found out about the machine.
+func (d *node) introduce(a reclaim.Abilities) {
+	d.log.Info("scopereapd "+version, "cgroups", d.machine.Mode, "memory_at", d.machine.Root, "policy_files", len(d.policy.Load().Files()))
+	if d.machine.Mode.V2() {
+		d.log.Info("kernel", "memory.reclaim", a.Reclaim.State, "swappiness", a.Swappiness.State,
+			"nr_dying_subsys_memory", a.DyingMemory.State, "memory_recursiveprot", a.RecursiveProt.State,
+			"reparents", a.Reparents.State, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
+	} else {
+		d.log.Info("kernel", "hold", d.hold != nil, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
+	}
+	for _, w := range d.policy.Load().Warnings {
+		d.log.Warn(w.String())
+	}
+	if !a.Reclaim.OK() && d.machine.Mode.V2() {
+		d.log.Info("no memory.reclaim on this kernel: squeezing memory.high instead")
+	}
+	if why := d.engine.Status().MonitorOnly; why != "" {
+		d.log.Info("monitor only", "why", why)
+	}
+}
+
+// tell logs how the reaping of one ancestor ended. What changed nothing is
+// for debugging only.
+func (d *node) tell(o reclaim.Outcome) {
+	attrs := []any{"ancestor", o.Ancestor, "freed", o.Freed, "bytes", humanize.IBytes(uint64(o.Bytes)),
+		"cpu", o.CPU.Round(time.Microsecond), "wall", o.Wall.Round(time.Millisecond)}
+	if n := len(o.Latency); n > 0 {
+		attrs = append(attrs, "teardowns", n, "slowest", o.Latency[0].Round(time.Millisecond))
+	}
+	if o.DyingAfter > 0 {
+		attrs = append(attrs, "left", o.DyingAfter, "why", leftWhy(o))
+	}
+	if o.Freed == 0 && o.Bytes == 0 {
+		d.log.Debug("nothing to reap", attrs...)
+		return
+	}
+	d.log.Info("reaped", attrs...)
+}
+
+func leftWhy(o reclaim.Outcome) string {
+	if o.Verdict != reclaim.MayReap {
+		return string(o.Verdict)
+	}
+	return "pinned by " + reclaim.PinsString(o.Pins)
+}
+
+// statusEvery is how often the status line is renewed where no watchdog asks
+// for more.
+const statusEvery = 30 * time.Second
+
+// notify tells systemd that the daemon is ready, what it does, and that it
+// lives (sd_notify(3)). Each sign of life comes from the engine's own
+// goroutine.
+func (d *node) notify(ctx context.Context) {
+	every := statusEvery
+	if watchdog, err := daemon.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
+		every = min(every, watchdog/2)
+	}
+	d.engine.Ping(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		d.engine.Ping(func() {
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\nSTATUS="+d.statusLine())
+		})
+		select {
+		case <-ctx.Done():
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (d *node) statusLine() string {
+	s := d.engine.Status()
+	pinned := int64(0)
+	for _, p := range s.Pinned {
+		pinned += p.Dying
+	}
+	line := fmt.Sprintf("%s memcgs and %s freed since start, %d pinned", humanize.Comma(s.Totals.Freed),
+		humanize.IBytes(uint64(s.Totals.Bytes)), pinned)
+	if s.MonitorOnly != "" {
+		return "Monitoring only (" + s.MonitorOnly + ")"
+	}
+	return line
+}

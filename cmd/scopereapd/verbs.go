@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// verbs is what the control socket answers.
+func (d *node) verbs() map[string]control.Verb {
+	return map[string]control.Verb{
+		control.VerbStatus: {Handler: d.status},
+		control.VerbSweep:  {Handler: d.sweep, RootOnly: true},
+	}
+}
+
+func (d *node) status(context.Context, json.RawMessage, func(any) bool) (any, error) {
+	s := control.Status{
+		Version:     version,
+		PID:         os.Getpid(),
+		Since:       d.began,
+		Engine:      d.engine.Status(),
+		Bus:         d.bus.Stats(),
+		PolicyFiles: d.policy.Load().Files(),
+	}
+	if why := d.policyErr.Load(); why != nil {
+		s.PolicyError = *why
+	}
+	return s, nil
+}
+
+// progressEvery is how often a sweep's client is told how far it is.
+const progressEvery = 100 * time.Millisecond
+
+func (d *node) sweep(ctx context.Context, args json.RawMessage, progress func(any) bool) (any, error) {
+	var a control.SweepArgs
+	if err := json.Unmarshal(args, &a); err != nil {
+		return nil, &control.Error{Code: control.CodeBadRequest, Message: "bad arguments for sweep: " + err.Error()}
+	}
+	under, err := reclaim.CleanPath(a.Under)
+	if err != nil {
+		return nil, &control.Error{Code: control.CodeBadRequest, Message: err.Error()}
+	}
+	// The engine calls back from its own goroutine, which must not wait for
+	// a slow client.
+	last := make(chan reclaim.SweepProgress, 1)
+	done := make(chan struct{})
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case p := <-last:
+				progress(p)
+			case <-done:
+				return
+			}
+			select {
+			case <-time.After(progressEvery):
+			case <-done:
+				return
+			}
+		}
+	}()
+	res, err := d.engine.Sweep(ctx, reclaim.SweepRequest{Under: under, Progress: func(p reclaim.SweepProgress) {
+		select {
+		case <-last:
+		default:
+		}
+		last <- p
+	}})
+	close(done)
+	<-told
+	return res, err
+}

@@ -1,0 +1,74 @@
+package reclaim
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestV1DeadMemory: on v1 the dead's pages are told apart from the ancestor's
+// own and from its living children's, and force_empty takes all three.
+func TestV1DeadMemory(t *testing.T) {
+	tr := newV1TestTree(t)
+	parent := tr.mkdir("user.slice")
+	live, dead := tr.mkdir("user.slice/live.scope"), tr.mkdir("user.slice/dead.scope")
+	const mib = 1 << 20
+	// No soft limit is a shield: this one is far above what is charged.
+	if err := tr.fs.Write(live, "memory.soft_limit_in_bytes", fmt.Sprint(1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	for c, size := range map[string]int{parent: 2 * mib, live: 4 * mib, dead: 8 * mib} {
+		tr.run(c, `exec cat "$1" >/dev/null`, cleanFile(t, size))
+	}
+	tr.drop(dead)
+
+	// The counters are added up every two seconds.
+	var d V1Dead
+	near := func(got int64) bool { return got > 7*mib && got < 9*mib }
+	for try := 0; try < 8 && !near(d.Stat.Cache); try++ {
+		time.Sleep(time.Duration(try) * 200 * time.Millisecond)
+		var err error
+		if d, err = V1DeadMemory(tr.fs, parent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !near(d.Stat.Reclaimable()) || d.Children != 1 {
+		t.Errorf("dead memory %+v, want about 8 MiB and one living child", d)
+	}
+
+	th := testThread(t)
+	th.Do(t.Context(), func() {
+		if res, err := V1ForceEmpty(context.Background(), th, tr.fs, parent, time.Minute); err != nil || res != WriteFull {
+			t.Errorf("force_empty: %v, %v", res, err)
+		}
+	})
+	if got, err := v1ReadBytes(tr.fs, live, v1UsageFile); err != nil || got > mib {
+		t.Errorf("a soft limit shielded the living from force_empty (%d bytes left, %v): V1ForceEmpty's comment is wrong", got, err)
+	}
+}
+
+func TestV1Census(t *testing.T) {
+	tr := newV1TestTree(t)
+	before, err := V1Census(tr.fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 20
+	for i := range n {
+		c := tr.mkdir(fmt.Sprint("s", i))
+		tr.run(c, `exec cat "$1" >/dev/null`, cleanFile(t, 4096))
+		tr.drop(c)
+	}
+	after, err := V1Census(tr.fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Other tests' cgroups come and go on the machine; n is far above.
+	if after.Dying < before.Dying+n/2 {
+		t.Errorf("made %d dying ones: before %+v, after %+v", n, before, after)
+	}
+	if after.Directories < 2 || after.Cgroups < after.Directories {
+		t.Errorf("%+v", after)
+	}
+}
