@@ -1,0 +1,94 @@
+package logind
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// DialSystem makes a private connection to the system bus ($DBUS_SYSTEM_BUS_ADDRESS, or the usual places).
+func DialSystem(ctx context.Context) (*dbus.Conn, error) {
+	conn, err := dbus.SystemBusPrivate(connOptions(ctx)...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the system bus: %w", err)
+	}
+	return greet(conn, "the system bus")
+}
+
+// DialAddress returns a Dial function for a bus at an address, such as "unix:path=/run/dbus/system_bus_socket".
+func DialAddress(address string) func(context.Context) (*dbus.Conn, error) {
+	return func(ctx context.Context) (*dbus.Conn, error) {
+		conn, err := dbus.Dial(address, connOptions(ctx)...)
+		if err != nil {
+			return nil, fmt.Errorf("connecting to the bus at %s: %w", address, err)
+		}
+		return greet(conn, "the bus at "+address)
+	}
+}
+
+func connOptions(ctx context.Context) []dbus.ConnOption {
+	return []dbus.ConnOption{
+		dbus.WithContext(ctx),
+		// Its queue has no bound and takes signals as fast as they come, so the connection's reader never waits
+		// for us; but it moves the whole queue for each signal delivered, so we must not let it grow.
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()),
+	}
+}
+
+// greet authenticates by UID, which needs no user database, and says Hello. Neither takes a context in godbus; the
+// connection's own, when it ends, closes the socket under them.
+func greet(conn *dbus.Conn, where string) (*dbus.Conn, error) {
+	err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
+	if err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("greeting %s: %w", where, err)
+	}
+	return conn, nil
+}
+
+// dial calls Options.Dial and gives up on it after the call timeout, even if it does not heed its context. The
+// connection lives until the context ends or cancel is called.
+func (l *Listener) dial(ctx context.Context) (*dbus.Conn, context.CancelFunc, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	type result struct {
+		conn *dbus.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		conn, err := l.opts.Dial(ctx)
+		done <- result{conn, err}
+	}()
+	timeout := time.NewTimer(l.opts.CallTimeout)
+	defer timeout.Stop()
+	err := error(nil)
+	select {
+	case r := <-done:
+		if r.err == nil {
+			return r.conn, cancel, nil
+		}
+		err = r.err
+	case <-ctx.Done():
+		err = ctx.Err()
+		go discard(func() *dbus.Conn { return (<-done).conn })
+	case <-timeout.C:
+		err = fmt.Errorf("the bus did not answer within %v", l.opts.CallTimeout)
+		go discard(func() *dbus.Conn { return (<-done).conn })
+	}
+	cancel()
+	return nil, nil, err
+}
+
+// discard closes a connection that came too late.
+func discard(wait func() *dbus.Conn) {
+	if conn := wait(); conn != nil {
+		conn.Close()
+	}
+}
