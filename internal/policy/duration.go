@@ -80,15 +80,16 @@ var durationWords = map[string]time.Duration{
 
 // guessDuration reads s generously, for a hint only.
 func guessDuration(s string) (Duration, bool) {
+	s = strings.TrimSpace(s)
 	var sum float64
-	for rest := strings.TrimSpace(s); rest != ""; {
+	for rest := s; rest != ""; {
 		m := spelledDuration.FindStringSubmatch(rest)
 		if m == nil {
 			return 0, false
 		}
 		unit, known := durationWords[strings.ToLower(m[2])]
 		n, err := strconv.ParseFloat(m[1], 64)
-		if !known || err != nil || (m[2] == "" && m[0] != rest) {
+		if !known || err != nil || (m[2] == "" && m[0] != s) {
 			return 0, false
 		}
 		sum += n * float64(unit)

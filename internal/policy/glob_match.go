@@ -175,13 +175,3 @@ func (c component) match(s string) bool {
 	}
 	return p == len(pat)
 }
-
-// MatchAny tells whether any of the globs matches name.
-func MatchAny(globs []Glob, name string) bool {
-	for _, g := range globs {
-		if g.Match(name) {
-			return true
-		}
-	}
-	return false
-}

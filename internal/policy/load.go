@@ -19,9 +19,7 @@ type Loaded struct {
 func Load(dirs Dirs) (*Loaded, error) {
 	sources, errs := dirs.find()
 	m := newMerger()
-	for _, e := range errs {
-		m.reject(e)
-	}
+	m.reject(errs...)
 	for _, s := range sources {
 		if s.Status == Read {
 			m.read(s.Path)
@@ -79,9 +77,9 @@ func (m *merger) read(path string) {
 }
 
 func (m *merger) take(name string, data []byte) {
-	d, err := parse(name, data)
-	if err != nil {
-		m.reject(err)
+	d, errs := parse(name, data)
+	if len(errs) > 0 {
+		m.reject(errs...)
 		return
 	}
 	m.apply(d)

@@ -39,9 +39,9 @@ func newMerger() *merger {
 }
 
 // reject notes that a file cannot be used at all.
-func (m *merger) reject(e *Error) {
-	m.errs = append(m.errs, e)
-	m.blind = true
+func (m *merger) reject(errs ...*Error) {
+	m.errs = append(m.errs, errs...)
+	m.blind = m.blind || len(errs) > 0
 }
 
 // apply lays one file over what is there.

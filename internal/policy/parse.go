@@ -20,18 +20,22 @@ const utf8BOM = "\ufeff"
 
 // parse reads data as TOML. file is for the errors. A UTF-8 byte order mark is
 // skipped: editors leave it behind, and nobody can see it.
-func parse(file string, data []byte) (*document, *Error) {
+func parse(file string, data []byte) (*document, Errors) {
 	d := &document{file: file, text: newText(strings.TrimPrefix(string(data), utf8BOM))}
 	if f, off := encodingFault(d.text.s); f != nil {
-		return nil, d.errorAt(off, "", f)
+		return nil, Errors{d.errorAt(off, "", f)}
 	}
 	pos, bad := scan(d.text.s)
-	if bad != nil {
-		return nil, d.errorAt(bad.off, bad.key, d.scanMessage(bad))
+	if len(bad) > 0 {
+		var errs Errors
+		for _, b := range bad {
+			errs = append(errs, d.errorAt(b.off, b.key, d.scanMessage(b)))
+		}
+		return nil, errs
 	}
 	d.pos = pos
 	if err := d.decode(); err != nil {
-		return nil, d.syntaxError(err)
+		return nil, Errors{d.syntaxError(err)}
 	}
 	return d, nil
 }
@@ -48,16 +52,23 @@ func (d *document) decode() (err error) {
 	return err
 }
 
-// encodingFault finds the first byte that is no UTF-8.
+// encodingFault finds the first byte that no TOML file may hold: what is not UTF-8, and
+// control characters but tab and line ends. The module would find them too, but v1.6.0
+// points to the byte before.
 func encodingFault(s string) (*fault, int) {
 	const hint = "save the file as UTF-8"
 	if strings.HasPrefix(s, "\xff\xfe") || strings.HasPrefix(s, "\xfe\xff") || strings.IndexByte(s[:min(len(s), 4)], 0) >= 0 {
-		return newFault("the file is UTF-16, not UTF-8", hint), 0
+		return newFault("the file is UTF-16 or binary, not UTF-8", hint), 0
 	}
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && n == 1 {
+		switch {
+		case r == utf8.RuneError && n == 1:
 			return newFault(fmt.Sprintf("the byte 0x%02x is not UTF-8", s[i]), hint), i
+		case r == '\r' && !strings.HasPrefix(s[i+1:], "\n"):
+			return newFault("there is a carriage return without a line feed", `end lines with a line feed; in a string write "\r"`), i
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
+			return newFault(fmt.Sprintf("there is the control character 0x%02x", r), "take it out; an editor may not show it"), i
 		}
 		i += n
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -46,7 +47,7 @@ func ParsePercent(s string) (Percent, error) {
 		hint := percentForm
 		guess := strings.Join(strings.Fields(num), "")
 		if v, err := strconv.ParseFloat(guess, 64); err == nil && v >= 1 && v <= 100 {
-			hint = fmt.Sprintf("write %q", guess+"%")
+			hint = fmt.Sprintf("write %q", Percent(math.Round(v*100)/100).String())
 		}
 		return 0, newFault(fmt.Sprintf("%s is not a percentage", quote(s)), hint)
 	}

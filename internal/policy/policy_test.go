@@ -16,15 +16,6 @@ import (
 // shipped is the commented file that the package installs.
 const shipped = "../../packaging/policy.toml"
 
-func readShipped(t *testing.T) string {
-	t.Helper()
-	b, err := os.ReadFile(shipped)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
 // commentedKey is a setting that is commented out: no blank after the "#".
 var commentedKey = regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`)
 
@@ -32,7 +23,7 @@ var commentedKey = regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`)
 func uncomment(s string) string { return commentedKey.ReplaceAllString(s, "$1") }
 
 func TestShippedFileAsItIs(t *testing.T) {
-	l, err := CheckBytes(shipped, []byte(readShipped(t)))
+	l, err := CheckBytes(shipped, []byte(mustRead(t, shipped)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +38,7 @@ func TestShippedFileAsItIs(t *testing.T) {
 }
 
 func TestShippedFileUncommented(t *testing.T) {
-	l, err := CheckBytes(shipped, []byte(uncomment(readShipped(t))))
+	l, err := CheckBytes(shipped, []byte(uncomment(mustRead(t, shipped))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +59,7 @@ func TestShippedFileUncommented(t *testing.T) {
 
 // Every key is explained right above it, apart from the key before by an empty line.
 func TestShippedFileExplainsEachKey(t *testing.T) {
-	lines := strings.Split(readShipped(t), "\n")
+	lines := strings.Split(mustRead(t, shipped), "\n")
 	found := 0
 	for i, l := range lines {
 		if !commentedKey.MatchString(l) {
@@ -190,4 +181,13 @@ func TestPolicyJSON(t *testing.T) {
 	if d := cmp.Diff(l.Policy, back); d != "" {
 		t.Errorf("changed on the way through JSON:\n%s", d)
 	}
+}
+
+func mustRead(tb testing.TB, path string) string {
+	tb.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(b)
 }

@@ -27,7 +27,7 @@ type scanFault struct {
 //
 // It refuses what the limits above forbid, and a key set twice: the module lets some
 // of those through ("a.b = 1" then "a = 2") and drops one of the two.
-func scan(s string) (*positions, *scanFault) {
+func scan(s string) (*positions, []*scanFault) {
 	sc := &scanner{s: s, out: &positions{}, set: make(map[string]int), tabs: make(map[string]int)}
 	sc.document()
 	return sc.out, sc.bad
@@ -39,8 +39,8 @@ type scanner struct {
 	out  *positions
 	set  map[string]int // joined path → offset of the key that set a value there or below
 	tabs map[string]int // joined path → offset of its [table]
-	bad  *scanFault
-	stop bool // text that makes no sense, or bad is set
+	bad  []*scanFault
+	stop bool // text that makes no sense or goes beyond the limits
 }
 
 // document reads lines: headers, keys, comments.
@@ -116,7 +116,7 @@ func (sc *scanner) once(prefix, path []string, off int) {
 		}
 	}
 	if twice {
-		sc.refuse(&scanFault{off: off, key: keyString(path), first: first,
+		sc.bad = append(sc.bad, &scanFault{off: off, key: keyString(path), first: first,
 			msg: "is set twice in this file", hint: "keep one of the two"})
 		return
 	}
@@ -131,7 +131,7 @@ func (sc *scanner) once(prefix, path []string, off int) {
 func (sc *scanner) headerOnce(table []string, off int) {
 	first, twice := sc.tabs[joined(table)]
 	if twice {
-		sc.refuse(&scanFault{off: off, key: keyString(table), first: first,
+		sc.bad = append(sc.bad, &scanFault{off: off, key: keyString(table), first: first,
 			msg: "this table stands twice in this file", hint: "move its keys under the first one"})
 		return
 	}
@@ -204,10 +204,9 @@ func (sc *scanner) tooDeep(off int) {
 		hint: `a policy has tables and keys, "[table]" and "key = value", and nothing deeper`})
 }
 
+// refuse ends the scan with a fault.
 func (sc *scanner) refuse(f *scanFault) {
-	if sc.bad == nil {
-		sc.bad = f
-	}
+	sc.bad = append(sc.bad, f)
 	sc.stop = true
 }
 

@@ -74,8 +74,8 @@ func syntaxHint(line, msg string) string {
 		return `a table's name stands in brackets on a line of its own: [reap]`
 	case strings.HasPrefix(trimmed, ";") || strings.HasPrefix(trimmed, "//"):
 		return `comments begin with "#"`
-	case strings.Contains(msg, "control characters") && strings.Contains(msg, "0x0d"):
-		return "end lines with a line feed, not with a carriage return alone"
+	case strings.Contains(msg, "EOF") || strings.Contains(msg, "end of file"):
+		return "the file ends too early: close the string, list or table that is still open"
 	}
 	return `write key = value, strings in quotes, below the key's [table]`
 }
