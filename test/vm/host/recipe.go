@@ -1,0 +1,47 @@
+package host
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// packages is what an image holds besides Debian's minimal base.
+var packages = []string{
+	"busybox", "cron", "dbus", "initramfs-tools", "iproute2", "kmod", "libpam-systemd", "linux-image-amd64",
+	"openssh-client", "openssh-server", "procps", "psmisc", "systemd", "systemd-sysv", "udev",
+}
+
+// initrdHook lets initramfs-tools pack only what finds the root disk: Debian's default takes every driver there is,
+// and an emulated CPU needs some ten seconds to unpack and probe them.
+//
+//go:embed recipe/initrd.sh
+var initrdHook string
+
+// setupHook makes the machine's users, keys and units.
+//
+//go:embed recipe/setup.sh
+var setupHook string
+
+// mmdebstrapArgs returns the whole command line but for the target folder, which comes last and is not part of the recipe.
+func mmdebstrapArgs(release, initrd, setup string) []string {
+	return []string{
+		"--mode=root", "--variant=minbase", "--format=directory",
+		"--include=" + strings.Join(packages, ","),
+		`--aptopt=APT::Install-Recommends "false"`,
+		"--dpkgopt=path-exclude=/usr/share/doc/*",
+		"--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		"--essential-hook=" + initrd, "--customize-hook=" + setup,
+		release,
+	}
+}
+
+// recipeKey names an image by all that went into it, so that a changed recipe is another image.
+func recipeKey(release string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q\n%q\n%q\n%d\n", mmdebstrapArgs(release, "", ""), initrdHook, setupHook, diskBytes)
+	return release + "-" + hex.EncodeToString(h.Sum(nil))[:12]
+}

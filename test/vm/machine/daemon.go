@@ -1,0 +1,116 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Unit is the daemon's systemd unit.
+const Unit = "scopereapd.service"
+
+// Install puts the share's binaries and unit where a package would.
+func (m *Machine) Install(ctx context.Context) error {
+	for from, to := range map[string]string{
+		"scopereapd":         "/usr/sbin/scopereapd",
+		"scopereapctl":       "/usr/bin/scopereapctl",
+		"scopereapd.service": "/etc/systemd/system/" + Unit,
+	} {
+		b, err := os.ReadFile(filepath.Join(Share, from))
+		if err != nil {
+			return err
+		}
+		mode := os.FileMode(0o755)
+		if strings.HasSuffix(from, ".service") {
+			mode = 0o644
+		}
+		if err := os.WriteFile(to, b, mode); err != nil {
+			return err
+		}
+	}
+	// Written pages of the binaries would be somebody's dirty cache for 30 s.
+	if _, err := Run(ctx, "sync", "/usr/sbin/scopereapd", "/usr/bin/scopereapctl"); err != nil {
+		return err
+	}
+	_, err := Run(ctx, "systemctl", "daemon-reload")
+	return err
+}
+
+// Systemctl does one verb with units.
+func (m *Machine) Systemctl(ctx context.Context, args ...string) error {
+	_, err := Run(ctx, "systemctl", args...)
+	return err
+}
+
+// Property returns one property of a unit.
+func (m *Machine) Property(ctx context.Context, unit, name string) (string, error) {
+	return Run(ctx, "systemctl", "show", "--value", "-p", name, unit)
+}
+
+// StartDaemon starts the daemon and returns when it has said that it is ready.
+func (m *Machine) StartDaemon(ctx context.Context) error {
+	return m.Systemctl(ctx, "start", Unit)
+}
+
+// StopDaemon stops it.
+func (m *Machine) StopDaemon(ctx context.Context) error {
+	return m.Systemctl(ctx, "stop", Unit)
+}
+
+// DaemonPID returns the daemon's process, or 0 if none runs.
+func (m *Machine) DaemonPID(ctx context.Context) (int, error) {
+	s, err := m.Property(ctx, Unit, "MainPID")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(s)
+}
+
+// Usage is what the daemon has used since its start.
+type Usage struct {
+	CPU      time.Duration
+	RSS, HWM int64 // bytes
+	Switches int64 // voluntary context switches of all its living threads: how often it woke up
+}
+
+// DaemonUsage reads the daemon's usage from /proc.
+func (m *Machine) DaemonUsage(ctx context.Context) (Usage, error) {
+	pid, err := m.DaemonPID(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	if pid == 0 {
+		return Usage{}, errors.New("the daemon does not run")
+	}
+	proc := fmt.Sprintf("/proc/%d", pid)
+	b, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return Usage{}, err
+	}
+	ticks, err := parseStatTicks(string(b))
+	if err != nil {
+		return Usage{}, err
+	}
+	const userHz = 100 // fixed in the ABI of amd64
+	u := Usage{CPU: time.Duration(ticks) * time.Second / userHz}
+	if b, err = os.ReadFile(proc + "/status"); err != nil {
+		return Usage{}, err
+	}
+	st := parseStatus(string(b))
+	u.RSS, u.HWM = st["VmRSS"]<<10, st["VmHWM"]<<10
+	tasks, err := filepath.Glob(proc + "/task/*/status")
+	if err != nil {
+		return Usage{}, err
+	}
+	for _, t := range tasks {
+		if b, err := os.ReadFile(t); err == nil { // a thread may just have ended
+			u.Switches += parseStatus(string(b))["voluntary_ctxt_switches"]
+		}
+	}
+	return u, nil
+}

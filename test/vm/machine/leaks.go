@@ -1,0 +1,204 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Leak is what hangs dead right below one live cgroup. It is the tests' own count, made without the code under test.
+type Leak struct {
+	Cgroup string           `json:"cgroup"`
+	Direct int64            `json:"direct"` // dying memcgs; -1 on v1, where the kernel does not tell by ancestor
+	Known  bool             `json:"known"`  // dead memory can be told apart from the cgroup's own
+	Dead   map[string]int64 `json:"dead"`   // memory.stat of the dead, in bytes
+}
+
+// Reclaimable returns the bytes of the dead that a reclaim could free.
+func (l Leak) Reclaimable() int64 {
+	return max(0, l.Dead["file"]-l.Dead["shmem"]-l.Dead["unevictable"])
+}
+
+// PinnedPages returns how many pages of the dead no reclaim frees: tmpfs and swap.
+func (l Leak) PinnedPages() int64 { return (l.Dead["shmem"] + l.Dead["swap"]) / pageSize }
+
+// Excused tells whether all of its dying memcgs may be there for good: nothing of theirs can be reclaimed,
+// and there is a pinned page for each.
+func (l Leak) Excused() bool {
+	return l.Known && l.Reclaimable() == 0 && l.Direct <= l.PinnedPages()
+}
+
+func (l Leak) String() string {
+	var dead []string
+	for k, v := range l.Dead {
+		if v != 0 {
+			dead = append(dead, k+"="+strconv.FormatInt(v, 10))
+		}
+	}
+	slices.Sort(dead)
+	return fmt.Sprintf("%s: %d direct dying, known=%v, %s", l.Cgroup, l.Direct, l.Known, strings.Join(dead, " "))
+}
+
+// Dying returns how many dying memcgs the whole machine has.
+func (m *Machine) Dying() (int64, error) {
+	if !m.V1 {
+		stat, err := readFlat(filepath.Join(m.memRoot, "cgroup.stat"))
+		return dyingOf(stat), err
+	}
+	b, err := os.ReadFile("/proc/cgroups")
+	if err != nil {
+		return 0, err
+	}
+	all, err := parseMemoryCgroups(string(b))
+	if err != nil {
+		return 0, err
+	}
+	dirs, err := m.Cgroups(m.memRoot)
+	return all - int64(len(dirs)), err
+}
+
+// Cgroups returns all cgroups of a hierarchy as paths from its root, that one ("/") among them.
+func (m *Machine) Cgroups(root string) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed while we walked
+		}
+		if err == nil && d.IsDir() {
+			out = append(out, "/"+strings.TrimPrefix(strings.TrimPrefix(p, root), "/"))
+		}
+		return err
+	})
+	return out, err
+}
+
+// Held returns the cgroups that exist in the memory hierarchy though systemd has none of that name (v1 only).
+func (m *Machine) Held() ([]string, error) {
+	dirs, err := m.Cgroups(m.memRoot)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(dirs, func(d string) bool { return exists(m.UnitPath(d)) }), nil
+}
+
+// Leaks walks the live tree and returns where the dead hang: on v2 all ancestors with direct dying memcgs, on v1
+// all with dead memory. Call it when the tree is at rest.
+func (m *Machine) Leaks() ([]Leak, error) {
+	dirs, err := m.Cgroups(m.memRoot)
+	if err != nil {
+		return nil, err
+	}
+	stats := map[string]nodeStat{}
+	children := map[string][]string{}
+	for _, d := range dirs {
+		n, err := m.readNode(d)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		stats[d] = n
+		if d != "/" {
+			up := filepath.Dir(d)
+			children[up] = append(children[up], d)
+		}
+	}
+	var out []Leak
+	for d, n := range stats {
+		l := Leak{Cgroup: d, Direct: n.dying, Known: n.known, Dead: less(n.total, n.own)}
+		for _, c := range children[d] {
+			if n.dying >= 0 {
+				l.Direct -= stats[c].dying
+			}
+			l.Dead = less(l.Dead, stats[c].total)
+		}
+		if l.Direct > 0 || m.V1 && (l.Reclaimable() > 0 || l.PinnedPages() > 0) {
+			out = append(out, l)
+		}
+	}
+	slices.SortFunc(out, func(a, b Leak) int { return strings.Compare(a.Cgroup, b.Cgroup) })
+	return out, nil
+}
+
+// nodeStat is one live cgroup as Leaks reads it.
+type nodeStat struct {
+	dying      int64
+	known      bool
+	total, own map[string]int64
+}
+
+func (m *Machine) readNode(cgroup string) (nodeStat, error) {
+	dir := m.MemPath(cgroup)
+	mem, err := readFlat(filepath.Join(dir, "memory.stat"))
+	if err != nil && !(errors.Is(err, fs.ErrNotExist) && exists(dir)) {
+		return nodeStat{}, err
+	}
+	if m.V1 {
+		return nodeStat{dying: -1, known: cgroup != "/", total: v1Total(mem), own: v1Own(mem)}, nil
+	}
+	n := nodeStat{total: mem}
+	if n.total == nil { // no memory controller here: all of it is in an ancestor's own pages
+		n.total = map[string]int64{}
+	}
+	if swap, err := os.ReadFile(filepath.Join(dir, "memory.swap.current")); err == nil {
+		n.total["swap"], _ = strconv.ParseInt(strings.TrimSpace(string(swap)), 10, 64)
+	}
+	stat, err := readFlat(filepath.Join(dir, "cgroup.stat"))
+	if err != nil {
+		return nodeStat{}, err
+	}
+	n.dying = dyingOf(stat)
+	sub, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil {
+		return nodeStat{}, err
+	}
+	n.known = cgroup != "/" && slices.Contains(strings.Fields(string(sub)), "memory")
+	return n, nil
+}
+
+func readFlat(p string) (map[string]int64, error) {
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return nil, err
+	}
+	out, err := parseFlat(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p, err)
+	}
+	return out, nil
+}
+
+// ReadInt reads a cgroup file that holds one number; "max" is -1.
+func ReadInt(p string) (int64, error) {
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return 0, err
+	}
+	s := strings.TrimSpace(string(b))
+	if s == "max" {
+		return -1, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", p, err)
+	}
+	return n, nil
+}
+
+// FileCache returns the bytes of file cache that a cgroup's memory.stat counts, tmpfs left out.
+func (m *Machine) FileCache(cgroup string) (int64, error) {
+	stat, err := readFlat(filepath.Join(m.MemPath(cgroup), "memory.stat"))
+	if err != nil {
+		return 0, err
+	}
+	if m.V1 {
+		stat = v1Own(stat)
+	}
+	return stat["file"] - stat["shmem"], nil
+}

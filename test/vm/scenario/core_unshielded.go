@@ -1,0 +1,92 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/test/vm/machine"
+)
+
+// unshielded is phase 4: what the same reclaim costs the living without a shield. It shows that the "0 lost" of
+// phase 2 is the shield's doing and not the test's.
+func (c *coreRun) unshielded(ctx context.Context) error {
+	if c.V1 {
+		return nil
+	}
+	if err := c.StopDaemon(ctx); err != nil {
+		return err
+	}
+	n := min(10, c.Params.Logins)
+	if _, err := c.logins(ctx, 2*n); err != nil {
+		return err
+	}
+	if err := c.bobGone(ctx); err != nil {
+		return err
+	}
+	// Dirty pages cannot be reclaimed, which would flatter nobody.
+	unix.Sync()
+	before, err := c.cache(ctx)
+	if err != nil {
+		return err
+	}
+	const ancestor = "/user.slice/user-1000.slice" // that of the live session
+	dead, dying, err := c.deadBelow(ancestor)
+	if err != nil {
+		return err
+	}
+	if dying == 0 {
+		return fmt.Errorf("%d logins left nothing below %s", n, ancestor)
+	}
+	if err := c.rawReclaim(ctx, ancestor, dead); err != nil {
+		return err
+	}
+	after, err := c.cache(ctx)
+	if err != nil {
+		return err
+	}
+	_, left, err := c.deadBelow(ancestor)
+	if err != nil {
+		return err
+	}
+	c.Report("live cache lost, unshielded write", float64(before.charged-after.charged), "B",
+		fmt.Sprintf("%d KiB asked, %d of %d freed", dead>>10, dying-left, dying))
+	return nil
+}
+
+// deadBelow returns the reclaimable bytes and the number of the dying right below a cgroup.
+func (c *coreRun) deadBelow(cgroup string) (dead, dying int64, err error) {
+	leaks, err := c.Leaks()
+	for _, l := range leaks {
+		if l.Cgroup == cgroup {
+			return l.Reclaimable(), l.Direct, err
+		}
+	}
+	return 0, 0, err
+}
+
+// rawReclaim has the kernel reclaim so many bytes of a cgroup, with nobody protected.
+func (c *coreRun) rawReclaim(ctx context.Context, cgroup string, bytes int64) error {
+	dir := c.MemPath(cgroup)
+	err := machine.WriteFile(dir+"/memory.reclaim", strconv.FormatInt(bytes, 10))
+	if errors.Is(err, unix.EAGAIN) { // less than asked
+		return nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	// Before 5.19 there is only the squeeze.
+	now, err := machine.ReadInt(dir + "/memory.current")
+	if err != nil {
+		return err
+	}
+	if err := machine.WriteFile(dir+"/memory.high", strconv.FormatInt(now-bytes, 10)); err != nil {
+		return err
+	}
+	err = machine.Sleep(ctx, time.Second)
+	return errors.Join(err, machine.WriteFile(dir+"/memory.high", "max"))
+}

@@ -1,0 +1,201 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/scopereap/scopereap/test/vm/figure"
+	"github.com/scopereap/scopereap/test/vm/machine"
+)
+
+const (
+	// reapWithin is how long after the last logout nothing may be left: dirty pages are written back only
+	// after vm.dirty_expire_centisecs, 30 s by default, or sooner by a journal commit.
+	reapWithin = 30 * time.Second
+	maxRSS     = 20 << 20 // bytes
+)
+
+// with is the second half of phase 2: the same logins as in phase 1, with the daemon.
+func (c *coreRun) with(ctx context.Context) error {
+	before, err := c.cache(ctx)
+	if err != nil {
+		return err
+	}
+	use0, err := c.DaemonUsage(ctx)
+	if err != nil {
+		return err
+	}
+	freed0, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := c.Dying()
+	if err != nil {
+		return err
+	}
+	sampler := c.StartSampler()
+	logout, err := c.logins(ctx, c.Params.Logins)
+	if err != nil {
+		return err
+	}
+	left, err := c.drain(ctx, logout)
+	if err != nil {
+		return err
+	}
+	samples, err := sampler.Stop("with")
+	if err != nil {
+		return err
+	}
+	last := samples[len(samples)-1].Dying
+	c.Report("most dying at once, with the daemon", float64(machine.Peak(samples)), "", fmt.Sprintf("%d before", found))
+	c.Report("dying left with the daemon", float64(last), "", "pinned ones too")
+	c.Require("…less those pinned by shmem or swap", float64(left), "", "", "0", left == 0)
+	c.Report("time from last logout to that", machine.Reached(samples, logout, last).Seconds(), "s", "bob's slice stays for 10 s")
+	if err := c.lost(ctx, "logins", before); err != nil {
+		return err
+	}
+
+	use, err := c.DaemonUsage(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	// What would have leaked is what phase 1 leaked; the daemon's own count is shown beside it.
+	cpu := use.CPU - use0.CPU
+	c.Report("CPU a reaped memcg", float64(cpu)/1e6/float64(max(1, c.leaked)), "ms", fmt.Sprintf("daemon counts %d", st.Freed-freed0.Freed))
+	c.Report("teardown to freed, p50", float64(st.P50)/1e6, "ms", fmt.Sprintf("of %d", st.Events))
+	c.Report("teardown to freed, p99", float64(st.P99)/1e6, "ms", "")
+	if c.V1 {
+		held, err := c.Held()
+		if err != nil {
+			return err
+		}
+		c.Require("held directories left (v1)", float64(len(held)), "", fmt.Sprint(held), "0", len(held) == 0)
+	}
+	return nil
+}
+
+// drain waits until everything that can go has gone, at most reapWithin after the last logout, and returns how many
+// dying memcgs are left without an excuse.
+func (c *coreRun) drain(ctx context.Context, logout time.Time) (int64, error) {
+	for {
+		left, leaks, err := c.unexcused()
+		if err != nil {
+			return 0, err
+		}
+		late := time.Since(logout) > reapWithin
+		if late || left == 0 && machine.Gone(c.UnitPath(bobSlice)) {
+			for _, l := range leaks {
+				c.Log.Info("left", "leak", l.String(), "excused", l.Excused())
+			}
+			return left, nil
+		}
+		if err := machine.Sleep(ctx, time.Second); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// unexcused returns how many dying memcgs have no pinned page that explains them, and all leaks.
+func (c *coreRun) unexcused() (int64, []machine.Leak, error) {
+	leaks, err := c.Leaks()
+	if err != nil {
+		return 0, nil, err
+	}
+	var left int64
+	if !c.V1 {
+		for _, l := range leaks {
+			if !l.Excused() {
+				left += l.Direct
+			}
+		}
+		return left, leaks, nil
+	}
+	// v1 does not count by ancestor: all the dying against all the pinned pages.
+	left, err = c.Dying()
+	if err != nil {
+		return 0, nil, err
+	}
+	var pinned, reclaimable int64
+	for _, l := range leaks {
+		pinned += l.PinnedPages()
+		reclaimable += l.Reclaimable()
+	}
+	if reclaimable == 0 && left <= pinned {
+		left = 0
+	}
+	return left, leaks, nil
+}
+
+// idle measures what the daemon costs when nothing happens.
+func (c *coreRun) idle(ctx context.Context) error {
+	const span = 30 * time.Second
+	var perMinute []float64
+	var use machine.Usage
+	for range 2 {
+		from, err := c.DaemonUsage(ctx)
+		if err != nil {
+			return err
+		}
+		if err := machine.Sleep(ctx, span); err != nil {
+			return err
+		}
+		if use, err = c.DaemonUsage(ctx); err != nil {
+			return err
+		}
+		perMinute = append(perMinute, float64(use.Switches-from.Switches)*float64(time.Minute/span))
+	}
+	c.Report("wake-ups a minute, idle", (perMinute[0]+perMinute[1])/2, "", fmt.Sprintf("%.0f, %.0f", perMinute[0], perMinute[1]))
+	c.Require("resident memory", float64(use.RSS), "B", "", "≤ 20 MiB", use.RSS <= maxRSS)
+	c.Report("resident memory, peak", float64(use.HWM), "B", "")
+	return nil
+}
+
+// loginTime compares logins with and without the daemon, in blocks that alternate so that a drift of the machine
+// hits both alike.
+func (c *coreRun) loginTime(ctx context.Context) error {
+	const rounds, block = 5, 3
+	measure := func(daemon bool) ([]float64, error) {
+		verb := c.StopDaemon
+		if daemon {
+			verb = c.StartDaemon
+		}
+		if err := verb(ctx); err != nil {
+			return nil, err
+		}
+		if err := machine.Sleep(ctx, 2*time.Second); err != nil { // the start sweep is not what is measured
+			return nil, err
+		}
+		var out []float64
+		for range block {
+			d, err := c.Login(ctx, "alice", "true")
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, d.Seconds())
+		}
+		return out, nil
+	}
+	var ratios, without []float64
+	for i := range rounds {
+		times := map[bool][]float64{}
+		for _, daemon := range []bool{i%2 == 0, i%2 != 0} {
+			t, err := measure(daemon)
+			if err != nil {
+				return err
+			}
+			times[daemon] = t
+		}
+		for j := range block {
+			ratios = append(ratios, times[true][j]/times[false][j])
+			without = append(without, times[false][j])
+		}
+	}
+	c.Report("login time with ÷ without, median", figure.Quantile(ratios, 0.5), "×",
+		fmt.Sprintf("%d pairs, spread %.2f–%.2f, %.2f s without", len(ratios), figure.Quantile(ratios, 0.25), figure.Quantile(ratios, 0.75), figure.Quantile(without, 0.5)))
+	return nil
+}

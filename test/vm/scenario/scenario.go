@@ -1,0 +1,99 @@
+// Package scenario holds the VM tests themselves, one a file. See ../README.md for how to add one.
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scopereap/scopereap/test/vm/figure"
+	"github.com/scopereap/scopereap/test/vm/machine"
+	"github.com/scopereap/scopereap/test/vm/suite"
+)
+
+// Scenario is one test, run in a fresh guest.
+type Scenario struct {
+	Name  string
+	About string                 // one line for the README and the log
+	Runs  func(suite.Suite) bool // whether it makes sense on a suite
+	Limit time.Duration          // of the scenario itself, without the boot, on a loaded machine
+	Guest func(context.Context, *Run) error
+}
+
+// All returns all scenarios, the longest first: the VMs that take longest should start first.
+func All() []Scenario {
+	return []Scenario{core(), crash(), crashV1(), bus(), reparent()}
+}
+
+// Select returns the scenarios of a comma-separated list, or all for an empty one.
+func Select(list string) ([]Scenario, error) {
+	var out []Scenario
+	var want, known []string
+	for n := range strings.SplitSeq(list, ",") {
+		if n = strings.TrimSpace(n); n != "" {
+			want = append(want, n)
+		}
+	}
+	for _, s := range All() {
+		known = append(known, s.Name)
+		if len(want) == 0 || slices.Contains(want, s.Name) {
+			out = append(out, s)
+		}
+	}
+	for _, n := range want {
+		if !slices.Contains(known, n) {
+			return nil, fmt.Errorf("no scenario %q; there are %s", n, strings.Join(known, ", "))
+		}
+	}
+	return out, nil
+}
+
+// Params is what the host tells the agent, in the share's params.json.
+type Params struct {
+	Suite    string        `json:"suite"`
+	Scenario string        `json:"scenario"`
+	Logins   int           `json:"logins"` // a phase
+	Limit    time.Duration `json:"limit_ns"`
+}
+
+// Run is a scenario under way inside the guest.
+type Run struct {
+	*machine.Machine
+	Params  Params
+	Figures []figure.Figure
+}
+
+// Report notes a figure without a bound.
+func (r *Run) Report(name string, value float64, unit, note string) {
+	r.add(figure.Figure{Name: name, Value: value, Unit: unit, Note: note, Verdict: figure.Reported})
+}
+
+// Require notes a figure with a bound, and whether it holds. A missed bound does not end the scenario:
+// the other figures are wanted all the same.
+func (r *Run) Require(name string, value float64, unit, note, bound string, holds bool) {
+	f := figure.Figure{Name: name, Value: value, Unit: unit, Note: note, Bound: bound, Verdict: figure.OK}
+	if !holds {
+		f.Verdict = figure.Fail
+	}
+	r.add(f)
+}
+
+func (r *Run) add(f figure.Figure) {
+	r.Figures = append(r.Figures, f)
+	r.Log.Info("figure", "name", f.Name, "value", f.Value, "unit", f.Unit, "verdict", f.Verdict, "note", f.Note)
+}
+
+// settled waits until the dying count has stood still for 3 s, at most 30 s, and returns it.
+func (r *Run) settled(ctx context.Context) (int64, error) {
+	last, since := int64(-1), time.Now()
+	_, err := machine.Wait(ctx, 30*time.Second, "the dying count to settle", func() (bool, error) {
+		n, err := r.Dying()
+		if n != last {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > 3*time.Second, err
+	})
+	return last, err
+}

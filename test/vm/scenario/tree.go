@@ -1,0 +1,201 @@
+package scenario
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/test/vm/machine"
+)
+
+// tree is a cgroup of the test's own with live children, below which it makes memcgs die.
+type tree struct {
+	dir   string
+	files string // sparse files to be read
+	live  []*worker
+	next  int // number of the next file
+}
+
+// newTree makes an empty cgroup whose children have a memory controller (v2).
+func newTree(m *machine.Machine, cgroup string) (*tree, error) {
+	t := &tree{dir: m.MemPath(cgroup), files: "/var/tmp/vmtree"}
+	if err := os.MkdirAll(t.files, 0o755); err != nil {
+		return nil, err
+	}
+	if err := machine.WriteFile(m.MemPath("/cgroup.subtree_control"), "+memory"); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(t.dir, 0o755); err != nil {
+		return nil, err
+	}
+	return t, machine.WriteFile(filepath.Join(t.dir, "cgroup.subtree_control"), "+memory")
+}
+
+// AddLive makes a child cgroup with a process in it that holds so many bytes of file cache.
+func (t *tree) AddLive(name string, bytes int64) (string, error) {
+	dir := filepath.Join(t.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	w, err := startWorker()
+	if err != nil {
+		return "", err
+	}
+	t.live = append(t.live, w)
+	file, err := t.sparse(bytes)
+	if err != nil {
+		return "", err
+	}
+	// Twice, for the active list.
+	return dir, errors.Join(w.do("join", dir), w.do("read", file), w.do("read", file))
+}
+
+// Leak leaves n dying memcgs behind, each with so many clean pages of file cache. One process goes from cgroup to
+// cgroup: the pages stay charged to where it was when it read them.
+func (t *tree) Leak(ctx context.Context, n, pages int) error {
+	w, err := startWorker()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	home := filepath.Join(t.dir, "home")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		return err
+	}
+	for i := range n {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		dir := filepath.Join(t.dir, fmt.Sprintf("die%d", i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		file, err := t.sparse(int64(pages) * int64(os.Getpagesize()))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(w.do("join", dir), w.do("read", file), w.do("join", home)); err != nil {
+			return err
+		}
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.Remove(home)
+}
+
+// Close ends the live ones.
+func (t *tree) Close() {
+	for _, w := range t.live {
+		w.Close()
+	}
+}
+
+// sparse makes a file of holes: reading it fills the page cache with clean pages, charged to the reader.
+func (t *tree) sparse(bytes int64) (string, error) {
+	t.next++
+	p := filepath.Join(t.files, fmt.Sprint(t.next))
+	f, err := os.Create(p)
+	if err != nil {
+		return "", err
+	}
+	return p, errors.Join(f.Truncate(bytes), f.Close())
+}
+
+// worker is a child process that joins cgroups and reads files as told: "verb argument" a line, "ok" or an error back.
+type worker struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// childArg makes the agent's binary a worker.
+const childArg = "--worker"
+
+func startWorker() (*worker, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{cmd: exec.Command(self, childArg)}
+	if w.in, err = w.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	w.out = bufio.NewReader(out)
+	return w, w.cmd.Start()
+}
+
+func (w *worker) do(verb, arg string) error {
+	if _, err := fmt.Fprintln(w.in, verb, arg); err != nil {
+		return fmt.Errorf("worker: %s %s: %w", verb, arg, err)
+	}
+	line, err := w.out.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("worker: %s %s: %w", verb, arg, err)
+	}
+	if line = strings.TrimSpace(line); line != "ok" {
+		return fmt.Errorf("worker: %s %s: %s", verb, arg, line)
+	}
+	return nil
+}
+
+// Close ends the worker; a second call does nothing.
+func (w *worker) Close() error {
+	w.in.Close()
+	if w.cmd.ProcessState != nil {
+		return nil
+	}
+	return w.cmd.Wait()
+}
+
+// Child runs the worker if this process was started as one, and says whether it did.
+func Child() bool {
+	if len(os.Args) != 2 || os.Args[1] != childArg {
+		return false
+	}
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		verb, arg, _ := strings.Cut(in.Text(), " ")
+		if err := obey(verb, arg); err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println("ok")
+	}
+	return true
+}
+
+func obey(verb, arg string) error {
+	switch verb {
+	case "join":
+		return machine.WriteFile(filepath.Join(arg, "cgroup.procs"), "0")
+	case "read":
+		f, err := os.Open(arg)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		// Read ahead may load a file's pages in a kernel thread's name: it must not.
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, f)
+		return err
+	}
+	return fmt.Errorf("no verb %q", verb)
+}
