@@ -74,7 +74,7 @@ func (l *Listener) serve(ctx context.Context, conn *dbus.Conn, pause *backoff) e
 		k.reload.Stop()
 		l.mu.Lock()
 		l.model.disconnected()
-		l.stats.Connected = false
+		l.stats.Connected, l.stats.Asking = false, 0
 		l.mu.Unlock()
 	}()
 	conn.Signal(k.signals)
@@ -200,7 +200,10 @@ func (k *link) settle(ctx context.Context) {
 		k.pending = nil
 	}
 	unsure := false
-	k.with(func(m *model) { unsure, m.unsure = m.unsure, false })
+	k.with(func(m *model) {
+		unsure, m.unsure = m.unsure, false
+		k.l.stats.Asking = k.flying + len(k.pending)
+	})
 	if unsure {
 		k.retryLater()
 	}

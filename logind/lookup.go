@@ -9,68 +9,59 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// find answers an ask about a unit. The first call is always one that loads nothing: asking for a property of a unit
-// that is gone makes systemd load the name, which sends UnitNew and UnitRemoved and can go round for ever.
+// find answers an ask about a unit. The first calls are ones that load nothing: asking for a property of a unit that
+// is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go round for ever.
 //
 //   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that is all.
 //   - A service has an invocation ID besides, which tells a restart from a reload and a run from nothing.
 //   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its Slice.
 func (b *bus) find(ctx context.Context, a *ask) answer {
-	name := a.unit.name
-	path := unitPath(name)
-	r := answer{loaded: true}
+	name, path := a.unit.name, unitPath(a.unit.name)
+	early := a.why.signal == SignalUnitNew
 	if a.guess != "" {
 		at, err := b.unitAt(ctx, a.guess)
-		switch {
-		case err == nil && at == path:
-			r.alive, r.path = true, a.guess
-		case err != nil && !isError(err, errNoSuchUnit) && !refused(err):
+		if err == nil && at == path {
+			r := answer{loaded: true, alive: true, path: a.guess}
+			if isService(name) && !early { // its start job asks again, time enough for the ID
+				r.id, r.err = b.invocation(ctx, path)
+			}
+			return r
+		}
+		if err != nil && !isError(err, errNoSuchUnit) && !refused(err) {
 			return answer{err: err}
 		}
 	}
-	known := r.alive || a.exact
-	if known && !isService(name) {
-		// A dead scope or slice that stays loaded (failed) begins no new life without a job: no need to ask.
-		r.loaded = r.alive
-		return r
+	switch {
+	case early && (a.exact || shipped(a.guess)):
+		return answer{loaded: true} // not there yet, but there it will be
+	case a.exact && !isService(name):
+		// One that stays loaded (failed) begins no new life without a job: no need to know.
+		return answer{}
 	}
-	if !r.alive {
-		if _, err := b.call(ctx, sdName, sdPath, sdIface+".GetUnit", name); isError(err, errNoSuchUnit) {
-			return answer{}
-		} else if err != nil {
-			return answer{err: err}
-		}
-	}
-	if !known {
-		if err := b.place(ctx, name, &r); err != nil {
-			return answer{err: err}
-		}
-	}
-	if !isService(name) {
-		return r
-	}
-	if r.alive {
-		id, err := b.invocation(ctx, path)
-		if err != nil {
-			return answer{err: err}
-		}
-		r.id = id
-		return r
-	}
-	c, err := b.call(ctx, sdName, path, propsAll, sdName+".Unit")
-	if err != nil {
+	if _, err := b.call(ctx, sdName, sdPath, sdIface+".GetUnit", name); isError(err, errNoSuchUnit) {
+		return answer{}
+	} else if err != nil {
 		return answer{err: err}
 	}
-	var props map[string]dbus.Variant
-	if err := store(c, &props); err != nil {
-		return answer{err: err}
+	r := answer{loaded: true}
+	mayLive := !early
+	if isService(name) && !early {
+		state, err := b.state(ctx, name)
+		if err != nil || !state.loaded {
+			return answer{err: err}
+		}
+		r.id, r.exited, mayLive = state.id, state.exited(), state.mayHaveCgroup()
 	}
-	state, err := parseUnit(name, props)
-	if err != nil {
-		return answer{err: err}
+	if !a.exact {
+		r.err = b.place(ctx, name, a.guess, mayLive, &r)
 	}
-	r.loaded, r.id, r.exited = state.loaded, state.id, state.active == "active"
 	return r
+}
+
+// shipped reports whether a derived path rests on a unit that systemd ships with a Slice= of its own.
+func shipped(guess string) bool {
+	_, ok := uidOf(guess)
+	return ok
 }
 
 // refused reports whether PID 1 answered that it will not: then the unit's properties may still be had.
@@ -89,18 +80,20 @@ func (b *bus) unitAt(ctx context.Context, cgroup string) (dbus.ObjectPath, error
 	return at, err
 }
 
-// place asks a loaded unit for its cgroup, and if it has none for its slice.
-func (b *bus) place(ctx context.Context, name string, r *answer) error {
-	cgroup, err := b.text(ctx, name, "ControlGroup")
-	if err != nil {
-		return err
+// place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
+func (b *bus) place(ctx context.Context, name, guess string, mayLive bool, r *answer) error {
+	if mayLive {
+		cgroup, err := b.text(ctx, name, "ControlGroup")
+		if err != nil {
+			return err
+		}
+		if cgroup != "" {
+			r.alive, r.path = true, cgroup
+			return nil
+		}
 	}
-	if cgroup != "" {
-		r.alive, r.path = true, cgroup
+	if strings.HasSuffix(name, sliceSuffix) || shipped(guess) {
 		return nil
-	}
-	if strings.HasSuffix(name, sliceSuffix) {
-		return nil // its path follows from its name
 	}
 	slice, err := b.text(ctx, name, "Slice")
 	if err != nil {
@@ -110,6 +103,19 @@ func (b *bus) place(ctx context.Context, name string, r *answer) error {
 		r.path = p
 	}
 	return nil
+}
+
+// state asks for what every unit has in one call.
+func (b *bus) state(ctx context.Context, name string) (unitState, error) {
+	c, err := b.call(ctx, sdName, unitPath(name), propsAll, sdName+".Unit")
+	if err != nil {
+		return unitState{}, err
+	}
+	var props map[string]dbus.Variant
+	if err := store(c, &props); err != nil {
+		return unitState{}, err
+	}
+	return parseUnit(name, props)
 }
 
 // text returns a string property of the interface of the unit's type.

@@ -11,6 +11,9 @@ import (
 type model struct {
 	units    map[string]*unit
 	sessions map[string]*session // by ID
+	// early holds sessions whose scope ended before their SessionNew arrived: two processes send, and the bus keeps
+	// the order of each one's signals only.
+	early map[string]bool
 
 	// systemd is false while PID 1 cannot be asked (not on the bus, refuses, does not answer). Sessions are then
 	// believed on logind's word alone.
@@ -59,6 +62,8 @@ type unit struct {
 type trigger struct {
 	signal string
 	at     time.Time
+	// exited: the unit was an exited oneshot when it happened.
+	exited bool
 }
 
 func (t trigger) set() bool { return t.signal != "" }
@@ -88,8 +93,12 @@ type ask struct {
 	exact bool
 }
 
+// earlyMax bounds model.early while logind is away and no SessionNew comes at all.
+const earlyMax = 1024
+
 func newModel() *model {
-	return &model{units: make(map[string]*unit), sessions: make(map[string]*session), systemd: true}
+	return &model{units: make(map[string]*unit), sessions: make(map[string]*session),
+		early: make(map[string]bool), systemd: true}
 }
 
 // take hands out what has been decided since the last call.
@@ -129,6 +138,12 @@ func (m *model) begin(u *unit, path string, confirmed bool, id string, why trigg
 // end ends a life, confirmed or not.
 func (m *model) end(u *unit, why trigger) {
 	m.say(Teardown, u, why)
+	if id, ok := sessionOf(u.name); ok && m.sessions[id] == nil && !why.final() && why.signal != SignalReconcile {
+		if len(m.early) >= earlyMax {
+			clear(m.early)
+		}
+		m.early[id] = true
+	}
 	if u.id != "" {
 		u.lastID = u.id
 	}

@@ -20,8 +20,12 @@ func (l listed) mayHaveCgroup() bool {
 	case "inactive", "failed":
 		return false
 	}
-	return true
+	return !l.exited()
 }
+
+// exited reports whether a oneshot's processes have ended and the unit stays active (RemainAfterExit=yes); systemd
+// 252 has removed its cgroup then.
+func (l listed) exited() bool { return l.active == "active" && l.sub == "exited" }
 
 // setSystemd records whether PID 1 can be asked. Without it, what logind announced is believed.
 func (m *model) setSystemd(ok bool) {
@@ -84,7 +88,7 @@ func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time
 	if m.reloading {
 		return // a list made in the middle of a reload; the reload's end makes a new one
 	}
-	why := trigger{SignalReconcile, at}
+	why := trigger{signal: SignalReconcile, at: at}
 	loaded := make(map[string]bool, len(list))
 	for _, l := range list {
 		if !hasCgroup(l.name) || m.stale(l.name, seq) {
@@ -94,10 +98,11 @@ func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time
 		u, known := m.units[l.name], m.units[l.name] != nil
 		switch {
 		case !l.mayHaveCgroup():
-			if !known && isService(l.name) {
-				m.get(l.name) // so that its UnitNew after a reload asks nothing
-			} else if known && (u.alive || u.lived.set()) {
+			if known && (u.alive || u.lived.set()) {
 				m.check(u, why)
+			} else if isService(l.name) {
+				// Known, so that its UnitNew after a reload asks nothing, and its ExecStop= is not missed.
+				m.get(l.name).exited = l.exited()
 			}
 		case known && u.alive:
 			if deep && isService(l.name) {
@@ -105,7 +110,7 @@ func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time
 			}
 		default:
 			u = m.get(l.name)
-			if l.sub != "exited" && !u.lived.set() {
+			if !u.lived.set() {
 				u.lived = why
 			}
 			m.check(u, why)
@@ -124,6 +129,7 @@ func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time
 
 // sessionsListed compares what is known with logind's sessions.
 func (m *model) sessionsListed(list []login1.Session, seq dbus.Sequence, at time.Time) {
+	clear(m.early)
 	listed := make(map[string]bool, len(list))
 	for _, l := range list {
 		scope := sessionScope(l.ID)
@@ -143,7 +149,7 @@ func (m *model) sessionsListed(list []login1.Session, seq dbus.Sequence, at time
 			u.session = s.info
 		} else if !m.systemd {
 			u = m.get(scope)
-			u.lived = trigger{SignalReconcile, at}
+			u.lived = trigger{signal: SignalReconcile, at: at}
 			m.believe(u)
 		}
 		m.askSession(s)
@@ -155,7 +161,7 @@ func (m *model) sessionsListed(list []login1.Session, seq dbus.Sequence, at time
 		u := m.units[sessionScope(id)]
 		m.forgetSession(s)
 		if u != nil {
-			m.gone(u, trigger{SignalReconcile, at})
+			m.gone(u, trigger{signal: SignalReconcile, at: at})
 		}
 	}
 }

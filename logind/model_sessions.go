@@ -18,10 +18,14 @@ func (m *model) sessionNew(id string, path dbus.ObjectPath, at time.Time) {
 		}
 		m.forgetSession(s) // the ID is in use again: its SessionRemoved was lost
 	}
-	u := m.get(scope)
-	u.session = nil
-	if !u.alive && !u.lived.set() {
-		u.lived = trigger{SignalSessionNew, at}
+	if m.early[id] {
+		delete(m.early, id)
+	} else {
+		u := m.get(scope)
+		u.session = nil
+		if !u.alive && !u.lived.set() {
+			u.lived = trigger{signal: SignalSessionNew, at: at}
+		}
 	}
 	s := &session{id: id, path: path}
 	m.sessions[id] = s
@@ -83,7 +87,7 @@ func (m *model) sessionRemoved(id string, seq dbus.Sequence, at time.Time) {
 		m.forgetSession(s)
 	}
 	if u := m.units[scope]; u != nil {
-		m.gone(u, trigger{SignalSessionRemoved, at})
+		m.gone(u, trigger{signal: SignalSessionRemoved, at: at})
 	}
 }
 
@@ -94,7 +98,7 @@ func (m *model) userNew(uid uint32, at time.Time) {
 	}
 	u := m.get(userSlice(uid))
 	if !u.alive {
-		u.lived = trigger{SignalUserNew, at}
+		u.lived = trigger{signal: SignalUserNew, at: at}
 		m.believe(u)
 	}
 }
@@ -102,7 +106,7 @@ func (m *model) userNew(uid uint32, at time.Time) {
 // userRemoved: the user's last session has ended and the user manager was stopped.
 func (m *model) userRemoved(uid uint32, at time.Time) {
 	if u := m.units[userSlice(uid)]; u != nil {
-		m.gone(u, trigger{SignalUserRemoved, at})
+		m.gone(u, trigger{signal: SignalUserRemoved, at: at})
 	}
 }
 

@@ -13,7 +13,7 @@ func (m *model) unitNew(name string, at time.Time) {
 	if m.reloading || !isService(name) || !hasCgroup(name) || m.units[name] != nil {
 		return
 	}
-	m.check(m.get(name), trigger{SignalUnitNew, at})
+	m.check(m.get(name), trigger{signal: SignalUnitNew, at: at})
 }
 
 // unitRemoved: systemd unloaded a unit, so its cgroup is gone. systemd 252 says it several times for one session
@@ -30,7 +30,7 @@ func (m *model) unitRemoved(name string, seq dbus.Sequence, at time.Time) {
 		return
 	}
 	if u.alive || u.lived.set() {
-		m.end(u, trigger{SignalUnitRemoved, at})
+		m.end(u, trigger{signal: SignalUnitRemoved, at: at})
 	}
 	m.forget(u)
 }
@@ -40,8 +40,8 @@ func (m *model) jobRemoved(name, result string, at time.Time) {
 	if !hasCgroup(name) {
 		return
 	}
-	why := trigger{SignalJobRemoved, at}
 	u := m.units[name]
+	why := trigger{signal: SignalJobRemoved, at: at, exited: u != nil && u.exited}
 	if u == nil || !u.alive {
 		if !ran(result) {
 			return
@@ -139,13 +139,19 @@ func (m *model) unseen(u *unit, r answer, why trigger) {
 	if !u.alive && u.lived.signal == SignalSessionNew && r.loaded && !why.final() && why.signal != SignalJobRemoved {
 		return // the scope waits for its user's manager (for seconds, at a first login): its life is yet to come
 	}
+	if why.signal == SignalUnitNew {
+		return // it has only been loaded; its job will tell
+	}
 	ended := u.alive
 	if !ended && u.lived.set() {
 		// A unit that is unloaded already cannot be asked whether it ran; the proof we have must do.
 		// Otherwise the invocation ID tells a run from a stop of what did not run.
-		ended = !isService(u.name) || !r.loaded || u.exited || r.id != "" && r.id != u.lastID
+		ended = !isService(u.name) || !r.loaded || u.lived.exited || r.id != "" && r.id != u.lastID
 	}
 	if ended {
+		if u.lived.signal == SignalJobRemoved && !why.final() {
+			why = u.lived
+		}
 		if r.id != "" {
 			u.id = r.id
 		}

@@ -53,5 +53,6 @@ type Stats struct {
 	Units      int    // units remembered, live or loaded
 	Live       int    // of those, units whose cgroup lives
 	Sessions   int    // sessions known
+	Asking     int    // lookups wanted or under way
 	Waiting    int    // events the consumer has not taken yet
 }

@@ -45,8 +45,8 @@ func prop[T any](props map[string]dbus.Variant, name string) T {
 // unitState is what the properties of org.freedesktop.systemd1.Unit say.
 type unitState struct {
 	loaded bool
-	active string
-	id     string // invocation ID in hex, "" if the unit never ran
+	listed
+	id string // invocation ID in hex, "" if the unit never ran
 }
 
 // parseUnit reads the properties of org.freedesktop.systemd1.Unit.
@@ -59,7 +59,7 @@ func parseUnit(name string, props map[string]dbus.Variant) (unitState, error) {
 		// Asking for a name that is not loaded makes systemd load it, and this is what it then says of a scope
 		// that is gone.
 		loaded: load != "not-found",
-		active: prop[string](props, "ActiveState"),
+		listed: listed{name, prop[string](props, "ActiveState"), prop[string](props, "SubState")},
 		id:     hex.EncodeToString(prop[[]byte](props, "InvocationID")),
 	}, nil
 }

@@ -12,7 +12,8 @@ const backlog = 1 << 16
 // service is a connection that owns a name and answers calls one after the other.
 type service struct {
 	conn *dbus.Conn
-	in   chan *dbus.Message
+	in   chan *dbus.Message // closed by godbus if the bus goes away
+	done chan struct{}      // closed by close
 }
 
 // request is a method call.
@@ -53,7 +54,7 @@ func serve(address, name string, flags dbus.RequestNameFlags, m *Machine, handle
 		conn.Close()
 		return nil, err
 	}
-	s := &service{conn: conn, in: make(chan *dbus.Message, backlog)}
+	s := &service{conn: conn, in: make(chan *dbus.Message, backlog), done: make(chan struct{})}
 	conn.Eavesdrop(s.in)
 	go s.run(m, handle)
 	// Asked for last and without waiting, because from here on replies go to run, which passes them over.
@@ -64,25 +65,38 @@ func serve(address, name string, flags dbus.RequestNameFlags, m *Machine, handle
 func (s *service) close() {
 	s.conn.Eavesdrop(nil) // or the reader could send on the channel that Close closes
 	s.conn.Close()
-	close(s.in)
+	close(s.done)
 }
 
 func (s *service) run(m *Machine, handle func(request) reply) {
-	for msg := range s.in {
-		text := func(f dbus.HeaderField) string { v, _ := msg.Headers[f].Value().(string); return v }
-		m.mu.Lock()
-		switch msg.Type {
-		case dbus.TypeSignal:
-			if text(dbus.FieldMember) == "NameOwnerChanged" && len(msg.Body) == 3 && msg.Body[2] == "" {
-				gone, _ := msg.Body[0].(string)
-				delete(m.subscribers, gone)
+	for {
+		select {
+		case msg, open := <-s.in:
+			if !open {
+				return
 			}
-		case dbus.TypeMethodCall:
-			path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
-			r := request{text(dbus.FieldMember), text(dbus.FieldInterface), text(dbus.FieldSender), path, msg.Body}
-			s.answer(msg, m.faulty(r, handle))
+			s.take(msg, m, handle)
+		case <-s.done:
+			return
 		}
-		m.mu.Unlock()
+	}
+}
+
+// take handles one message. Handling and answering are one step for the script, as they are for PID 1.
+func (s *service) take(msg *dbus.Message, m *Machine, handle func(request) reply) {
+	text := func(f dbus.HeaderField) string { v, _ := msg.Headers[f].Value().(string); return v }
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch msg.Type {
+	case dbus.TypeSignal:
+		if text(dbus.FieldMember) == "NameOwnerChanged" && len(msg.Body) == 3 && msg.Body[2] == "" {
+			gone, _ := msg.Body[0].(string)
+			delete(m.subscribers, gone)
+		}
+	case dbus.TypeMethodCall:
+		path, _ := msg.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
+		r := request{text(dbus.FieldMember), text(dbus.FieldInterface), text(dbus.FieldSender), path, msg.Body}
+		s.answer(msg, m.faulty(r, handle))
 	}
 }
 
