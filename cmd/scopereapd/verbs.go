@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -24,13 +25,21 @@ func (d *node) status(context.Context, json.RawMessage, func(any) bool) (any, er
 		PID:         os.Getpid(),
 		Since:       d.began,
 		Engine:      d.engine.Status(),
-		Bus:         d.bus.Stats(),
+		Bus:         busStats(d.bus.Stats()),
 		PolicyFiles: d.policy.Load().Files(),
 	}
 	if why := d.policyErr.Load(); why != nil {
 		s.PolicyError = *why
 	}
 	return s, nil
+}
+
+func busStats(s logind.Stats) control.Bus {
+	return control.Bus{
+		Connected: s.Connected, Reconnects: s.Reconnects, Signals: s.Signals, Ignored: s.Ignored,
+		Calls: s.Calls, Failed: s.Failed, Events: s.Events,
+		Units: s.Units, Live: s.Live, Sessions: s.Sessions, Asking: s.Asking, Waiting: s.Waiting,
+	}
 }
 
 // progressEvery is how often a sweep's client is told how far it is.

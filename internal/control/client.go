@@ -23,7 +23,7 @@ func Call(ctx context.Context, socket, verb string, args, result any, progress f
 		return ErrNoDaemon
 	}
 	if err != nil {
-		return fmt.Errorf("reach scopereapd: %w", err)
+		return fmt.Errorf("reach scopereapd at %s: %w", socket, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -38,9 +38,9 @@ func Call(ctx context.Context, socket, verb string, args, result any, progress f
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("ask scopereapd: %w", err)
-	}
+	// A daemon that refuses (busy, too long) answers and closes without
+	// reading all of it: what it said is still there to be read.
+	_, asked := conn.Write(append(b, '\n'))
 	sc := bufio.NewScanner(conn)
 	sc.Buffer(nil, maxAnswer)
 	for sc.Scan() {
@@ -59,11 +59,19 @@ func Call(ctx context.Context, socket, verb string, args, result any, progress f
 			if result == nil {
 				return nil
 			}
-			return json.Unmarshal(r.Result, result)
+			if err := json.Unmarshal(r.Result, result); err != nil {
+				return fmt.Errorf("scopereapd's answer is not what scopereapctl understands (are they of one version?): %w", err)
+			}
+			return nil
 		}
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("no answer from scopereapd: %w", ctx.Err())
+	case asked != nil:
+		return fmt.Errorf("ask scopereapd: %w", asked)
+	case sc.Err() != nil:
+		return fmt.Errorf("read scopereapd's answer: %w", sc.Err())
 	}
-	return fmt.Errorf("scopereapd hung up without an answer: %w", errors.Join(sc.Err()))
+	return errors.New("scopereapd hung up without an answer (did it just stop?)")
 }
