@@ -53,7 +53,10 @@ func uidOf(cgroup string) (uint32, bool) {
 
 func parseUID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil
+	if err != nil {
+		return 0, false
+	}
+	return uint32(n), true
 }
 
 // derive returns the path a unit's cgroup has if nobody moved it with Slice=, "" where the name does not tell. For

@@ -27,7 +27,7 @@ func parseSession(id string, props map[string]dbus.Variant) (*Session, error) {
 		uid, ok = user[0].(uint32)
 	}
 	if !ok {
-		return nil, fmt.Errorf("session %s: property User is %q instead of (uo)", id, props["User"].String())
+		return nil, fmt.Errorf("session %s: property User is %v instead of (uo)", id, props["User"].Value())
 	}
 	s.UID = uid
 	if _, told := props["Scope"].Value().(string); !told {
