@@ -33,9 +33,10 @@ import (
 // parked thread allocates nothing in the kernel.
 //
 // What the daemon's unit must give it: TasksMax= above Max (a clone that fails
-// ends a Go process), and OOMScoreAdjust=-1000, because kernels before 5.3
-// look at every thread inside when a memcg runs into its own limit, and so at
-// this process.
+// ends a Go process), and OOMScoreAdjust=-1000, because old kernels (before 5.3
+// or so) look at every thread inside when a memcg runs into its own limit, and
+// so at this process; 6.18 looks at thread group leaders only, so not at it.
+// The directory's cgroup.procs names this process all the same.
 //
 // Its methods may be called from several goroutines at once; [Hold.Finish] on
 // the reaping thread only.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -399,6 +400,52 @@ func TestHoldDirty(t *testing.T) {
 	}
 	if !out.Removed || len(out.Pins) > 0 {
 		t.Errorf("after the writeback: %+v", out)
+	}
+}
+
+// TestHoldConcurrently: units come and go from all sides while the thread
+// finishes what is left, and Close ends it all in the middle.
+func TestHoldConcurrently(t *testing.T) {
+	tr := newV1TestTree(t)
+	h := NewHold(tr.fs, HoldOptions{
+		Max: 8, Deadline: time.Minute, JournalPath: filepath.Join(t.TempDir(), "holds"),
+		Live: func(c string) bool { return c == tr.base },
+	})
+	th := testThread(t)
+	left := make(chan string, 64)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 30 {
+				scope := fmt.Sprintf("%s/s%d-%d.scope", tr.base, g, i%5)
+				if err := tr.fs.Mkdir(scope); err != nil && !errors.Is(err, unix.EEXIST) {
+					t.Error(err)
+				}
+				switch err := h.Enter(scope); {
+				case err == nil:
+					if h.Leave(scope) {
+						left <- scope
+					}
+				case !errors.Is(err, ErrHoldFull) && !errors.Is(err, ErrHoldNotThere):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() { wg.Wait(); close(left) }()
+	for scope := range left {
+		th.Do(t.Context(), func() {
+			if _, err := h.Finish(context.Background(), th, scope, time.Second); err != nil && !errors.Is(err, ErrHoldNotHeld) {
+				t.Error(err)
+			}
+		})
+	}
+	waiting := h.Count()
+	if err := h.Close(); err != nil {
+		t.Error(err)
+	}
+	if c := h.Count(); c != (HoldCount{}) {
+		t.Errorf("after Close: %+v, before: %+v", c, waiting)
 	}
 }
 

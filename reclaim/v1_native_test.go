@@ -15,7 +15,7 @@ func TestV1DeadMemory(t *testing.T) {
 	live, dead := tr.mkdir("user.slice/live.scope"), tr.mkdir("user.slice/dead.scope")
 	const mib = 1 << 20
 	// No soft limit is a shield: this one is far above what is charged.
-	if err := tr.fs.Write(live, "memory.soft_limit_in_bytes", fmt.Sprint(1<<40)); err != nil {
+	if err := tr.fs.Write(live, "memory.soft_limit_in_bytes", fmt.Sprint(int64(1)<<40)); err != nil {
 		t.Fatal(err)
 	}
 	for c, size := range map[string]int{parent: 2 * mib, live: 4 * mib, dead: 8 * mib} {

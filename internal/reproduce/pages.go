@@ -71,7 +71,7 @@ func checkPageDir(fd int, path string) error {
 	if err := unix.Fstatfs(fd, &sf); err != nil {
 		return &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	if why := unfit(int64(sf.Type)); why != "" {
+	if why := unfit(uint32(sf.Type)); why != "" {
 		return fmt.Errorf("%s is on %s; name a directory on a disk's file system (ext4, xfs, btrfs) with --dir", path, why)
 	}
 	return nil
@@ -81,7 +81,7 @@ func checkPageDir(fd int, path string) error {
 const zfsMagic = 0x2fc12fc1
 
 // unfit says why a file system will not do; "" if it will.
-func unfit(magic int64) string {
+func unfit(magic uint32) string {
 	switch magic {
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return "tmpfs, whose pages no reclaim can free"
