@@ -43,7 +43,7 @@ func tree(t *testing.T, files map[string]string) Dirs {
 	return Dirs{Root: root}
 }
 
-// text replaces the test's root so that wants can be written down.
+// relative takes the test's root out of s, so that what is wanted can be written down.
 func relative(d Dirs, s string) string { return strings.ReplaceAll(s, d.Root, "") }
 
 func sourceLines(d Dirs, sources []Source) string {
@@ -198,7 +198,7 @@ func TestLoadErrors(t *testing.T) {
 	const want = `/etc/scopereap/policy.toml:2:9: reap.batch: "x" is not a size; ` + sizeForm + `
 /run/scopereap/policy.d/20-bad.toml:3:9: reap.slice: is the number 5 where a duration is wanted; write it with its unit and in quotes: "5s" if seconds are meant
 /etc/scopereap/policy.d/30-worse.toml:2:10: reap: not TOML: expected a top-level item to end with a newline, comment, or EOF, but got 'm' instead; durations, sizes, percentages and words go in quotes: write slice = "5ms"
-/etc/scopereap/policy.d/40-link.toml: cannot look at it: no such file or directory; it was there a moment ago, or is a link that leads nowhere: it points to /nowhere/at/all; mend or remove the link`
+/etc/scopereap/policy.d/40-link.toml: cannot look at it: no such file or directory; it is a link to /nowhere/at/all, which leads nowhere: mend or remove it`
 	if diff := cmp.Diff(want, relative(d, errText(err))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -265,7 +265,7 @@ func TestOddFiles(t *testing.T) {
 		{"device", func(p string) error { return os.Symlink("/dev/zero", p) },
 			"F: is a device, not a file; put a regular file there, a link to /dev/null to mask it, or take it away"},
 		{"loop", func(p string) error { return os.Symlink(p, p) },
-			"F: cannot look at it: too many levels of symbolic links; the link leads back to itself: it points to F; mend or remove the link"},
+			"F: cannot look at it: too many levels of symbolic links; it is a link that leads back to itself: mend or remove it"},
 		{"too large", func(p string) error { return os.WriteFile(p, bytes.Repeat([]byte("#\n"), maxFile/2+1), 0o644) },
 			"F: the file is larger than 1MiB; a policy has a few kilobytes; see what this file is and move it away"},
 	} {

@@ -28,7 +28,14 @@ type merger struct {
 	// blind is set when a whole file could not be read: any key may be in it.
 	blind bool
 	rank  int
+	// inFile counts the errors of the file that is being applied.
+	inFile int
 }
+
+// maxErrorsInFile ends the judging of a file that is no policy at all: each error takes
+// a walk along its line and a search for what was meant (1 MiB of unknown keys on one
+// line took four minutes without this).
+const maxErrorsInFile = 100
 
 func newMerger() *merger {
 	m := &merger{fields: schema(), policy: Default(), byKey: map[string]field{}, origins: map[string]origin{}, bad: map[string]bool{}}
@@ -47,8 +54,12 @@ func (m *merger) reject(errs ...*Error) {
 // apply lays one file over what is there.
 func (m *merger) apply(d *document) {
 	m.rank++
+	m.inFile = 0
 	before := len(m.errs)
 	for _, table := range sortedKeys(d, d.tree) {
+		if m.inFile > maxErrorsInFile {
+			break
+		}
 		keys, isTable := d.tree[table].(map[string]any)
 		switch {
 		case !slices.Contains(tables(m.fields), table):
@@ -66,6 +77,9 @@ func (m *merger) apply(d *document) {
 
 func (m *merger) applyTable(d *document, table string, keys map[string]any) {
 	for _, name := range sortedKeys(d, keys, table) {
+		if m.inFile > maxErrorsInFile {
+			return
+		}
 		path := []string{table, name}
 		key := table + "." + name
 		f, known := m.byKey[key]
@@ -86,20 +100,34 @@ func (m *merger) applyTable(d *document, table string, keys map[string]any) {
 	}
 }
 
+// fail notes an error at an offset, up to the limit.
 func (m *merger) fail(d *document, off int, path []string, f *fault) {
-	m.errs = append(m.errs, d.errorAt(off, keyString(path), f))
+	m.inFile++
+	switch {
+	case m.inFile == maxErrorsInFile+1:
+		m.errs = append(m.errs, d.errorAt(off, "", newFault("there are more errors from here on", "see whether this file is a policy at all")))
+	case m.inFile <= maxErrorsInFile:
+		m.errs = append(m.errs, d.errorAt(off, keyString(path), f))
+	}
 }
 
 // sortedKeys gives a table's keys in the order of the text.
 func sortedKeys(d *document, table map[string]any, prefix ...string) []string {
-	keys := make([]string, 0, len(table))
-	for k := range table {
-		keys = append(keys, k)
+	type placed struct {
+		key string
+		off int
 	}
-	place := func(k string) int { return d.keyPlace(append(slices.Clone(prefix), k)...) }
-	slices.SortFunc(keys, func(a, b string) int {
-		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+	all := make([]placed, 0, len(table))
+	for k := range table {
+		all = append(all, placed{k, d.keyPlace(append(slices.Clone(prefix), k)...)})
+	}
+	slices.SortFunc(all, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.off, b.off), cmp.Compare(a.key, b.key))
 	})
+	keys := make([]string, len(all))
+	for i, p := range all {
+		keys[i] = p.key
+	}
 	return keys
 }
 

@@ -87,7 +87,7 @@ func (d *document) scanMessage(bad *scanFault) *fault {
 func (d *document) errorAt(off int, key string, f *fault) *Error {
 	line, column := d.text.at(off)
 	return &Error{File: d.file, Line: line, Column: column, Key: key,
-		Msg: f.msg, Hint: f.hint, Source: strings.ToValidUTF8(d.text.line(line), "\ufffd")}
+		Msg: f.msg, Hint: f.hint, Source: d.text.line(line)}
 }
 
 // place gives where to point for a key: its value, or the key of a table.

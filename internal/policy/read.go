@@ -71,20 +71,16 @@ func fileError(path, operation string, err error) *Error {
 	case errors.Is(err, fs.ErrPermission):
 		e.Hint = "run this as root, or let this user read the file and its directories"
 	case errors.Is(err, fs.ErrNotExist):
-		e.Hint = "it was there a moment ago, or is a link that leads nowhere: " + linkHint(path)
+		e.Hint = "see whether the path is right"
+		if to, err := os.Readlink(path); err == nil {
+			e.Hint = fmt.Sprintf("it is a link to %s, which leads nowhere: mend or remove it", to)
+		}
 	case errors.Is(err, unix.ELOOP):
-		e.Hint = "the link leads back to itself: " + linkHint(path)
+		e.Hint = "it is a link that leads back to itself: mend or remove it"
 	case errors.Is(err, unix.ENOTDIR):
 		e.Hint = "something on this path is a file where a directory is wanted: move it away"
 	}
 	return e
-}
-
-func linkHint(path string) string {
-	if to, err := os.Readlink(path); err == nil {
-		return fmt.Sprintf("it points to %s; mend or remove the link", to)
-	}
-	return "try again"
 }
 
 // distrust warns of files and directories that others than root may write: whoever

@@ -116,7 +116,7 @@ func (sc *scanner) once(prefix, path []string, off int) {
 		}
 	}
 	if twice {
-		sc.bad = append(sc.bad, &scanFault{off: off, key: keyString(path), first: first,
+		sc.note(&scanFault{off: off, key: keyString(path), first: first,
 			msg: "is set twice in this file", hint: "keep one of the two"})
 		return
 	}
@@ -131,7 +131,7 @@ func (sc *scanner) once(prefix, path []string, off int) {
 func (sc *scanner) headerOnce(table []string, off int) {
 	first, twice := sc.tabs[joined(table)]
 	if twice {
-		sc.bad = append(sc.bad, &scanFault{off: off, key: keyString(table), first: first,
+		sc.note(&scanFault{off: off, key: keyString(table), first: first,
 			msg: "this table stands twice in this file", hint: "move its keys under the first one"})
 		return
 	}
@@ -202,6 +202,12 @@ func (sc *scanner) keyPart() (string, bool) {
 func (sc *scanner) tooDeep(off int) {
 	sc.refuse(&scanFault{off: off, first: -1, msg: "this is nested deeper than " + strconv.Itoa(maxDepth) + " levels",
 		hint: `a policy has tables and keys, "[table]" and "key = value", and nothing deeper`})
+}
+
+// note adds a fault and goes on, up to the limit.
+func (sc *scanner) note(f *scanFault) {
+	sc.bad = append(sc.bad, f)
+	sc.stop = sc.stop || len(sc.bad) == maxErrorsInFile
 }
 
 // refuse ends the scan with a fault.
