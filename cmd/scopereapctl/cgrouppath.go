@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// cgroupTree is where cgroup file systems are mounted by everyone.
+const cgroupTree = "/sys/fs/cgroup"
+
+// parseCgroupPath turns what a user typed into a cgroup path: "/user.slice",
+// or the same as a file path below the hierarchy's mount point root. It
+// touches no file.
+func parseCgroupPath(arg, root string) (string, error) {
+	root = path.Clean(root)
+	switch {
+	case arg == "":
+		return "", errors.New("the path is empty; name a cgroup such as /user.slice, or / for all")
+	case !strings.HasPrefix(arg, "/"):
+		return "", fmt.Errorf("%q does not begin with '/'; name a cgroup as /proc/PID/cgroup does, such as /user.slice, or as a path below %s", arg, root)
+	}
+	for seg := range strings.SplitSeq(arg, "/") {
+		if seg == ".." {
+			return "", fmt.Errorf("%q contains '..'; name the cgroup itself", arg)
+		}
+	}
+	clean, err := reclaim.CleanPath(arg)
+	if err != nil {
+		return "", err
+	}
+	if rest, below := strings.CutPrefix(clean, root); below && (rest == "" || rest[0] == '/') {
+		return path.Clean("/" + rest), nil
+	}
+	if clean == cgroupTree || strings.HasPrefix(clean, cgroupTree+"/") {
+		return "", fmt.Errorf("%s is not in the memory hierarchy, which is mounted at %s", pathWords(clean), root)
+	}
+	return clean, nil
+}
+
+// cgroupArg parses a user's path and checks that such a cgroup lives.
+func (m *machine) cgroupArg(arg string) (string, error) {
+	p, err := parseCgroupPath(arg, m.Root)
+	if err != nil {
+		return "", usageError(err)
+	}
+	_, err = m.fs.Children(p)
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return "", usageError(fmt.Errorf("%s is a file, not a cgroup; name its directory", pathWords(p)))
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return "", usageError(errors.New("the path is longer than any cgroup's can be"))
+	case !errors.Is(err, unix.ENOENT):
+		return "", denied(err)
+	}
+	if _, err := os.Lstat(p); err == nil {
+		return "", usageError(fmt.Errorf("%s is outside of the memory cgroups, which are below %s", pathWords(p), m.Root))
+	}
+	return "", usageError(fmt.Errorf("there is no cgroup %s (no directory %s)", pathWords(p), pathWords(filepath.Join(m.Root, p))))
+}
+
+// completeCgroup offers the live cgroups below what has been typed.
+func completeCgroup(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	const how = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	m, err := openMachine()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer m.close()
+	if typed == "" {
+		typed = "/"
+	}
+	dir := typed[:strings.LastIndexByte(typed, '/')+1]
+	at, err := parseCgroupPath(dir, m.Root)
+	if err != nil {
+		return nil, how
+	}
+	names, err := m.fs.Children(at)
+	if err != nil {
+		return nil, how
+	}
+	var out []string
+	for _, name := range names {
+		if full := dir + name; strings.HasPrefix(full, typed) {
+			out = append(out, full)
+		}
+	}
+	return out, how
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// facts are all that doctor judges by. Judging reads nothing else.
+type facts struct {
+	statusReport
+	Root      bool // this process is root
+	Swap      bool // swap is in use
+	Sessions  sessionMemcgs
+	Policy    policy.Policy // what is on disk; the defaults where that has errors
+	PolicyErr error
+	Warnings  []policy.Warning
+}
+
+// sessionMemcgs says whether logins have memory cgroups of their own.
+type sessionMemcgs string
+
+const (
+	sessionsEach    sessionMemcgs = "each"    // every session has one
+	sessionsUser    sessionMemcgs = "user"    // only every user has one
+	sessionsNone    sessionMemcgs = "none"    // they have none
+	sessionsUnknown sessionMemcgs = "unknown" // there is no user.slice to tell by
+)
+
+// examine gathers the facts. It probes where the daemon has not done so and
+// this process may.
+func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
+	r, err := a.gather(ctx, m)
+	f := facts{statusReport: r, Root: os.Geteuid() == 0, Swap: swapInUse(), Sessions: m.sessionMemcgs()}
+	if err != nil {
+		return f, err
+	}
+	if f.Daemon == nil && f.Root {
+		f.Abilities, f.AbilitiesFrom = reclaim.Probe(ctx, m.Hierarchy, m.fs), fromProbe
+	}
+	loaded, err := policy.Load(a.policyDirs())
+	if err != nil {
+		f.Policy, f.PolicyErr = policy.Default(), err
+	} else {
+		f.Policy, f.Warnings = loaded.Policy, loaded.Warnings
+	}
+	return f, ctx.Err()
+}
+
+// userSlice is what systemd-logind puts all sessions below.
+const userSlice = "/user.slice"
+
+// sessionMemcgs looks at the users that are logged in now.
+func (m *machine) sessionMemcgs() sessionMemcgs {
+	if !m.Mode.V2() {
+		// There a unit has a memcg if it has a directory in this hierarchy.
+		if !m.fs.Exists(userSlice) {
+			return sessionsUnknown
+		}
+		return m.deepest(func(slice string) bool {
+			names, err := m.fs.Children(slice)
+			return err == nil && len(names) > 0
+		})
+	}
+	if !m.fs.Exists(userSlice) {
+		return sessionsUnknown
+	}
+	if !m.hands(userSlice) {
+		return sessionsNone
+	}
+	return m.deepest(m.hands)
+}
+
+// deepest tells sessions' memcgs by whether any user's slice has memcgs in it.
+func (m *machine) deepest(has func(slice string) bool) sessionMemcgs {
+	names, err := m.fs.Children(userSlice)
+	if err != nil {
+		return sessionsUnknown
+	}
+	users := 0
+	for _, name := range names {
+		if !strings.HasPrefix(name, "user-") || !strings.HasSuffix(name, ".slice") {
+			continue
+		}
+		users++
+		if has(path.Join(userSlice, name)) {
+			return sessionsEach
+		}
+	}
+	if users == 0 {
+		return sessionsUnknown // nobody is logged in
+	}
+	return sessionsUser
+}
+
+// hands reports whether a v2 cgroup's children have memcgs.
+func (m *machine) hands(cgroup string) bool {
+	data, err := m.fs.Read(cgroup, "cgroup.subtree_control", nil)
+	if err != nil {
+		return false
+	}
+	for word := range bytes.FieldsSeq(data) {
+		if string(word) == "memory" {
+			return true
+		}
+	}
+	return false
+}
+
+// swapInUse reports whether /proc/swaps lists anything below its head line.
+func swapInUse() bool {
+	data, err := os.ReadFile("/proc/swaps")
+	return err == nil && bytes.Count(data, []byte("\n")) > 1
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/scopereap/scopereap/internal/policy"
+)
+
+// severity of a finding.
+type severity string
+
+const (
+	isOK   severity = "ok"
+	isNote severity = "note" // good to know
+	isWarn severity = "warn" // there is something to do
+)
+
+// finding is something doctor has to say. Its code never changes its meaning.
+type finding struct {
+	Code     string    `json:"code"`
+	Severity severity  `json:"severity"`
+	Text     string    `json:"text"`
+	Remedy   string    `json:"remedy,omitempty"` // what to do
+	Policy   []setting `json:"policy,omitempty"` // what to put into the policy
+}
+
+// setting is a line for the policy.
+type setting struct {
+	Key   string `json:"key"`   // "kernel.memcg_reaper"
+	Value string `json:"value"` // as TOML has it
+}
+
+// check is a finding and when it holds. Text is built from the facts.
+type check struct {
+	code     string
+	severity severity
+	when     func(f facts) bool
+	text     func(f facts) string
+	remedy   string
+	policy   []setting
+}
+
+// diagnose runs all checks over the facts.
+func diagnose(f facts) []finding {
+	var out []finding
+	for _, c := range checks() {
+		if c.when(f) {
+			out = append(out, finding{c.code, c.severity, c.text(f), c.remedy, c.policy})
+		}
+	}
+	return out
+}
+
+// todo counts the findings that want something done.
+func todo(findings []finding) int {
+	n := 0
+	for _, f := range findings {
+		if f.Severity == isWarn {
+			n++
+		}
+	}
+	return n
+}
+
+// snippet is what the findings want in the policy, as a drop-in, or "".
+func snippet(findings []finding) string {
+	var tables []string
+	lines := map[string][]string{}
+	for _, f := range findings {
+		for _, s := range f.Policy {
+			table, key, _ := strings.Cut(s.Key, ".")
+			if lines[table] == nil {
+				tables = append(tables, table)
+			}
+			lines[table] = append(lines[table], key+" = "+s.Value)
+		}
+	}
+	var parts []string
+	for _, t := range tables {
+		parts = append(parts, fmt.Sprintf("[%s]\n%s\n", t, strings.Join(lines[t], "\n")))
+	}
+	return strings.Join(parts, "\n")
+}
+
+// said makes a text that needs no facts.
+func said(text string) func(facts) string { return func(facts) string { return text } }
+
+// Dying memcgs that recent logouts explain, while their pages wait for
+// writeback (30 s), and what is more than that.
+const leakCount = 100
+
+// kernelCost is what a dying memcg costs in kernel memory at least: 24 kB on
+// two CPUs (6.18), up to 300 kB with many.
+const kernelCost = 24_000
+
+// noNeed: this machine's dying memcgs go without us.
+func (f facts) noNeed() bool { return f.Abilities.Reparents.OK() }
+
+// watched: a daemon runs and reaps.
+func (f facts) watched() bool { return f.Daemon != nil && f.Daemon.Engine.MonitorOnly == "" }
+
+// unreachable counts the dying whose ancestors may not be touched.
+func (f facts) unreachable(verdicts ...string) (n int64) {
+	for _, a := range f.Ancestors {
+		for _, v := range verdicts {
+			if string(a.Verdict) == v {
+				n += a.Direct
+			}
+		}
+	}
+	return n
+}
+
+// policyProblems counts the errors of the policy on disk.
+func (f facts) policyProblems() int64 {
+	if all, ok := f.PolicyErr.(policy.Errors); ok {
+		return int64(len(all))
+	}
+	return 1
+}

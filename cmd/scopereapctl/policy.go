@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/internal/policy"
+)
+
+func newPolicy(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "policy",
+		Short: "Check and show the policy",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError(errors.New("name what to do: policy check [FILE], or policy show"))
+		},
+	}
+	cmd.AddCommand(newPolicyCheck(a), newPolicyShow(a))
+	return cmd
+}
+
+// policyError is policy.Error as JSON has it.
+type policyError struct {
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Msg    string `json:"msg"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// checkReport is what `policy check --json` writes.
+type checkReport struct {
+	OK       bool             `json:"ok"`
+	Files    []string         `json:"files"` // read; none where there are errors
+	Errors   []policyError    `json:"errors"`
+	Warnings []policy.Warning `json:"warnings"`
+}
+
+func newPolicyCheck(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say what is wrong with the policy",
+		Long: `policy check reads FILE, or without one all that scopereapd would load, and says
+what is wrong with it: a line for each error on standard error, as
+FILE:LINE:COLUMN: KEY: what is wrong; what to do. With errors it ends with 2.
+
+JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
+[{file, line, key, msg, hint}]}.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var loaded *policy.Loaded
+			var err error
+			if len(args) == 1 {
+				loaded, err = policy.Check(args[0])
+			} else {
+				loaded, err = policy.Load(a.policyDirs())
+			}
+			p := a.printer(cmd)
+			r := checked(loaded, err)
+			if asJSON {
+				if err := p.json(r); err != nil {
+					return err
+				}
+				if !r.OK {
+					return &exitError{code: exitUsage}
+				}
+				return nil
+			}
+			if err != nil {
+				return a.policyErrors(cmd, err)
+			}
+			for _, w := range r.Warnings {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", p.paint(yellow, "warning"), w)
+			}
+			fmt.Fprintln(p.w, okLine(r))
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func okLine(r checkReport) string {
+	line := "OK: no policy files, the built-in defaults"
+	if n := int64(len(r.Files)); n > 0 {
+		line = "OK: " + plural(n, "file")
+	}
+	if n := int64(len(r.Warnings)); n > 0 {
+		line += ", " + plural(n, "warning")
+	}
+	return line
+}
+
+// checked turns the outcome of a load into a report.
+func checked(loaded *policy.Loaded, err error) checkReport {
+	r := checkReport{OK: err == nil, Files: []string{}, Errors: []policyError{}, Warnings: []policy.Warning{}}
+	if loaded != nil {
+		r.Files = append(r.Files, loaded.Files()...)
+		r.Warnings = append(r.Warnings, loaded.Warnings...)
+	}
+	var all policy.Errors
+	if errors.As(err, &all) {
+		for _, e := range all {
+			r.Errors = append(r.Errors, policyError{e.File, e.Line, e.Column, e.Key, e.Msg, e.Hint})
+		}
+	} else if err != nil {
+		r.Errors = append(r.Errors, policyError{Msg: err.Error()})
+	}
+	return r
+}
+
+// policyErrors prints each error, with its line of the file on a terminal, and
+// returns how many there are.
+func (a *app) policyErrors(cmd *cobra.Command, err error) error {
+	var all policy.Errors
+	if !errors.As(err, &all) {
+		return usageError(err)
+	}
+	w := cmd.ErrOrStderr()
+	terminal := isTerminal(w)
+	for _, e := range all {
+		if terminal {
+			_, _ = io.WriteString(w, e.Explain())
+		} else {
+			fmt.Fprintln(w, e.Error())
+		}
+	}
+	return usageError(fmt.Errorf("the policy has %s", plural(int64(len(all)), "error")))
+}
+
+// showReport is what `policy show --json` writes.
+type showReport struct {
+	Values   []policy.Row     `json:"values"`
+	Files    []policy.Source  `json:"files"`
+	Warnings []policy.Warning `json:"warnings"`
+}
+
+func newPolicyShow(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show the merged policy and where each value comes from",
+		Long: `policy show writes what scopereapd would load: every key with its value, and as a
+comment the file and line it comes from. The output is itself a policy file.
+
+JSON: {values: [{key, value, file, line}], files: [{path, status, by}],
+warnings: [{file, line, key, msg, hint}]}; file is "default" for a built-in
+value, status "read", "replaced", "masked", "mask" or "ignored".`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := policy.Load(a.policyDirs())
+			if err != nil {
+				return a.policyErrors(cmd, err)
+			}
+			p := a.printer(cmd)
+			if asJSON {
+				return p.json(showReport{
+					Values:   loaded.Rows(),
+					Files:    append([]policy.Source{}, loaded.Sources...),
+					Warnings: append([]policy.Warning{}, loaded.Warnings...),
+				})
+			}
+			return policy.Show(p.w, loaded.Rows())
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/policy"
+)
+
+// app is what the global flags say.
+type app struct {
+	runDir     string
+	policyRoot string
+	noColor    bool
+}
+
+func (a *app) socket() string { return filepath.Join(a.runDir, control.SocketName) }
+
+func (a *app) policyDirs() policy.Dirs { return policy.Dirs{Root: a.policyRoot} }
+
+// Names in the daemon's runtime directory, the same as scopereapd's.
+const (
+	lockName   = "lock"
+	shieldName = "shields"
+)
+
+func newRoot() *cobra.Command {
+	a := &app{}
+	cmd := &cobra.Command{
+		Use:   "scopereapctl",
+		Short: "Show and free dying memory cgroups",
+		Long: `scopereapctl shows which memory cgroups of ended sessions, cron jobs and units
+are still held by the kernel ("dying"), frees them, and tells what to do about
+them. It asks scopereapd where that runs and reads cgroupfs itself where not.
+
+Exit codes:
+  0   ok
+  1   failed
+  2   bad usage, or a policy with errors
+  3   no memory cgroups on this machine
+  4   needs root
+  5   another scopereap is reaping
+  10  doctor found something to do`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError(fmt.Errorf("no verb given; try: scopereapctl status, or scopereapctl --help"))
+		},
+	}
+	cmd.SetVersionTemplate("scopereapctl {{.Version}}\n")
+	fl := cmd.PersistentFlags()
+	fl.StringVar(&a.runDir, "run-dir", "/run/scopereap", "runtime directory of scopereapd: its socket, lock and journals")
+	fl.StringVar(&a.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
+	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
+	_ = cmd.MarkPersistentFlagDirname("run-dir")
+	_ = cmd.MarkPersistentFlagDirname("policy-root")
+	cmd.AddCommand(newStatus(a), newSweep(a), newDoctor(a), newReproduce(), newPolicy(a), newVersion(a))
+	explainUsage(cmd)
+	return cmd
+}
+
+// explainUsage makes every error in flags and arguments exit with exitUsage
+// and a hint, here and in the verbs.
+func explainUsage(cmd *cobra.Command) {
+	hint := func(err error) error {
+		return usageError(fmt.Errorf("%w (see: %s --help)", err, cmd.CommandPath()))
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return hint(err) })
+	if args := cmd.Args; args != nil {
+		cmd.Args = func(c *cobra.Command, given []string) error {
+			if err := args(c, given); err != nil {
+				return hint(err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		explainUsage(sub)
+	}
+}
+
+// needRoot says what a verb cannot do without root.
+func needRoot(cmd *cobra.Command, why string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &exitError{exitNotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+func newSweep(a *app) *cobra.Command {
+	var asJSON, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "sweep [PATH]",
+		Short: "Find and free dying memory cgroups now",
+		Long: `sweep takes a census and frees what the dying memory cgroups at or below PATH
+hold (all of the machine without one). PATH is a cgroup such as /user.slice, or
+its directory such as /sys/fs/cgroup/user.slice.
+
+Where scopereapd runs it does the work, else sweep does it itself, by the same
+policy, and leaves nothing behind. The living lose nothing, except on cgroup v1
+where the policy allows memory.force_empty on live cgroups. Pages that wait for
+writeback are tried again, within the policy's budget; Ctrl-C ends it cleanly.
+It needs root; --dry-run, which only says what would be done, does not.
+
+JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
+wall_ns, outcomes: [{ancestor, verdict, dying_before, dying_after, freed, bytes,
+pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}]}.
+
+JSON of a dry run: {mode, under, dying, live, method, monitor_only, ancestors:
+[{path, direct_dying, total_dying, verdict, reclaimable, dead_memory, pins,
+action: "reclaim", "nothing" or "skip", ask, why}]}; on cgroup v1 {…, v1_targets,
+v1_ancestors: [{path, reclaimable, dead_memory}], why}.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeCgroup,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := openMachine()
+			if err != nil {
+				return err
+			}
+			defer m.close()
+			under := "/"
+			if len(args) == 1 {
+				if under, err = m.cgroupArg(args[0]); err != nil {
+					return err
+				}
+			}
+			p := a.printer(cmd)
+			if dryRun {
+				plan, err := a.plan(cmd.Context(), m, under)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return p.json(plan)
+				}
+				plan.text(p)
+				return nil
+			}
+			return a.sweep(cmd, m, under, asJSON)
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+// sweep frees, through the daemon or itself, and says what came of it.
+func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) error {
+	if err := needRoot(cmd, "freeing memory of other users' cgroups needs root; --dry-run does not"); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	bar := newBar(cmd.ErrOrStderr())
+	r, err := a.sweepByDaemon(ctx, under, bar.show)
+	byDaemon := !errors.Is(err, control.ErrNoDaemon)
+	if !byDaemon {
+		r, err = a.sweepHere(ctx, m, under, cmd.ErrOrStderr(), bar.show)
+	}
+	bar.end()
+	p := a.printer(cmd)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return interrupted(bar.last, byDaemon)
+	case err != nil:
+		return denied(err)
+	case asJSON:
+		return p.json(r)
+	}
+	sweptText(p, r)
+	return nil
+}
+
+func (a *app) sweepByDaemon(ctx context.Context, under string, progress func(reclaim.SweepProgress)) (reclaim.SweepResult, error) {
+	var r reclaim.SweepResult
+	err := control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: under}, &r, decodeProgress(progress))
+	return r, err
+}
+
+// interrupted is what a sweep says that was ended by Ctrl-C.
+func interrupted(last reclaim.SweepProgress, byDaemon bool) error {
+	rest := "run it again for the rest"
+	if byDaemon {
+		rest = "scopereapd goes on with the rest"
+	}
+	return fmt.Errorf("interrupted after freeing %s of %s; %s", count(last.Freed), plural(last.Dying, "dying memcg"), rest)
+}

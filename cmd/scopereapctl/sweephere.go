@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/scopereap/scopereap/internal/sdlog"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// sweepHere frees without a daemon: it is one for the time of a sweep, with
+// its lock, its journal and its policy.
+func (a *app) sweepHere(ctx context.Context, m *machine, under string, errs io.Writer, progress func(reclaim.SweepProgress)) (r reclaim.SweepResult, err error) {
+	loaded, err := a.loadPolicy()
+	if err != nil {
+		return r, err
+	}
+	lock, err := reclaim.Lock(filepath.Join(a.runDir, lockName))
+	if err != nil {
+		return r, err
+	}
+	defer a.leaveNothing(lock)
+	shields := filepath.Join(a.runDir, shieldName)
+	switch restored, err := reclaim.Restore(m.fs, shields); {
+	case err != nil:
+		return r, fmt.Errorf("cannot put back what an earlier run changed, so nothing more is changed: %w", err)
+	case restored.Put > 0:
+		fmt.Fprintf(errs, "scopereapctl: put back %s that an earlier run left\n", plural(int64(restored.Put), "protection"))
+	}
+	cfg := loaded.Policy.Engine()
+	cfg.SweepEvery, cfg.SweepThreshold = 0, 0 // this one sweep only
+	engine := reclaim.NewEngine(reclaim.EngineOptions{
+		Hierarchy: m.Hierarchy,
+		FS:        m.fs,
+		Abilities: reclaim.Probe(ctx, m.Hierarchy, m.fs),
+		Config:    cfg,
+		Journal:   shields,
+		Pressure:  reclaim.Pressure{Proc: "/proc"},
+		Logger:    slog.New(sdlog.NewText(errs, slog.LevelError)),
+	})
+	return runSweep(ctx, engine, reclaim.SweepRequest{Under: under, Progress: progress})
+}
+
+// runSweep runs an engine for one sweep. When it returns the engine has
+// stopped, so every shield is down.
+func runSweep(ctx context.Context, engine *reclaim.Engine, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if err := engine.Run(ctx); err != nil {
+			cancel(err) // it could not begin: nobody will answer the sweep
+		}
+	}()
+	r, err := engine.Sweep(ctx, req)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	cancel(nil)
+	<-stopped
+	return r, err
+}
+
+// leaveNothing gives the lock back and removes what is empty in the runtime
+// directory, and that too.
+func (a *app) leaveNothing(lock *os.File) {
+	shields := filepath.Join(a.runDir, shieldName)
+	if st, err := os.Stat(shields); err == nil && st.Size() == 0 {
+		_ = os.Remove(shields)
+	}
+	_ = os.Remove(filepath.Join(a.runDir, lockName))
+	_ = lock.Close()
+	_ = os.Remove(a.runDir) // only when empty
+}

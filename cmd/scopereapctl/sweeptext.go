@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// text writes a plan for people.
+func (s sweepPlan) text(p printer) {
+	where := "on this machine"
+	if s.Under != "/" {
+		where = "below " + pathWords(s.Under)
+	}
+	if !s.Mode.V2() {
+		// v1 counts for the whole machine only.
+		fmt.Fprintf(p.w, "%s dying on this machine beside %s live. Nothing was changed.\n", plural(s.Dying, "memcg"), count(s.Live))
+		s.textV1(p)
+		return
+	}
+	fmt.Fprintf(p.w, "%s dying %s beside %s live. Nothing was changed.\n", plural(s.Dying, "memcg"), where, count(s.Live))
+	if s.MonitorOnly != "" {
+		fmt.Fprintf(p.w, "Nothing would be reclaimed: %s.\n", s.MonitorOnly)
+	}
+	if len(s.Ancestors) == 0 {
+		return
+	}
+	fmt.Fprintln(p.w)
+	var rows [][]string
+	for _, a := range s.Ancestors {
+		what := "skip: " + a.Why
+		switch a.Action {
+		case actReclaim:
+			what = "reclaim through " + s.Method
+		case actNothing:
+			what = "nothing: " + a.Why
+		}
+		rows = append(rows, []string{pathWords(a.Path), count(a.Direct), size(a.Ask), what})
+	}
+	p.columns([]string{"ANCESTOR", "DYING", "ASK", "WHAT WOULD BE DONE"}, rows)
+}
+
+func (s sweepPlan) textV1(p printer) {
+	if len(s.V1Targets) == 0 {
+		fmt.Fprintf(p.w, "Nothing would be reclaimed: %s.\n", s.Why)
+	} else {
+		fmt.Fprintf(p.w, "%s would be asked of:\n", s.Method)
+		for _, t := range s.V1Targets {
+			fmt.Fprintf(p.w, "  %s\n", pathWords(t))
+		}
+		fmt.Fprintf(p.w, "It has a price: %s.\n", s.Why)
+	}
+	if len(s.V1Ancestors) == 0 {
+		return
+	}
+	fmt.Fprintln(p.w)
+	var rows [][]string
+	for _, a := range s.V1Ancestors {
+		why := ""
+		if pins := a.Dead.pins(); len(pins) > 0 {
+			why = pinnedBy(pins)
+		}
+		rows = append(rows, []string{pathWords(a.Path), size(a.Dead.held()), size(a.Reclaimable), why})
+	}
+	p.columns([]string{"ANCESTOR", "HELD BY THE DEAD", "RECLAIMABLE", "NOT RECLAIMABLE"}, rows)
+}
+
+// sweptText writes what a sweep did for people.
+func sweptText(p printer, r reclaim.SweepResult) {
+	if r.DyingBefore == 0 {
+		fmt.Fprintf(p.w, "Nothing is dying among %s.\n", plural(r.Live, "memcg"))
+		return
+	}
+	fmt.Fprintf(p.w, "Freed %s of %s and %s of page cache in %s, with %s of CPU.\n",
+		count(r.Freed), plural(r.DyingBefore, "dying memcg"), size(r.Bytes), span(r.Wall), span(r.CPU))
+	if r.DyingAfter > 0 {
+		fmt.Fprintf(p.w, "%s dying now.\n", plural(r.DyingAfter, "memcg"))
+	}
+	if len(r.Outcomes) == 0 {
+		return
+	}
+	fmt.Fprintln(p.w)
+	var rows [][]string
+	for _, o := range r.Outcomes {
+		rows = append(rows, []string{pathWords(o.Ancestor), count(o.Freed), count(o.DyingAfter), size(o.Bytes), stays(o)})
+	}
+	p.columns([]string{"ANCESTOR", "FREED", "LEFT", "BYTES", "WHY THEY STAY"}, rows)
+}
+
+// stays says why dying memcgs stay below an ancestor.
+func stays(o reclaim.Outcome) string {
+	switch {
+	case o.Verdict != reclaim.MayReap && o.Verdict != "":
+		return string(o.Verdict)
+	case o.DyingAfter == 0:
+		return ""
+	}
+	return pinnedBy(o.Pins)
+}
