@@ -80,6 +80,9 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	if !byDaemon {
 		r, err = a.sweepHere(ctx, m, under, cmd.ErrOrStderr(), bar.show)
 	}
+	if err == nil && !m.Mode.V2() {
+		settleV1(ctx, m.fs, &r)
+	}
 	bar.end()
 	p := a.printer(cmd)
 	switch {

@@ -71,8 +71,12 @@ func sweptText(p printer, r reclaim.SweepResult) {
 		fmt.Fprintf(p.w, "Nothing is dying among %s.\n", plural(r.Live, "memcg"))
 		return
 	}
-	fmt.Fprintf(p.w, "Freed %s of %s and %s of page cache in %s, with %s of CPU.\n",
-		count(r.Freed), plural(r.DyingBefore, "dying memcg"), size(r.Bytes), span(r.Wall), span(r.CPU))
+	cache := ""
+	if r.Bytes > 0 { // v1 does not tell
+		cache = " and " + size(r.Bytes) + " of page cache"
+	}
+	fmt.Fprintf(p.w, "Freed %s of %s%s in %s, with %s of CPU.\n",
+		count(r.Freed), plural(r.DyingBefore, "dying memcg"), cache, span(r.Wall), span(r.CPU))
 	if r.DyingAfter > 0 {
 		fmt.Fprintf(p.w, "%s dying now.\n", plural(r.DyingAfter, "memcg"))
 	}
