@@ -116,8 +116,6 @@ type Engine struct {
 	cfg    Config
 	totals Totals
 	pinned map[string]Pinned
-	// monitor is why nothing is reclaimed, or empty.
-	monitor string
 }
 
 // Totals are what an engine has done since it began.
@@ -412,6 +410,9 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.finish(en)
 		return
 	}
+	e.log.Debug("turn", "ancestor", en.path, "end", t.End, "verdict", t.Verdict, "batches", t.Batches, "asked", t.Asked,
+		"reclaimable_before", t.Before.Reclaimable(), "reclaimable_after", t.After.Reclaimable(), "dirty", t.After.Dirty,
+		"writeback", t.After.Writeback, "mapped", t.After.Mapped, "shmem", t.After.Shmem, "kernel", t.After.Kernel)
 	en.out.Turns++
 	en.out.Batches += t.Batches
 	en.out.Bytes += max(t.Before.Reclaimable()-t.After.Reclaimable(), 0)

@@ -120,7 +120,7 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 		}
 		for _, target := range targets {
 			// One slice each: what it interrupts, the next sweep goes on with.
-			if _, err := V1ForceEmpty(ctx, e.thread, e.tree.FS, target, cfg.Slice); err != nil && !gone(err) {
+			if _, err := V1ForceEmpty(e.thread, e.tree.FS, target, cfg.Slice); err != nil && !gone(err) {
 				failed = errors.Join(failed, err)
 			}
 		}

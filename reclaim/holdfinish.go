@@ -257,13 +257,13 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 			defer func() { _ = h.fs.Write(clean, v1SwappinessFile, strconv.FormatInt(was, 10)) }()
 		}
 	}
-	res, err := V1ForceEmpty(ctx, t, h.fs, clean, slice)
+	res, err := V1ForceEmpty(t, h.fs, clean, slice)
 	if errors.Is(err, unix.EBUSY) {
 		// A kernel before 3.16, which refuses while a task is inside.
 		h.mu.Lock()
 		h.release(e)
 		h.mu.Unlock()
-		res, err = V1ForceEmpty(ctx, t, h.fs, clean, slice)
+		res, err = V1ForceEmpty(t, h.fs, clean, slice)
 		defer h.readmit(clean, e)
 	}
 	if err != nil {

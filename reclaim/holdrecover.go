@@ -119,7 +119,7 @@ func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDi
 	if stop {
 		return "", out.Done
 	}
-	if _, err := V1ForceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil && !gone(err) {
+	if _, err := V1ForceEmpty(t, h.fs, cgroup, holdCloseSlice); err != nil && !gone(err) {
 		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err)
 	}
 	if err := h.rmdir(cgroup); err != nil && !gone(err) {

@@ -98,7 +98,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn) (Turn, error) {
 	began, still := r.thread.CPU(), 0
 	left := t.Before.Reclaimable()
-	for ctx.Err() == nil {
+	for {
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
 		}
@@ -107,7 +107,7 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 			return r.vanished(t, err)
 		}
 		ask := max(min(left, o.batch)/r.pagesize*r.pagesize, r.pagesize)
-		res, err := r.write(ctx, ancestor, ask, o.slice)
+		res, err := r.write(ancestor, ask, o.slice)
 		if err != nil {
 			return r.vanished(t, err)
 		}
@@ -117,50 +117,50 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 		if err != nil {
 			return r.vanished(t, err)
 		}
-		switch {
-		case res == WriteFull, after < before:
-			still = 0
-			left -= max(before-after, 0)
-			if res == WriteFull && after >= before {
-				left -= ask // freed, while the living took as much
-			}
-		default:
+		moved := before - after
+		if res == WriteFull {
+			moved = max(moved, ask) // the living may have taken as much
+		}
+		if moved > 0 {
+			still, left = 0, left-moved
+		} else {
 			still++
 		}
+		spent := r.thread.CPU()-began >= o.grant
+		stop := once || spent || still >= fruitless || ctx.Err() != nil
 		// Measuring anew reads every live child, so not after each batch.
-		if left <= 0 || res != WriteFull {
-			if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
-				return r.vanished(t, err)
-			}
-			left = t.After.Reclaimable()
+		if left > 0 && res == WriteFull && !stop {
+			continue
 		}
+		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
+			return r.vanished(t, err)
+		}
+		left = t.After.Reclaimable()
 		switch {
 		case left == 0:
 			t.End = TurnClean
-			return t, nil
 		case once || still >= fruitless:
 			t.End = TurnStuck
-			return t, nil
-		case r.thread.CPU()-began >= o.grant:
+		case stop:
 			t.End = TurnMore
-			return t, nil
+		default:
+			continue
 		}
+		return t, ctx.Err()
 	}
-	t.End = TurnMore
-	return t, ctx.Err()
 }
 
 // write asks the kernel to reclaim bytes from an ancestor.
-func (r *reaper) write(ctx context.Context, ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
+func (r *reaper) write(ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
 	if !r.abil.Reclaim.OK() {
-		return r.squeeze(ctx, ancestor, bytes, slice)
+		return r.squeeze(ancestor, bytes, slice)
 	}
 	arg := fmt.Sprint(bytes)
 	if r.abil.Swappiness.OK() {
 		// Swapped-out pages go on pinning: never swap the dead out.
 		arg += " swappiness=0"
 	}
-	return r.thread.Write(ctx, r.tree.FS, ancestor, "memory.reclaim", arg, slice)
+	return r.thread.Write(r.tree.FS, ancestor, "memory.reclaim", arg, slice)
 }
 
 // vanished turns the loss of the ancestor itself into a verdict.

@@ -1,7 +1,6 @@
 package reclaim
 
 import (
-	"context"
 	"time"
 )
 
@@ -13,7 +12,7 @@ import (
 // While the value is low, the living who allocate are throttled in proportion
 // to how far usage is above it (mem_cgroup_handle_over_high), so a batch is
 // small and the old value is back at once.
-func (r *reaper) squeeze(ctx context.Context, ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
+func (r *reaper) squeeze(ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
 	id, err := r.tree.ID(ancestor)
 	if err != nil {
 		return WriteFull, err
@@ -34,7 +33,7 @@ func (r *reaper) squeeze(ctx context.Context, ancestor string, bytes int64, slic
 	if err := r.journal.record([]change{c}); err != nil {
 		return WriteFull, err
 	}
-	res, err := r.thread.Write(ctx, r.tree.FS, ancestor, "memory.high", formatLimit(target), slice)
+	res, err := r.thread.Write(r.tree.FS, ancestor, "memory.high", formatLimit(target), slice)
 	if _, perr := putBackOne(r.tree.FS, id, ancestor, "memory.high", before, []int64{target}); perr != nil {
 		return res, perr // the journal keeps it
 	}

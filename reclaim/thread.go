@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"runtime"
 	"time"
@@ -126,21 +125,28 @@ const (
 
 // Write writes to a file that reclaims (memory.reclaim, memory.high,
 // memory.force_empty), and interrupts the kernel when it takes longer than
-// slice. Call it on the thread. ctx ending interrupts it too.
+// slice. Call it on the thread.
 //
-// The interruption is SIGURG, sent to this thread alone: the Go runtime
-// already handles it (it is what it preempts goroutines with), and
-// memory.reclaim, memory.high and memory.force_empty look for a pending signal
-// between two rounds (mm/memcontrol.c).
-func (t *Thread) Write(ctx context.Context, f *FS, cgroup, file, value string, slice time.Duration) (WriteResult, error) {
+// The interruption is SIGURG, sent to this thread alone by a timer of the
+// kernel's (timer_create(2) with SIGEV_THREAD_ID): the Go runtime handles it
+// already (it is what it preempts goroutines with), and memory.reclaim,
+// memory.high and memory.force_empty look for a pending signal between two
+// rounds (mm/memcontrol.c).
+func (t *Thread) Write(f *FS, cgroup, file, value string, slice time.Duration) (WriteResult, error) {
 	fd, err := f.open(cgroup, file, unix.O_WRONLY)
 	if err != nil {
 		return WriteFull, err
 	}
 	defer unix.Close(fd)
-	stop := t.interruptAfter(ctx, slice)
+	timer, err := newThreadTimer()
+	if err != nil {
+		return WriteFull, err
+	}
+	defer timer.close()
+	if err := timer.arm(slice); err != nil {
+		return WriteFull, err
+	}
 	_, err = unix.Write(fd, []byte(value))
-	stop()
 	switch err {
 	case nil:
 		return WriteFull, nil
@@ -150,37 +156,4 @@ func (t *Thread) Write(ctx context.Context, f *FS, cgroup, file, value string, s
 		return WriteInterrupted, nil
 	}
 	return WriteFull, &fs.PathError{Op: "write " + value + " to", Path: path.Join(f.root, cgroup, file), Err: err}
-}
-
-// interruptAgain is how soon a signal follows one that came before the write
-// had begun (and so interrupted nothing).
-const interruptAgain = 2 * time.Millisecond
-
-// interruptAfter signals the calling thread once slice has passed or ctx has
-// ended, and again until the returned function is called.
-func (t *Thread) interruptAfter(ctx context.Context, slice time.Duration) (stop func()) {
-	pid, tid := os.Getpid(), unix.Gettid()
-	done := make(chan struct{})
-	go func() {
-		timer := time.NewTimer(slice)
-		defer timer.Stop()
-		select {
-		case <-done:
-			return
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		for {
-			// A failure means that the thread is gone, and its write too.
-			if unix.Tgkill(pid, tid, unix.SIGURG) != nil {
-				return
-			}
-			select {
-			case <-done:
-				return
-			case <-time.After(interruptAgain):
-			}
-		}
-	}()
-	return func() { close(done) }
 }

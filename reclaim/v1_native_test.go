@@ -1,7 +1,6 @@
 package reclaim
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestV1DeadMemory(t *testing.T) {
 
 	th := testThread(t)
 	th.Do(t.Context(), func() {
-		if res, err := V1ForceEmpty(context.Background(), th, tr.fs, parent, time.Minute); err != nil || res != WriteFull {
+		if res, err := V1ForceEmpty(th, tr.fs, parent, time.Minute); err != nil || res != WriteFull {
 			t.Errorf("force_empty: %v, %v", res, err)
 		}
 	})

@@ -110,7 +110,7 @@ func FuzzV1Row(f *testing.F) {
 }
 
 func TestV1ForceEmptyRefusesRoot(t *testing.T) {
-	if _, err := V1ForceEmpty(t.Context(), nil, nil, "//", 0); !errors.Is(err, ErrV1Root) {
+	if _, err := V1ForceEmpty(nil, nil, "//", 0); !errors.Is(err, ErrV1Root) {
 		t.Errorf("the root: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package reclaim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -28,7 +27,7 @@ const v1ForceEmptyFile = "memory.force_empty"
 // A signal ends it between two rounds ([WriteInterrupted]); it never answers
 // EAGAIN, so WriteFull says nothing about how much went. Kernels before 3.16
 // refuse it (EBUSY) where a task or a live child is inside.
-func V1ForceEmpty(ctx context.Context, t *Thread, f *FS, cgroup string, slice time.Duration) (WriteResult, error) {
+func V1ForceEmpty(t *Thread, f *FS, cgroup string, slice time.Duration) (WriteResult, error) {
 	clean, err := CleanPath(cgroup)
 	if err != nil {
 		return WriteFull, err
@@ -36,5 +35,5 @@ func V1ForceEmpty(ctx context.Context, t *Thread, f *FS, cgroup string, slice ti
 	if clean == "/" {
 		return WriteFull, fmt.Errorf("force_empty /: %w; free what died there with another policy (sweep.drop_caches)", ErrV1Root)
 	}
-	return t.Write(ctx, f, clean, v1ForceEmptyFile, "0", slice)
+	return t.Write(f, clean, v1ForceEmptyFile, "0", slice)
 }

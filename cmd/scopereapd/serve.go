@@ -72,6 +72,7 @@ func serve(ctx context.Context, f flags) (err error) {
 	}
 	d.build(fs, abil)
 	d.introduce(abil)
+	defer d.kernelReaper(abil)()
 	return d.run(ctx)
 }
 
@@ -136,6 +137,25 @@ func (d *node) run(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// kernelReaper turns on the reaper of Anolis kernels where the policy asks for
+// it, and returns what turns it off again.
+func (d *node) kernelReaper(abil reclaim.Abilities) (undo func()) {
+	if !abil.Reaper.OK() || d.policy.Load().Policy.Kernel.MemcgReaper != policy.MemcgReaperEnable {
+		return func() {}
+	}
+	back, err := reclaim.EnableMemcgReaper()
+	if err != nil {
+		d.log.Error("kernel.memcg_reaper", "err", err)
+		return func() {}
+	}
+	d.log.Info("the kernel's own memcg reaper is on")
+	return func() {
+		if err := back(); err != nil {
+			d.log.Error("kernel.memcg_reaper", "err", err)
+		}
+	}
 }
 
 // wire hands the bus's events to the engine.

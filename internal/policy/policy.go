@@ -15,7 +15,7 @@ type Policy struct {
 
 // Reap says how dying memcgs are reaped once a teardown has been seen.
 type Reap struct {
-	// Enabled lets teardowns start a reap; the sweep has its own switches.
+	// Enabled lets anything be reclaimed at all; off, scopereap only counts.
 	Enabled bool `toml:"enabled" json:"enabled"`
 	// Debounce is how long to wait after a teardown for more below the same ancestor.
 	Debounce Duration `toml:"debounce" json:"debounce"`
