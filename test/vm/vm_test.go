@@ -140,7 +140,8 @@ func fillShare(t *testing.T, share, bin string, p scenario.Params) {
 // shared are the files that every guest gets.
 var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service"}
 
-// buildBinaries builds what goes into the guest, static as in a release.
+// buildBinaries builds what goes into the guest, static as in a release; SCOPEREAP_VM_BIN names a folder with
+// binaries to test instead, of a release for example.
 func buildBinaries(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -152,8 +153,20 @@ func buildBinaries(t *testing.T) string {
 		}
 	}
 	build("agent", "github.com/scopereap/scopereap/test/vm/guest")
-	build("scopereapd", "github.com/scopereap/scopereap/cmd/scopereapd")
-	build("scopereapctl", "github.com/scopereap/scopereap/cmd/scopereapctl")
+	for _, name := range []string{"scopereapd", "scopereapctl"} {
+		ready := os.Getenv("SCOPEREAP_VM_BIN")
+		if ready == "" {
+			build(name, "github.com/scopereap/scopereap/cmd/"+name)
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(ready, name))
+		if err != nil {
+			t.Fatalf("SCOPEREAP_VM_BIN: %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	unit, err := os.ReadFile(filepath.Join("..", "..", "packaging", "systemd", machine.Unit))
 	if err != nil {
 		t.Fatal(err)

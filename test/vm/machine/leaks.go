@@ -33,14 +33,16 @@ func (l Leak) Excused() bool {
 	return l.Known && l.Reclaimable() == 0 && l.Direct <= l.PinnedPages()
 }
 
+// shownStats are the lines of memory.stat that tell why a memcg stays.
+var shownStats = []string{"file", "shmem", "unevictable", "swap", "anon", "file_dirty", "file_writeback", "file_mapped", "kernel", "percpu", "sock"}
+
 func (l Leak) String() string {
 	var dead []string
-	for k, v := range l.Dead {
-		if v != 0 {
-			dead = append(dead, k+"="+strconv.FormatInt(v, 10))
+	for _, k := range shownStats {
+		if v := l.Dead[k]; v != 0 {
+			dead = append(dead, fmt.Sprintf("%s=%d", k, v))
 		}
 	}
-	slices.Sort(dead)
 	return fmt.Sprintf("%s: %d direct dying, known=%v, %s", l.Cgroup, l.Direct, l.Known, strings.Join(dead, " "))
 }
 

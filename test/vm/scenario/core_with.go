@@ -90,7 +90,8 @@ func (c *coreRun) drain(ctx context.Context, logout time.Time) (int64, error) {
 		late := time.Since(logout) > reapWithin
 		if late || left == 0 && machine.Gone(c.UnitPath(bobSlice)) {
 			for _, l := range leaks {
-				c.Log.Info("left", "leak", l.String(), "excused", l.Excused())
+				pages, err := c.DeadPages(l.Cgroup)
+				c.Log.Info("left", "leak", l.String(), "excused", l.Excused(), "pages", pages, "err", err)
 			}
 			return left, nil
 		}
@@ -149,6 +150,11 @@ func (c *coreRun) idle(ctx context.Context) error {
 		}
 		perMinute = append(perMinute, float64(use.Switches-from.Switches)*float64(time.Minute/span))
 	}
+	left, leaks, err := c.unexcused()
+	if err != nil {
+		return err
+	}
+	c.Report("…less the pinned, a minute later", float64(left), "", fmt.Sprintf("in %d places", len(leaks)))
 	c.Report("wake-ups a minute, idle", (perMinute[0]+perMinute[1])/2, "", fmt.Sprintf("%.0f, %.0f", perMinute[0], perMinute[1]))
 	c.Require("resident memory", float64(use.RSS), "B", "", "≤ 20 MiB", use.RSS <= maxRSS)
 	c.Report("resident memory, peak", float64(use.HWM), "B", "")
