@@ -345,7 +345,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.sweepProgress(en)
 	}()
 	if en.out.began.IsZero() {
-		en.out.began, en.out.Ancestor, en.least = time.Now(), en.path, time.Now()
+		en.out.began, en.out.Ancestor = time.Now(), en.path
 	}
 	if en.phase == phaseHeld {
 		e.finishHeld(ctx, en, cfg)
@@ -361,8 +361,8 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.lost(en, err, cfg)
 		return
 	}
-	freed := en.saw(direct, time.Now())
-	e.tellFreed(en, false)
+	freed := en.saw(direct)
+	e.tellFreed(en)
 	switch {
 	case direct == 0:
 		en.out.Verdict = MayReap
@@ -419,7 +419,8 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	en.out.Verdict, en.out.Pins = t.Verdict, t.After.Pins()
 	now := time.Now()
 	if direct, err := e.tree.DirectDying(en.path); err == nil {
-		en.saw(direct, now)
+		en.saw(direct)
+		e.tellFreed(en)
 	}
 	switch t.End {
 	case TurnSkipped:
@@ -478,11 +479,12 @@ func (e *Engine) lost(en *entry, err error, cfg Config) {
 }
 
 // tellFreed records the latencies of teardowns whose memcgs are gone.
-func (e *Engine) tellFreed(en *entry, final bool) {
+func (e *Engine) tellFreed(en *entry) {
+	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, at := range en.resolve(e.pinned[en.path].Dying, final) {
-		d := max(en.least.Sub(at), 0)
+	for _, at := range en.resolve(e.pinned[en.path].Dying) {
+		d := now.Sub(at)
 		en.out.Latency = append(en.out.Latency, d)
 		e.totals.Latency.add(d)
 	}
@@ -505,7 +507,7 @@ func (e *Engine) account(en *entry) {
 // finish ends an entry and tells its outcome.
 func (e *Engine) finish(en *entry) {
 	now := time.Now()
-	e.tellFreed(en, true)
+	e.tellFreed(en)
 	e.queue.remove(en)
 	out := en.out
 	out.Wall = now.Sub(out.began)

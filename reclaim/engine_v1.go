@@ -81,7 +81,7 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 		return
 	}
 	if out.Done && out.Removed {
-		en.counted, en.dying, en.least = true, 0, time.Now()
+		en.counted, en.dying = true, 0
 		en.out.DyingBefore, en.out.Freed, en.out.DyingAfter = 1, 1, 0
 		if len(out.Pins) > 0 {
 			en.out.Freed, en.out.DyingAfter, en.out.Pins = 0, 1, out.Pins
@@ -92,7 +92,7 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 	}
 	e.finish(en)
 	for _, parent := range out.Parents {
-		e.queue.finishHeld(parent, en.least, time.Now(), 0)
+		e.queue.finishHeld(parent, time.Now(), time.Now(), 0)
 	}
 }
 

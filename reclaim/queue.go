@@ -29,7 +29,6 @@ type entry struct {
 
 	counted bool  // dying holds a count
 	dying   int64 // direct dying at the last look
-	least   time.Time
 	out     Outcome
 	told    Outcome // what the engine's totals have of out
 }
@@ -149,11 +148,10 @@ const (
 )
 
 // saw takes in a look's count and reports whether something was freed since.
-func (e *entry) saw(direct int64, now time.Time) bool {
+func (e *entry) saw(direct int64) bool {
 	freed := e.counted && direct < e.dying
 	if freed {
 		e.out.Freed += e.dying - direct
-		e.least = now
 	}
 	if !e.counted {
 		e.out.DyingBefore = direct
@@ -197,14 +195,15 @@ func (e *entry) retry(now time.Time, longest time.Duration) bool {
 	return true
 }
 
-// resolve takes the events that are freed: all of them where direct is down to
-// what was pinned before, else all but those that stayed.
-func (e *entry) resolve(baseline int64, final bool) (freed []time.Time) {
-	stay := max(e.dying-baseline, 0)
-	if stay > 0 && !final {
+// resolve takes the events whose memcgs are gone, oldest first. Of the direct
+// dying, baseline were there before and are pinned; each of the others may be
+// one of the events', so that many events are still waiting.
+func (e *entry) resolve(baseline int64) (freed []time.Time) {
+	if !e.counted {
 		return nil
 	}
-	n := max(len(e.events)-int(stay), 0)
+	waiting := max(e.dying-baseline, 0)
+	n := max(len(e.events)-int(waiting), 0)
 	freed = e.events[:n]
 	e.events = slices.Clone(e.events[n:])
 	return freed
