@@ -31,7 +31,7 @@ func (k *link) signal(ctx context.Context, s *dbus.Signal) {
 	case SignalUnitRemoved:
 		k.with(func(m *model) { m.unitRemoved(n.name, s.Sequence, now) })
 	case SignalJobRemoved:
-		k.with(func(m *model) { m.jobRemoved(n.name, n.result, now) })
+		k.with(func(m *model) { m.jobRemoved(n.name, n.result, s.Sequence, now) })
 	case SignalSessionNew:
 		k.with(func(m *model) { m.sessionNew(n.name, n.path, now) })
 	case SignalSessionRemoved:

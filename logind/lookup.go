@@ -15,15 +15,30 @@ import (
 //   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that is all.
 //   - A service has an invocation ID besides, which tells a restart from a reload and a run from nothing.
 //   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its Slice.
-func (b *bus) find(ctx context.Context, a *ask) answer {
-	name, path := a.unit.name, unitPath(a.unit.name)
+func (b *bus) find(ctx context.Context, a *ask) (r answer) {
+	q := &query{bus: b, ctx: ctx, name: a.unit.name, path: unitPath(a.unit.name)}
+	r = q.find(a)
+	r.seq = q.seq
+	return r
+}
+
+// query is one find under way.
+type query struct {
+	bus  *bus
+	ctx  context.Context
+	name string
+	path dbus.ObjectPath
+	seq  dbus.Sequence // of the last answer
+}
+
+func (q *query) find(a *ask) answer {
 	early := a.why.signal == SignalUnitNew
 	if a.guess != "" {
-		at, err := b.unitAt(ctx, a.guess)
-		if err == nil && at == path {
+		at, err := q.unitAt(a.guess)
+		if err == nil && at == q.path {
 			r := answer{loaded: true, alive: true, path: a.guess}
-			if isService(name) && !early { // its start job asks again, time enough for the ID
-				r.id, r.err = b.invocation(ctx, path)
+			if isService(q.name) && !early { // its start job asks again, time enough for the ID
+				r.id, r.err = q.invocation()
 			}
 			return r
 		}
@@ -34,26 +49,26 @@ func (b *bus) find(ctx context.Context, a *ask) answer {
 	switch {
 	case early && (a.exact || shipped(a.guess)):
 		return answer{loaded: true} // not there yet, but there it will be
-	case a.exact && !isService(name):
+	case a.exact && !isService(q.name):
 		// One that stays loaded (failed) begins no new life without a job: no need to know.
 		return answer{}
 	}
-	if _, err := b.call(ctx, sdName, sdPath, sdIface+".GetUnit", name); isError(err, errNoSuchUnit) {
+	if _, err := q.call(sdPath, sdIface+".GetUnit", q.name); isError(err, errNoSuchUnit) {
 		return answer{}
 	} else if err != nil {
 		return answer{err: err}
 	}
 	r := answer{loaded: true}
-	mayLive := !early
-	if isService(name) && !early {
-		state, err := b.state(ctx, name)
+	mayLive := !early && !a.exact
+	if isService(q.name) && !early {
+		state, err := q.state()
 		if err != nil || !state.loaded {
 			return answer{err: err}
 		}
 		r.id, r.exited, mayLive = state.id, state.exited(), state.mayHaveCgroup()
 	}
-	if !a.exact {
-		r.err = b.place(ctx, name, a.guess, mayLive, &r)
+	if mayLive || !a.exact {
+		r.err = q.place(a, mayLive, &r)
 	}
 	return r
 }
@@ -64,14 +79,21 @@ func shipped(guess string) bool {
 	return ok
 }
 
+// call asks PID 1.
+func (q *query) call(path dbus.ObjectPath, method string, args ...any) (*dbus.Call, error) {
+	c, err := q.bus.call(q.ctx, sdName, path, method, args...)
+	q.seq = max(q.seq, c.ResponseSequence)
+	return c, err
+}
+
 // refused reports whether PID 1 answered that it will not: then the unit's properties may still be had.
 func refused(err error) bool {
 	return isError(err, busName+".Error.AccessDenied") || isError(err, busName+".Error.UnknownMethod")
 }
 
 // unitAt returns the object path of the unit whose cgroup this is or is in.
-func (b *bus) unitAt(ctx context.Context, cgroup string) (dbus.ObjectPath, error) {
-	c, err := b.call(ctx, sdName, sdPath, sdIface+".GetUnitByControlGroup", cgroup)
+func (q *query) unitAt(cgroup string) (dbus.ObjectPath, error) {
+	c, err := q.call(sdPath, sdIface+".GetUnitByControlGroup", cgroup)
 	if err != nil {
 		return "", err
 	}
@@ -81,9 +103,9 @@ func (b *bus) unitAt(ctx context.Context, cgroup string) (dbus.ObjectPath, error
 }
 
 // place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
-func (b *bus) place(ctx context.Context, name, guess string, mayLive bool, r *answer) error {
+func (q *query) place(a *ask, mayLive bool, r *answer) error {
 	if mayLive {
-		cgroup, err := b.text(ctx, name, "ControlGroup")
+		cgroup, err := q.text("ControlGroup")
 		if err != nil {
 			return err
 		}
@@ -92,22 +114,22 @@ func (b *bus) place(ctx context.Context, name, guess string, mayLive bool, r *an
 			return nil
 		}
 	}
-	if strings.HasSuffix(name, sliceSuffix) || shipped(guess) {
+	if a.exact || strings.HasSuffix(q.name, sliceSuffix) || shipped(a.guess) {
 		return nil
 	}
-	slice, err := b.text(ctx, name, "Slice")
+	slice, err := q.text("Slice")
 	if err != nil {
 		return err
 	}
-	if p, err := UnitCgroup(slice, name); err == nil {
+	if p, err := UnitCgroup(slice, q.name); err == nil {
 		r.path = p
 	}
 	return nil
 }
 
 // state asks for what every unit has in one call.
-func (b *bus) state(ctx context.Context, name string) (unitState, error) {
-	c, err := b.call(ctx, sdName, unitPath(name), propsAll, sdName+".Unit")
+func (q *query) state() (unitState, error) {
+	c, err := q.call(q.path, propsAll, sdName+".Unit")
 	if err != nil {
 		return unitState{}, err
 	}
@@ -115,12 +137,12 @@ func (b *bus) state(ctx context.Context, name string) (unitState, error) {
 	if err := store(c, &props); err != nil {
 		return unitState{}, err
 	}
-	return parseUnit(name, props)
+	return parseUnit(q.name, props)
 }
 
 // text returns a string property of the interface of the unit's type.
-func (b *bus) text(ctx context.Context, name, property string) (string, error) {
-	c, err := b.call(ctx, sdName, unitPath(name), propsGet, typeInterface(name), property)
+func (q *query) text(property string) (string, error) {
+	c, err := q.call(q.path, propsGet, typeInterface(q.name), property)
 	if err != nil {
 		return "", err
 	}
@@ -130,8 +152,8 @@ func (b *bus) text(ctx context.Context, name, property string) (string, error) {
 }
 
 // invocation returns the unit's invocation ID in hex.
-func (b *bus) invocation(ctx context.Context, path dbus.ObjectPath) (string, error) {
-	c, err := b.call(ctx, sdName, path, propsGet, sdName+".Unit", "InvocationID")
+func (q *query) invocation() (string, error) {
+	c, err := q.call(q.path, propsGet, sdName+".Unit", "InvocationID")
 	if err != nil {
 		return "", err
 	}

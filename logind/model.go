@@ -52,6 +52,11 @@ type unit struct {
 	// ExecStop= makes the cgroup a second time under the same invocation ID.
 	exited bool
 
+	// ended: a Teardown is out since the unit was loaded. A scope lives once in that time.
+	ended bool
+	// asOf is when, among the signals, the last answer about the unit was given. Older signals tell nothing new.
+	asOf dbus.Sequence
+
 	asking  bool    // a lookup waits or is under way
 	again   trigger // another one is wanted after that
 	waiting trigger // a lookup is wanted once the session's user is known
@@ -147,7 +152,7 @@ func (m *model) end(u *unit, why trigger) {
 	if u.id != "" {
 		u.lastID = u.id
 	}
-	u.alive, u.id, u.lived = false, "", trigger{}
+	u.alive, u.ended, u.id, u.lived = false, true, "", trigger{}
 	if u.reloaded {
 		u.confirmed, u.reloaded = false, false
 	}

@@ -23,7 +23,7 @@ func (m *model) sessionNew(id string, path dbus.ObjectPath, at time.Time) {
 	} else {
 		u := m.get(scope)
 		u.session = nil
-		if !u.alive && !u.lived.set() {
+		if !u.alive && !u.lived.set() && !u.ended {
 			u.lived = trigger{signal: SignalSessionNew, at: at}
 		}
 	}

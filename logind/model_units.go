@@ -36,11 +36,14 @@ func (m *model) unitRemoved(name string, seq dbus.Sequence, at time.Time) {
 }
 
 // jobRemoved: a job of the unit finished: it started, stopped, restarted or ran to its end.
-func (m *model) jobRemoved(name, result string, at time.Time) {
+func (m *model) jobRemoved(name, result string, seq dbus.Sequence, at time.Time) {
 	if !hasCgroup(name) {
 		return
 	}
 	u := m.units[name]
+	if u != nil && seq < u.asOf {
+		return // an answer that was given after it has overtaken it
+	}
 	why := trigger{signal: SignalJobRemoved, at: at, exited: u != nil && u.exited}
 	if u == nil || !u.alive {
 		if !ran(result) {
@@ -79,6 +82,7 @@ type answer struct {
 	path   string // confirmed by systemd; "" if it could not tell
 	id     string // invocation ID of the present or last run, services only
 	exited bool   // active without a cgroup
+	seq    dbus.Sequence
 }
 
 // answered takes the answer to an ask about a unit.
@@ -88,6 +92,7 @@ func (m *model) answered(a *ask, r answer) {
 		return
 	}
 	u.asking = false
+	u.asOf = max(u.asOf, r.seq)
 	switch {
 	case r.err != nil:
 		m.unsure = true
@@ -101,17 +106,16 @@ func (m *model) answered(a *ask, r answer) {
 	}
 	again := u.again
 	u.again = trigger{}
-	switch {
-	case again.set():
+	if again.set() {
 		// The second job can have been the end of the life whose Teardown is just out; only a loaded service can
 		// be asked which.
 		if !u.alive && !u.lived.set() && again.signal == SignalJobRemoved && r.loaded && isService(u.name) {
 			u.lived = again
 		}
 		m.check(u, again)
-	case r.err == nil && !r.loaded:
-		m.forget(u)
 	}
+	// A record is not dropped here even if the unit is gone: answers can overtake signals, and the record is what
+	// tells late ones from news. The UnitRemoved on its way drops it, or the next reconcile.
 }
 
 // seen: the cgroup lives. Is it the life we know?
