@@ -69,9 +69,8 @@ func (m *machine) cgroupArg(arg string) (string, error) {
 	return "", usageError(fmt.Errorf("there is no cgroup %s (no directory %s)", pathWords(p), pathWords(filepath.Join(m.Root, p))))
 }
 
-// completeCgroup offers the live cgroups below what has been typed.
+// completeCgroup offers live cgroups to the shell.
 func completeCgroup(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	const how = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -80,17 +79,23 @@ func completeCgroup(_ *cobra.Command, args []string, typed string) ([]string, co
 		return nil, cobra.ShellCompDirectiveError
 	}
 	defer m.close()
+	return m.below(typed), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// below lists the live cgroups whose paths begin with what has been typed, one
+// level deep.
+func (m *machine) below(typed string) []string {
 	if typed == "" {
 		typed = "/"
 	}
 	dir := typed[:strings.LastIndexByte(typed, '/')+1]
 	at, err := parseCgroupPath(dir, m.Root)
 	if err != nil {
-		return nil, how
+		return nil
 	}
 	names, err := m.fs.Children(at)
 	if err != nil {
-		return nil, how
+		return nil
 	}
 	var out []string
 	for _, name := range names {
@@ -98,5 +103,5 @@ func completeCgroup(_ *cobra.Command, args []string, typed string) ([]string, co
 			out = append(out, full)
 		}
 	}
-	return out, how
+	return out
 }

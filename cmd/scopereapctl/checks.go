@@ -13,6 +13,17 @@ func checks() []check {
 	return slices.Concat(leakChecks(), defenceChecks(), daemonChecks(), kernelChecks(), policyChecks())
 }
 
+// freeThem is what to do about those that are dying now.
+func freeThem(f facts) string {
+	switch {
+	case !f.Mode.V2():
+		return "see below what helps on cgroup v1"
+	case f.Reclaimable == 0:
+		return "nothing of them can be reclaimed now; see below what pins them"
+	}
+	return "free them now with: scopereapctl sweep"
+}
+
 func leakChecks() []check {
 	cost := func(f facts) string {
 		return fmt.Sprintf("%s dying; that is some %s of kernel memory at least (an estimate: 24 kB each, more with many CPUs)",
@@ -21,27 +32,27 @@ func leakChecks() []check {
 	return []check{
 		{"not-leaking", isOK,
 			func(f facts) bool { return f.Dying == 0 },
-			func(f facts) string { return fmt.Sprintf("no memcg is dying beside %s live", count(f.Live)) }, "", nil},
+			func(f facts) string { return fmt.Sprintf("no memcg is dying beside %s live", count(f.Live)) }, nil, nil},
 		{"few-dying", isOK,
 			func(f facts) bool { return f.Dying > 0 && f.Dying < leakCount },
-			func(f facts) string { return cost(f) + "; so few may be of recent logouts" }, "", nil},
+			func(f facts) string { return cost(f) + "; so few may be of recent logouts" }, nil, nil},
 		{"leaking", isWarn,
 			func(f facts) bool { return f.Dying >= leakCount && !f.noNeed() },
 			func(f facts) string { return "this machine leaks: " + cost(f) },
-			"run scopereapd; free them now with: scopereapctl sweep", nil},
+			freeThem, nil},
 		{"many-dying", isNote,
 			func(f facts) bool { return f.Dying >= leakCount && f.noNeed() },
-			func(f facts) string { return cost(f) + "; this kernel lets them go by itself" }, "", nil},
+			func(f facts) string { return cost(f) + "; this kernel lets them go by itself" }, nil, nil},
 		{"dead-memory", isNote,
 			func(f facts) bool { return f.Reclaimable > 0 },
 			func(f facts) string { return fmt.Sprintf("they hold %s of page cache to reclaim", size(f.Reclaimable)) },
-			"see where: scopereapctl status", nil},
+			said("see where: scopereapctl status"), nil},
 		{"pinned", isNote,
 			func(f facts) bool { return slices.ContainsFunc(f.Pins, reclaim.Pin.Lasting) },
 			func(f facts) string {
 				return "no reclaim frees all of them: " + pinnedBy(f.Pins)
 			},
-			"delete what nobody needs in /dev/shm, /tmp and /run/user where these are tmpfs, or restart who holds it; a swapoff and swapon brings swapped pages back", nil},
+			said("delete what nobody needs in /dev/shm, /tmp and /run/user where these are tmpfs, or restart who holds it; a swapoff and swapon brings swapped pages back"), nil},
 	}
 }
 
@@ -50,38 +61,38 @@ func defenceChecks() []check {
 	return []check{
 		{"defence-kernel", isOK,
 			func(f facts) bool { return f.noNeed() },
-			said("this kernel re-parents a dying memcg's pages: they go by themselves and nothing is needed; scopereapd only watches"), "", nil},
+			said("this kernel re-parents a dying memcg's pages: they go by themselves and nothing is needed; scopereapd only watches"), nil, nil},
 		{"defence-reclaim", isOK,
 			func(f facts) bool { return v2(f) && !f.noNeed() && f.Abilities.Reclaim.OK() },
-			said("memory.reclaim behind a shield works here: the dead are freed and the living lose nothing"), "", nil},
+			said("memory.reclaim behind a shield works here: the dead are freed and the living lose nothing"), nil, nil},
 		{"defence-squeeze", isOK,
 			func(f facts) bool { return v2(f) && !f.noNeed() && f.Abilities.Reclaim.State == reclaim.No },
-			said("this kernel has no memory.reclaim (Linux 5.19); lowering memory.high behind a shield works instead"), "", nil},
+			said("this kernel has no memory.reclaim (Linux 5.19); lowering memory.high behind a shield works instead"), nil, nil},
 		{"defence-hold", isOK,
 			func(f facts) bool { return !v2(f) && f.Policy.Hold.Enabled },
-			said("cgroup v1: scopereapd holds an ending unit's directory until it has been emptied; what is dying already stays out of its reach"), "", nil},
+			said("cgroup v1: scopereapd holds an ending unit's directory until it has been emptied; what is dying already stays out of its reach"), nil, nil},
 		{"defence-hold-off", isWarn,
 			func(f facts) bool { return !v2(f) && !f.Policy.Hold.Enabled },
-			said("cgroup v1, where only the hold helps, and the policy has turned it off"), "",
+			said("cgroup v1, where only the hold helps, and the policy has turned it off"), nil,
 			[]setting{{"hold.enabled", "true"}}},
 		{"v1-sweep-off", isNote,
 			func(f facts) bool { return !v2(f) && f.Dying >= leakCount && !f.Policy.Sweep.V1ForceEmpty },
 			said("those that are dying already go only by memory.force_empty on live cgroups, which takes the living's clean page cache as well"),
-			"set it only if that is worth it, and take it back when they are gone",
+			said("set it only if that is worth it, and take it back when they are gone"),
 			[]setting{{"sweep.v1_force_empty", "true"}}},
 		{"defence-reaper", isNote,
 			func(f facts) bool { return f.Abilities.Reaper.OK() && f.Policy.Kernel.MemcgReaper == "report" },
-			said("this kernel has a reaper of its own for dying memcgs (Anolis OS, Alibaba Cloud), which can be turned on"), "",
+			said("this kernel has a reaper of its own for dying memcgs (Anolis OS, Alibaba Cloud), which can be turned on"), nil,
 			[]setting{{"kernel.memcg_reaper", `"enable"`}}},
 		{"not-probed", isNote,
 			func(f facts) bool { return v2(f) && f.AbilitiesFrom == fromFiles && !f.Root },
 			said("whether this kernel takes swappiness= and re-parents dying memcgs' pages is found out by trying, which needs root"),
-			"sudo scopereapctl doctor", nil},
+			said("sudo scopereapctl doctor"), nil},
 		{"probe-failed", isNote,
 			func(f facts) bool {
 				return v2(f) && f.AbilitiesFrom != fromFiles && f.Abilities.Reparents.State == reclaim.Unknown
 			},
-			func(f facts) string { return "the kernel could not be probed: " + f.Abilities.Reparents.Why }, "", nil},
+			func(f facts) string { return "the kernel could not be probed: " + f.Abilities.Reparents.Why }, nil, nil},
 	}
 }
 
@@ -92,31 +103,31 @@ func daemonChecks() []check {
 			func(f facts) string {
 				t := f.Daemon.Engine.Totals
 				return fmt.Sprintf("scopereapd %s runs; it has freed %s and %s of page cache", f.Daemon.Version, plural(t.Freed, "memcg"), size(t.Bytes))
-			}, "", nil},
+			}, nil, nil},
 		{"daemon-stopped", isWarn,
 			func(f facts) bool { return f.Daemon == nil && f.DaemonError == "" && !f.noNeed() },
 			said("scopereapd is not running: nothing is reaped"),
-			"systemctl enable --now scopereapd", nil},
+			said("systemctl enable --now scopereapd"), nil},
 		{"daemon-silent", isWarn,
 			func(f facts) bool { return f.DaemonError != "" },
 			func(f facts) string { return "scopereapd listens but does not answer: " + f.DaemonError },
-			"look at its journal: journalctl -u scopereapd", nil},
+			said("look at its journal: journalctl -u scopereapd"), nil},
 		{"daemon-watches", isNote,
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.Engine.MonitorOnly != "" && !f.noNeed() },
-			func(f facts) string { return "scopereapd runs but reclaims nothing: " + f.Daemon.Engine.MonitorOnly }, "", nil},
+			func(f facts) string { return "scopereapd runs but reclaims nothing: " + f.Daemon.Engine.MonitorOnly }, nil, nil},
 		{"daemon-no-bus", isWarn,
 			func(f facts) bool { return f.Daemon != nil && !f.Daemon.Bus.Connected },
 			said("scopereapd has no connection to the system bus: it does not see logouts, only its sweep works"),
-			"systemctl status dbus.service", nil},
+			said("systemctl status dbus.service"), nil},
 		{"daemon-old-policy", isWarn,
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.PolicyError != "" },
 			said("scopereapd runs with an earlier policy: the one on disk has errors"),
-			"scopereapctl policy check, then systemctl reload scopereapd", nil},
+			said("scopereapctl policy check, then systemctl reload scopereapd"), nil},
 		{"daemon-version", isNote,
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.Version != version },
 			func(f facts) string {
 				return fmt.Sprintf("scopereapd is of version %s, scopereapctl of %s", f.Daemon.Version, version)
-			}, "systemctl restart scopereapd", nil},
+			}, said("systemctl restart scopereapd"), nil},
 	}
 }
 
@@ -125,19 +136,19 @@ func kernelChecks() []check {
 	return []check{
 		{"sessions-each", isNote,
 			func(f facts) bool { return f.Sessions == sessionsEach && !f.noNeed() },
-			said("every session has a memcg of its own, so every logout can leave a dying one"), "", nil},
+			said("every session has a memcg of its own, so every logout can leave a dying one"), nil, nil},
 		{"sessions-user", isOK,
 			func(f facts) bool { return f.Sessions == sessionsUser && !f.noNeed() },
-			said("sessions have no memcgs of their own, users have: a dying one is left only when a user's last session ends"), "", nil},
+			said("sessions have no memcgs of their own, users have: a dying one is left only when a user's last session ends"), nil, nil},
 		{"sessions-none", isOK,
 			func(f facts) bool { return f.Sessions == sessionsNone },
-			said("sessions and users have no memcgs of their own: logins leave nothing behind"), "", nil},
+			said("sessions and users have no memcgs of their own: logins leave nothing behind"), nil, nil},
 		{"out-of-reach", isNote,
 			func(f facts) bool { return f.unreachable(string(reclaim.AtRoot), string(reclaim.NoController)) > 0 },
 			func(f facts) string {
 				return fmt.Sprintf("%s hang where the dead cannot be told from the living (right below the root, or where the memory controller is off): left alone",
 					plural(f.unreachable(string(reclaim.AtRoot), string(reclaim.NoController)), "dying memcg"))
-			}, "", nil},
+			}, nil, nil},
 		{"near-limit", isNote,
 			func(f facts) bool {
 				return f.Policy.Reap.NearLimit == "skip" && f.unreachable(string(reclaim.NearLimit)) > 0
@@ -146,24 +157,24 @@ func kernelChecks() []check {
 				return fmt.Sprintf("%s hang below a cgroup close to its own memory limit, where a shield could cost an OOM kill: left alone",
 					plural(f.unreachable(string(reclaim.NearLimit)), "dying memcg"))
 			},
-			"raise that limit, or accept a weaker shield there, which can cost the living some cache",
+			said("raise that limit, or accept a weaker shield there, which can cost the living some cache"),
 			[]setting{{"reap.near_limit", `"low"`}}},
 		{"no-recursiveprot", isNote,
 			func(f facts) bool { return v2(f) && f.Abilities.RecursiveProt.State == reclaim.No },
 			said("cgroup2 is mounted without memory_recursiveprot: the shield has to cover every nested cgroup, which costs more writes"),
-			"mount -o remount,memory_recursiveprot /sys/fs/cgroup (systemd 247 does so at boot)", nil},
+			said("mount -o remount,memory_recursiveprot /sys/fs/cgroup (systemd 247 does so at boot)"), nil},
 		{"no-swappiness", isNote,
 			func(f facts) bool {
 				return v2(f) && f.Swap && f.Abilities.Reclaim.OK() && f.Abilities.Swappiness.State == reclaim.No
 			},
-			said("swap is on and this kernel's memory.reclaim takes no swappiness=: a reclaim may swap pages of the dead out, which then pin them"), "", nil},
+			said("swap is on and this kernel's memory.reclaim takes no swappiness=: a reclaim may swap pages of the dead out, which then pin them"), nil, nil},
 		{"whole-cgroups", isNote,
 			func(f facts) bool { return v2(f) && f.Abilities.DyingMemory.State == reclaim.No },
-			said("this kernel counts dying cgroups of all controllers together (before Linux 6.12): the figures may be a little too high"), "", nil},
+			said("this kernel counts dying cgroups of all controllers together (before Linux 6.12): the figures may be a little too high"), nil, nil},
 		{"no-psi", isNote,
 			func(f facts) bool { return f.Abilities.PSI.State == reclaim.No && !f.noNeed() },
 			said("there is no pressure stall information: scopereapd cannot give way when memory or I/O is short"),
-			"boot with psi=1", nil},
+			said("boot with psi=1"), nil},
 	}
 }
 
@@ -174,12 +185,12 @@ func policyChecks() []check {
 			func(f facts) string {
 				return fmt.Sprintf("the policy on disk has %s: scopereapd does not start with it", plural(f.policyProblems(), "error"))
 			},
-			"scopereapctl policy check", nil},
+			said("scopereapctl policy check"), nil},
 		{"policy-warnings", isNote,
 			func(f facts) bool { return len(f.Warnings) > 0 },
 			func(f facts) string {
 				return fmt.Sprintf("the policy has %s", plural(int64(len(f.Warnings)), "warning"))
 			},
-			"scopereapctl policy check", nil},
+			said("scopereapctl policy check"), nil},
 	}
 }

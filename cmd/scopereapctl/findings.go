@@ -31,13 +31,14 @@ type setting struct {
 	Value string `json:"value"` // as TOML has it
 }
 
-// check is a finding and when it holds. Text is built from the facts.
+// check is a finding and when it holds. Its words are built from the facts; a
+// nil remedy is none.
 type check struct {
 	code     string
 	severity severity
 	when     func(f facts) bool
 	text     func(f facts) string
-	remedy   string
+	remedy   func(f facts) string
 	policy   []setting
 }
 
@@ -45,9 +46,14 @@ type check struct {
 func diagnose(f facts) []finding {
 	var out []finding
 	for _, c := range checks() {
-		if c.when(f) {
-			out = append(out, finding{c.code, c.severity, c.text(f), c.remedy, c.policy})
+		if !c.when(f) {
+			continue
 		}
+		x := finding{Code: c.code, Severity: c.severity, Text: c.text(f), Policy: c.policy}
+		if c.remedy != nil {
+			x.Remedy = c.remedy(f)
+		}
+		out = append(out, x)
 	}
 	return out
 }
@@ -83,7 +89,7 @@ func snippet(findings []finding) string {
 	return strings.Join(parts, "\n")
 }
 
-// said makes a text that needs no facts.
+// said are words that need no facts.
 func said(text string) func(facts) string { return func(facts) string { return text } }
 
 // Dying memcgs that recent logouts explain, while their pages wait for

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/reclaim"
@@ -66,15 +67,30 @@ func (r *statusReport) surveyV2(ctx context.Context, t *reclaim.Tree) error {
 	if err != nil {
 		return err
 	}
+	r.takeV2(s)
+	return nil
+}
+
+// takeV2 puts a survey and its sums into the report.
+func (r *statusReport) takeV2(s reclaim.Survey) {
 	r.Dying, r.Live = s.Dying, s.Live
 	r.Ancestors = append(r.Ancestors, s.Ancestors...)
 	var pins [][]reclaim.Pin
 	for _, x := range s.Ancestors {
 		r.Reclaimable += x.Reclaimable
-		pins = append(pins, x.Pins)
+		if x.Verdict == reclaim.MayReap || x.Verdict == reclaim.NearLimit {
+			pins = append(pins, keptBy(x))
+		}
 	}
 	r.Pins = sumPins(pins...)
-	return nil
+}
+
+// keptBy is what keeps an ancestor's dying beside what can be reclaimed.
+func keptBy(x reclaim.Surveyed) []reclaim.Pin {
+	if x.Reclaimable == 0 {
+		return x.Pins
+	}
+	return slices.DeleteFunc(x.Dead.Pins(), func(p reclaim.Pin) bool { return !p.Lasting() })
 }
 
 func (r *statusReport) surveyV1(ctx context.Context, fs *reclaim.FS) error {
@@ -83,15 +99,19 @@ func (r *statusReport) surveyV1(ctx context.Context, fs *reclaim.FS) error {
 		return err
 	}
 	r.Dying, r.Live = c.Dying, c.Directories
-	if r.Dying == 0 {
-		return nil
+	if r.Dying > 0 {
+		r.takeV1(v1Ancestors(ctx, fs, "/"))
 	}
-	r.V1Ancestors = v1Ancestors(ctx, fs, "/")
+	return ctx.Err()
+}
+
+// takeV1 puts ancestors and their sums into the report.
+func (r *statusReport) takeV1(ancestors []v1Ancestor) {
+	r.V1Ancestors = ancestors
 	var pins [][]reclaim.Pin
-	for _, x := range r.V1Ancestors {
+	for _, x := range ancestors {
 		r.Reclaimable += x.Reclaimable
 		pins = append(pins, x.Dead.pins())
 	}
 	r.Pins = sumPins(pins...)
-	return ctx.Err()
 }

@@ -67,7 +67,7 @@ func sumPins(lists ...[]reclaim.Pin) []reclaim.Pin {
 // pinnedBy is why memcgs stay, in words.
 func pinnedBy(pins []reclaim.Pin) string {
 	if len(pins) == 0 || len(pins) == 1 && pins[0].Reason == reclaim.PinnedUnknown {
-		return "nothing to see: the kernel may be freeing them now"
+		return "no visible reason; the kernel may be freeing them now"
 	}
 	return "pinned by " + reclaim.PinsString(pins)
 }

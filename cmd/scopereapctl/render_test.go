@@ -1,0 +1,232 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// monitoring is a kernel that needs nobody, 7.2.
+func monitoring() statusReport {
+	abil := trixie()
+	abil.Reparents = yes()
+	d := daemonStatus(abil)
+	d.Engine.Totals = reclaim.Totals{}
+	d.Engine.MonitorOnly = "this kernel re-parents a dying memcg's pages: dying memcgs go by themselves"
+	d.PolicyFiles = nil
+	s := reclaim.Survey{Dying: 3, Live: 80, Ancestors: []reclaim.Surveyed{surveyed("/user.slice", 3, reclaim.MayReap, dead(8<<10, 0, 0))}}
+	return reportOf(s, abil, d)
+}
+
+// troubled is a machine whose daemon has all troubles at once.
+func troubled() statusReport {
+	d := daemonStatus(bullseye())
+	d.Bus.Connected = false
+	d.PolicyError = "/etc/scopereap/policy.toml:3:1: reap.bach: there is no such key"
+	return reportOf(leaky(), bullseye(), d)
+}
+
+func silent() statusReport {
+	r := reportOf(reclaim.Survey{Live: 12}, trixie(), nil)
+	r.DaemonError = "no answer within 3s"
+	return r
+}
+
+func TestStatusText(t *testing.T) {
+	for name, r := range map[string]statusReport{
+		"status-v2":        reportOf(leaky(), trixie(), daemonStatus(trixie())),
+		"status-no-daemon": reportOf(leaky(), bullseye(), nil),
+		"status-clean":     reportOf(reclaim.Survey{Live: 143}, trixie(), daemonStatus(trixie())),
+		"status-monitor":   monitoring(),
+		"status-v1":        v1Report(),
+		"status-troubled":  troubled(),
+		"status-silent":    silent(),
+	} {
+		golden(t, name, func(p printer) { r.text(p, fixedNow, 5) })
+		golden(t, name+"-json", func(p printer) {
+			if err := p.json(r); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// On a terminal lines fit its width and the state is coloured.
+func TestStatusOnTerminal(t *testing.T) {
+	r := reportOf(leaky(), trixie(), daemonStatus(trixie()))
+	for name, p := range map[string]printer{
+		"status-tty80":  {width: 80, colour: true},
+		"status-tty40":  {width: 40},
+		"status-tty200": {width: 200},
+	} {
+		goldenOn(t, name, p, func(p printer) { r.text(p, fixedNow, 0) })
+	}
+}
+
+func TestPlanText(t *testing.T) {
+	cfg := reclaim.DefaultConfig()
+	ignoring := cfg
+	ignoring.Ignore = func(p string) bool { return p == "/machine.slice" }
+	ignoring.NearLimit = true
+	always := cfg
+	always.Monitor = reclaim.MonitorAlways
+	for name, plan := range map[string]sweepPlan{
+		"plan-v2":      planV2(leaky(), "/", trixie(), cfg, ""),
+		"plan-squeeze": planV2(leaky(), "/user.slice", bullseye(), ignoring, ""),
+		"plan-monitor": planV2(leaky(), "/", trixie(), always, ""),
+		"plan-daemon":  planV2(leaky(), "/", trixie(), cfg, "this kernel re-parents"),
+		"plan-clean":   planV2(reclaim.Survey{Live: 5}, "/", trixie(), cfg, ""),
+		"plan-v1-off": {Mode: reclaim.Legacy, Under: "/", Dying: 12, Live: 8, Method: byForceEmpty, Ancestors: []planned{},
+			V1Ancestors: v1Report().V1Ancestors, Why: reclaim.ErrV1Sweep.Error()},
+		"plan-v1-on": {Mode: reclaim.Legacy, Under: "/", Dying: 12, Live: 8, Method: byForceEmpty, Ancestors: []planned{},
+			V1Targets: []string{"/user.slice", "/system.slice"}, V1Ancestors: v1Report().V1Ancestors, Why: "it costs"},
+	} {
+		golden(t, name, plan.text)
+		golden(t, name+"-json", func(p printer) {
+			if err := p.json(plan); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestSweptText(t *testing.T) {
+	for name, r := range map[string]reclaim.SweepResult{
+		"swept-nothing": {Under: "/", Live: 1},
+		"swept-v1":      {Under: "/x", DyingBefore: 500, Freed: 498, DyingAfter: 2, Live: 9, Wall: 13 * time.Millisecond, CPU: 4500 * time.Microsecond},
+		"swept-v2": {Under: "/", DyingBefore: 1_286, DyingAfter: 41, Live: 143, Freed: 1_245, Bytes: 41 << 20,
+			CPU: 87 * time.Millisecond, Wall: 12_345 * time.Millisecond, Outcomes: []reclaim.Outcome{
+				{Ancestor: "/user.slice/user-1000.slice", Verdict: reclaim.MayReap, DyingBefore: 1_200, Freed: 1_200, Bytes: 40 << 20},
+				{Ancestor: "/user.slice/user-1001.slice", Verdict: reclaim.MayReap, DyingBefore: 40, DyingAfter: 40, Pins: []reclaim.Pin{{Reason: reclaim.PinnedShmem, Bytes: 36 << 10}}},
+				{Ancestor: "/", Verdict: reclaim.AtRoot},
+				{Ancestor: "/gone", Verdict: reclaim.MayReap, DyingBefore: 2, DyingAfter: 1, Freed: 1, Pins: []reclaim.Pin{{Reason: reclaim.PinnedUnknown}}},
+			}},
+	} {
+		golden(t, name, func(p printer) { sweptText(p, r) })
+	}
+}
+
+// badPolicy is an error as policy.Load gives it.
+func badPolicy(t *testing.T) error {
+	t.Helper()
+	_, err := policy.CheckBytes("p.toml", []byte("[reap]\nbach = 1\nenabled = 3\n"))
+	if err == nil {
+		t.Fatal("the bad policy was taken")
+	}
+	return err
+}
+
+// doctored are machines that between them have every finding.
+func doctored(t *testing.T) map[string]facts {
+	healthy := factsOf(reportOf(reclaim.Survey{Live: 143}, trixie(), daemonStatus(trixie())))
+	healthy.Daemon.Version = version
+	healthy.Sessions = sessionsNone
+
+	leaking := factsOf(reportOf(leaky(), trixie(), nil))
+	leaking.AbilitiesFrom, leaking.Root = fromFiles, false
+	leaking.Abilities.Swappiness, leaking.Abilities.Reparents = dunno("root"), dunno("root")
+
+	old := factsOf(troubled())
+	old.Swap, old.Sessions = true, sessionsUser
+	old.Abilities.RecursiveProt, old.Abilities.PSI = no("mount"), no("psi=0")
+	old.PolicyErr = badPolicy(t)
+
+	middle := factsOf(reportOf(reclaim.Survey{Dying: 7, Live: 9}, bullseye(), nil))
+	middle.AbilitiesFrom, middle.Swap = fromProbe, true
+	middle.Abilities.Reclaim, middle.Abilities.Reparents = yes(), dunno("mkdir: read-only")
+	middle.Warnings = []policy.Warning{{File: "x", Msg: "hm"}}
+
+	v1 := factsOf(v1Report())
+	v1.Abilities.Reaper = yes()
+
+	v1off := factsOf(v1Report())
+	v1off.Policy.Hold.Enabled = false
+	v1off.Daemon.Engine.MonitorOnly = "reap.enabled = false"
+
+	stuck := factsOf(reportOf(reclaim.Survey{Dying: 300, Live: 9, Ancestors: []reclaim.Surveyed{
+		surveyed("/user.slice", 300, reclaim.MayReap, dead(1<<20, 1<<20, 0))}}, trixie(), daemonStatus(trixie())))
+
+	reparents := factsOf(monitoring())
+	reparents.Dying = 5_000
+
+	mute := factsOf(silent())
+	return map[string]facts{
+		"doctor-healthy": healthy, "doctor-leaking": leaking, "doctor-old": old, "doctor-middle": middle,
+		"doctor-v1": v1, "doctor-v1-off": v1off, "doctor-reparents": reparents, "doctor-silent": mute, "doctor-stuck": stuck,
+	}
+}
+
+func TestDoctorText(t *testing.T) {
+	for name, f := range doctored(t) {
+		r := examined(f)
+		golden(t, name, r.text)
+		golden(t, name+"-json", func(p printer) {
+			if err := p.json(r); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Every check has a code of its own, says something, and holds on some
+// machine; what it wants in the policy is policy.
+func TestChecks(t *testing.T) {
+	found := map[string]bool{}
+	for _, f := range doctored(t) {
+		findings := diagnose(f)
+		for _, x := range findings {
+			found[x.Code] = true
+		}
+		if s := snippet(findings); s != "" {
+			if _, err := policy.CheckBytes("snippet", []byte(s)); err != nil {
+				t.Errorf("doctor's policy is none: %v\n%s", err, s)
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for _, c := range checks() {
+		switch {
+		case seen[c.code]:
+			t.Errorf("two checks are called %s", c.code)
+		case !found[c.code]:
+			t.Errorf("no machine of this test has %s", c.code)
+		case c.severity == isWarn && c.remedy == nil && c.policy == nil:
+			t.Errorf("%s warns and gives no remedy", c.code)
+		}
+		seen[c.code] = true
+	}
+}
+
+func TestElide(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		n    int
+		want string
+	}{
+		{"/a", 10, "/a"},
+		{"/user.slice/user-1000.slice", 16, "/user…1000.slice"},
+		{"/é/ü/ö/ä/ß/x", 6, "/…/ß/x"},
+		{"anything", 1, "anything"},
+	} {
+		if got := elide(tc.in, tc.n); got != tc.want {
+			t.Errorf("elide(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
+		}
+	}
+}
+
+// No line of a table is wider than its terminal, down to the least width.
+func TestTableFits(t *testing.T) {
+	r := reportOf(leaky(), trixie(), nil)
+	for width := 60; width < 150; width += 7 {
+		var b strings.Builder
+		r.ancestors(printer{w: &b, width: width}, 0)
+		for line := range strings.Lines(b.String()) {
+			if n := len([]rune(strings.TrimRight(line, "\n"))); n > width {
+				t.Errorf("width %d: a line of %d: %s", width, n, line)
+			}
+		}
+	}
+}
