@@ -191,3 +191,39 @@ func TestModelSessionRemoved(t *testing.T) {
 		})
 	}
 }
+
+// Asking where a session's scope is takes one call once its user is known, three before.
+func TestModelWaitsForTheUserOfASession(t *testing.T) {
+	s := newSteps(t)
+	s.sessionNew("9", "/9", s.now)
+	s.jobRemoved(scope9, "done", 1, s.now)
+	if asks := s.want(); len(asks) != 0 {
+		t.Error("asked before the user was known")
+	}
+	s.sessionAnswered(s.sessions["9"], &Session{ID: "9", UID: 7, Scope: scope9}, false)
+	if a := s.one(); a.guess != "/user.slice/user-7.slice/"+scope9 || a.exact {
+		t.Errorf("asked %+v", a)
+	}
+	// The same if logind does not know it any more.
+	s = newSteps(t)
+	s.sessionNew("9", "/9", s.now)
+	s.jobRemoved(scope9, "done", 1, s.now)
+	s.sessionAnswered(s.sessions["9"], nil, true)
+	s.answered(s.one(), answer{})
+	s.want("teardown " + scope9 + " JobRemoved")
+}
+
+// logind's word that a session is over must not be lost behind another question whose answer fails.
+func TestModelKeepsTheFinalWord(t *testing.T) {
+	s := newSteps(t)
+	s.jobRemoved(scope9, "done", 1, s.now)
+	s.answered(s.one(), answer{loaded: true, alive: true, path: "/x/" + scope9})
+	s.want("started " + scope9 + " JobRemoved")
+	s.jobRemoved(scope9, "done", 2, s.now)
+	first := s.one()
+	s.sessionRemoved("9", 3, s.now)
+	s.jobRemoved(scope9, "done", 4, s.now)
+	s.answered(first, answer{err: errClosed})
+	s.answered(s.one(), answer{err: errClosed})
+	s.want("teardown " + scope9 + " SessionRemoved")
+}

@@ -143,9 +143,6 @@ func (m *model) unseen(u *unit, r answer, why trigger) {
 	if !u.alive && u.lived.signal == SignalSessionNew && r.loaded && !why.final() && why.signal != SignalJobRemoved {
 		return // the scope waits for its user's manager (for seconds, at a first login): its life is yet to come
 	}
-	if why.signal == SignalUnitNew {
-		return // it has only been loaded; its job will tell
-	}
 	ended := u.alive
 	if !ended && u.lived.set() {
 		// A unit that is unloaded already cannot be asked whether it ran; the proof we have must do.
