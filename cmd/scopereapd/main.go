@@ -88,7 +88,12 @@ It runs as root, in the foreground. SIGHUP reloads the policy.
 Exit codes: 0 stopped as asked, 1 failed, 2 bad flags or a policy with errors,
 3 this machine has no memory cgroup hierarchy, 4 not root, 5 another scopereap
 is reaping.`,
-		Args:          cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := cobra.NoArgs(cmd, args); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
