@@ -24,6 +24,9 @@ import (
 // bootLimit is for the boot and the power-off, on a machine whose CPUs others use, too.
 const bootLimit = 4 * time.Minute
 
+// leastTimeout is the least go test -timeout that makes sense: one scenario with its boot.
+const leastTimeout = 25 * time.Minute
+
 // defaultLogins is the figure: logins a phase.
 const defaultLogins = 50
 
@@ -31,6 +34,10 @@ const defaultLogins = 50
 func TestVM(t *testing.T) {
 	if err := host.Preflight(); err != nil {
 		t.Fatal(err)
+	}
+	// A test that runs into go test's own limit dies without its table, and its VMs' journals.
+	if end, ok := t.Deadline(); ok && time.Until(end) < leastTimeout {
+		t.Fatalf("go test's -timeout leaves %s: give it -timeout 90m", time.Until(end).Round(time.Second))
 	}
 	suites, err := suite.Select(os.Getenv("SUITE"))
 	if err != nil {

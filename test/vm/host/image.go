@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +50,11 @@ func BuildImage(ctx context.Context, release string, what io.Writer) (Image, err
 	defer unlock()
 	img := Image{Disk: filepath.Join(dir, "disk.img"), Kernel: filepath.Join(dir, "vmlinuz"), Initrd: filepath.Join(dir, "initrd")}
 	if _, err := os.Stat(img.Disk); err == nil {
-		return img, nil
+		now := time.Now()
+		return img, os.Chtimes(dir, now, now) // in use: see prune
+	}
+	if err := prune(cache, release, time.Now()); err != nil {
+		return Image{}, err
 	}
 
 	tmp, err := os.MkdirTemp(cache, ".build-"+release+"-")

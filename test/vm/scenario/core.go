@@ -71,6 +71,9 @@ func runCore(ctx context.Context, r *Run) error {
 	return nil
 }
 
+// quick tells whether this is only a trial of the test itself: then what takes long is measured less well.
+func (c *coreRun) quick() bool { return c.Params.Logins < 20 }
+
 // logins opens and closes sessions, of the two users in turn; each writes a new file. It returns when the last ended.
 func (c *coreRun) logins(ctx context.Context, n int) (time.Time, error) {
 	users := []string{"alice", "bob"}

@@ -55,6 +55,21 @@ func (c *coreRun) unshielded(ctx context.Context) error {
 	}
 	c.Report("live cache lost, unshielded write", float64(before.charged-after.charged), "B",
 		fmt.Sprintf("%d KiB asked, %d of %d freed", dead>>10, dying-left, dying))
+
+	// One write takes the inactive pages first. Insisting, as one must to free them all, is what costs the living.
+	const insist = 20
+	for range insist {
+		if err := c.rawReclaim(ctx, ancestor, dead); err != nil {
+			return err
+		}
+	}
+	if after, err = c.cache(ctx); err != nil {
+		return err
+	}
+	if _, left, err = c.deadBelow(ancestor); err != nil {
+		return err
+	}
+	c.Report("…the same write 20 times more", float64(before.charged-after.charged), "B", fmt.Sprintf("%d of %d freed", dying-left, dying))
 	return nil
 }
 
@@ -87,6 +102,6 @@ func (c *coreRun) rawReclaim(ctx context.Context, cgroup string, bytes int64) er
 	if err := machine.WriteFile(dir+"/memory.high", strconv.FormatInt(now-bytes, 10)); err != nil {
 		return err
 	}
-	err = machine.Sleep(ctx, time.Second)
+	err = machine.Sleep(ctx, 500*time.Millisecond)
 	return errors.Join(err, machine.WriteFile(dir+"/memory.high", "max"))
 }

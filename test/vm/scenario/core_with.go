@@ -134,7 +134,10 @@ func (c *coreRun) unexcused() (int64, []machine.Leak, error) {
 
 // idle measures what the daemon costs when nothing happens.
 func (c *coreRun) idle(ctx context.Context) error {
-	const span = 30 * time.Second
+	span := 30 * time.Second
+	if c.quick() {
+		span = 10 * time.Second
+	}
 	var perMinute []float64
 	var use machine.Usage
 	for range 2 {
@@ -164,7 +167,10 @@ func (c *coreRun) idle(ctx context.Context) error {
 // loginTime compares logins with and without the daemon, in blocks that alternate so that a drift of the machine
 // hits both alike.
 func (c *coreRun) loginTime(ctx context.Context) error {
-	const rounds, block = 5, 3
+	rounds, block := 5, 3
+	if c.quick() {
+		rounds = 1
+	}
 	measure := func(daemon bool) ([]float64, error) {
 		verb := c.StopDaemon
 		if daemon {
