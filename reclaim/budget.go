@@ -19,18 +19,21 @@ type Budget struct {
 // budgetWindow is the time over which the share must hold.
 const budgetWindow = time.Minute
 
-// minFill keeps a burst as large as the whole minute's share from stopping the
-// bucket from filling at all.
+// minFill is the part of the share that is left for filling, however large a
+// burst is asked for: a burst of the whole minute's share would leave none.
 const minFill = 0.1
 
 // NewBudget returns a full bucket. share is of one CPU (0.05 is 5 %).
 func NewBudget(share float64, burst time.Duration, now time.Time) *Budget {
-	return &Budget{share: share, burst: burst, level: burst, filled: now}
+	b := &Budget{filled: now}
+	b.Set(share, burst, now)
+	b.level = b.burst
+	return b
 }
 
 // rate is how fast the bucket fills: CPU time a second.
 func (b *Budget) rate() float64 {
-	return max(b.share-float64(b.burst)/float64(budgetWindow), b.share*minFill)
+	return b.share - float64(b.burst)/float64(budgetWindow)
 }
 
 func (b *Budget) fill(now time.Time) {
@@ -52,6 +55,9 @@ func (b *Budget) Spend(d time.Duration, now time.Time) {
 	b.level -= d
 }
 
+// longestWait is said where nothing fills the bucket (a share of 0).
+const longestWait = time.Hour
+
 // Wait is how long until want is there (0: now). More than the bucket holds is
 // never there, so it waits for a full one.
 func (b *Budget) Wait(want time.Duration, now time.Time) time.Duration {
@@ -59,12 +65,14 @@ func (b *Budget) Wait(want time.Duration, now time.Time) time.Duration {
 	if missing <= 0 {
 		return 0
 	}
-	return time.Duration(float64(missing)/b.rate()) + time.Millisecond
+	wait := float64(missing)/b.rate() + float64(time.Millisecond)
+	return time.Duration(min(wait, float64(longestWait)))
 }
 
 // Set changes the limits; debts stay.
 func (b *Budget) Set(share float64, burst time.Duration, now time.Time) {
 	b.fill(now)
-	b.share, b.burst = share, burst
-	b.level = min(b.level, burst)
+	most := time.Duration((1 - minFill) * share * float64(budgetWindow))
+	b.share, b.burst = share, min(burst, most)
+	b.level = min(b.level, b.burst)
 }

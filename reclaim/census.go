@@ -1,10 +1,11 @@
 package reclaim
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"path"
 	"slices"
-	"strings"
 )
 
 // Tree reads a cgroup v2 memory hierarchy.
@@ -45,17 +46,25 @@ type cgroupStat struct {
 
 func parseCgroupStat(data []byte) (cgroupStat, error) {
 	var st cgroupStat
+	counted := false
 	err := eachKeyed("cgroup.stat", data, func(key []byte, v int64) {
 		switch string(key) {
 		case "nr_descendants":
 			st.descendants = v
 		case "nr_dying_descendants":
-			st.dying = v
+			st.dying, counted = v, true
 		case "nr_dying_subsys_memory":
 			st.dyingMemory, st.hasDyingMemory = v, true
 		}
 	})
-	return st, err
+	if err == nil && !counted {
+		// It is the second line since 4.14, before all that may be missing.
+		err = parseError("cgroup.stat", nil, "no \"nr_dying_descendants\"")
+	}
+	if err != nil {
+		return cgroupStat{}, err
+	}
+	return st, nil
 }
 
 // dyingCount is how many dying memcgs a cgroup.stat tells of. Where the kernel
@@ -98,21 +107,29 @@ func (t *Tree) DirectDying(cgroup string) (int64, error) {
 	if direct == 0 {
 		return 0, nil
 	}
+	var failed error
 	err = t.eachChild(cgroup, func(name string) {
-		var cst cgroupStat
-		var cerr error
-		// One that vanished here has joined the dying: it counts no more.
-		if cst, buf, cerr = t.stat(path.Join(cgroup, name), buf); cerr == nil {
-			direct -= t.dyingCount(cst)
+		if failed != nil {
+			return
 		}
+		var cst cgroupStat
+		// One that vanished here has joined the dying: it counts no more.
+		if cst, buf, failed = t.stat(path.Join(cgroup, name), buf); failed == nil {
+			direct = minus(direct, t.dyingCount(cst))
+		}
+		failed = ignoreGone(failed)
 	})
-	return max(direct, 0), err
+	if err = errors.Join(failed, err); err != nil {
+		return 0, err
+	}
+	return max(direct, 0), nil
 }
 
 // Census finds every ancestor with direct dying memcgs at or below under. It
 // reads cgroup.stat once a cgroup and goes into no subtree whose count is 0: a
 // machine without dying memcgs costs one read. Cgroups that vanish on the way
-// are passed over; only losing the first one is an error.
+// are passed over; losing the first one is an error, and so is a file that
+// does not read as it should.
 func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
 	st, buf, err := t.stat(under, nil)
 	if err != nil {
@@ -124,36 +141,43 @@ func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
 		dying int64
 	}
 	todo := []node{{under, c.Dying}}
-	for len(todo) > 0 && ctx.Err() == nil {
+	for len(todo) > 0 {
+		if err := ctx.Err(); err != nil {
+			return Census{}, err
+		}
 		n := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if n.dying == 0 {
 			continue
 		}
 		direct := n.dying
+		var failed error
 		err := t.eachChild(n.path, func(name string) {
+			if failed != nil {
+				return
+			}
 			child := path.Join(n.path, name)
 			var cst cgroupStat
-			var cerr error
-			if cst, buf, cerr = t.stat(child, buf); cerr != nil {
+			if cst, buf, failed = t.stat(child, buf); failed != nil {
+				failed = ignoreGone(failed)
 				return
 			}
 			c.Visited++
 			dying := t.dyingCount(cst)
-			direct -= dying
+			direct = minus(direct, dying)
 			if dying > 0 {
 				todo = append(todo, node{child, dying})
 			}
 		})
+		if failed = errors.Join(failed, ignoreGone(err)); failed != nil {
+			return Census{}, failed
+		}
 		if err == nil && direct > 0 {
 			c.Ancestors = append(c.Ancestors, Ancestor{Path: n.path, Direct: direct, Total: n.dying})
 		}
 	}
 	slices.SortFunc(c.Ancestors, func(a, b Ancestor) int {
-		if a.Direct != b.Direct {
-			return int(b.Direct - a.Direct)
-		}
-		return strings.Compare(a.Path, b.Path)
+		return cmp.Or(cmp.Compare(b.Direct, a.Direct), cmp.Compare(a.Path, b.Path))
 	})
-	return c, ctx.Err()
+	return c, nil
 }

@@ -23,6 +23,8 @@ import (
 type FS struct {
 	root string
 	fd   int
+	// write is added to the flags of files opened for writing.
+	write int
 }
 
 // OpenFS opens the hierarchy mounted (or, in tests, laid out) at root.
@@ -31,7 +33,14 @@ func OpenFS(root string) (*FS, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open cgroup hierarchy", Path: root, Err: err}
 	}
-	return &FS{root: root, fd: fd}, nil
+	f := &FS{root: root, fd: fd}
+	// A kernel file takes each write as its whole new value. An ordinary
+	// file has to be told so, or it keeps the end of a longer old one.
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC && st.Type != unix.CGROUP_SUPER_MAGIC {
+		f.write = unix.O_TRUNC
+	}
+	return f, nil
 }
 
 // Close gives the hierarchy's file descriptor back.
@@ -116,7 +125,7 @@ func (f *FS) Read(cgroup, file string, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	if cap(buf) < readBuf {
+	if cap(buf) == 0 {
 		buf = make([]byte, 0, readBuf)
 	}
 	buf = buf[:0]
@@ -145,16 +154,20 @@ func (f *FS) Read(cgroup, file string, buf []byte) ([]byte, error) {
 // kernel parses. EINTR and EAGAIN are the kernel's answers, not retried here:
 // see Thread.Write for what they mean.
 func (f *FS) Write(cgroup, file, value string) error {
-	fd, err := f.open(cgroup, file, unix.O_WRONLY)
+	fd, err := f.open(cgroup, file, unix.O_WRONLY|f.write)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return f.errorf("write "+strings.TrimSpace(value)+" to", cgroup, file, err)
+	if _, err := unix.Write(fd, line(value)); err != nil {
+		return f.errorf("write "+value+" to", cgroup, file, err)
 	}
 	return nil
 }
+
+// line is value as echo(1) would write it: kernel files are lines, and what is
+// read back of one that does not end counts as cut off.
+func line(value string) []byte { return append([]byte(value), '\n') }
 
 // Has reports whether a cgroup has this file.
 func (f *FS) Has(cgroup, file string) bool {
@@ -188,8 +201,13 @@ func (f *FS) Exists(cgroup string) bool {
 	return err == nil
 }
 
-// NearestLive is the closest cgroup at or above p whose directory exists.
+// NearestLive is the closest cgroup at or above p whose directory exists: the
+// root for what is not a cgroup path.
 func (f *FS) NearestLive(p string) string {
+	p, err := CleanPath(p)
+	if err != nil {
+		return "/"
+	}
 	for p != "/" && !f.Exists(p) {
 		p = path.Dir(p)
 	}

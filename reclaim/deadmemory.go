@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"errors"
 	"path"
 )
 
@@ -21,7 +22,7 @@ type DeadMemory struct {
 // before they get there, so cache that is neither shmem nor unevictable counts
 // too.
 func (d DeadMemory) Reclaimable() int64 {
-	return max(d.File-d.Shmem-d.Unevictable, d.InactiveFile+d.ActiveFile, 0)
+	return max(minus(d.File-d.Shmem, d.Unevictable), plus(d.InactiveFile, d.ActiveFile), 0)
 }
 
 // memoryStat reads a cgroup's memory.stat and swap usage. A cgroup without the
@@ -36,9 +37,8 @@ func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error)
 		return m, data, t.errorf("parse", cgroup, "memory.stat", err)
 	}
 	// No such file without swap accounting (swapaccount=0) or at the root.
-	if swap, err := t.Read(cgroup, "memory.swap.current", data); err == nil {
-		m.Swap, _ = parseLimit("memory.swap.current", swap)
-		data = swap
+	if m.Swap, err = t.limit(cgroup, "memory.swap.current"); err != nil && !gone(err) {
+		return m, data, err
 	}
 	return m, data, nil
 }
@@ -64,15 +64,23 @@ func (t *Tree) DeadMemory(ancestor string) (DeadMemory, error) {
 		return DeadMemory{}, err
 	}
 	d := DeadMemory{MemoryStat: stat}
+	var failed error
 	err = t.eachChild(ancestor, func(name string) {
+		if failed != nil {
+			return
+		}
 		var m MemoryStat
-		var cerr error
-		// One that vanished meanwhile is dead memory now.
-		if m, buf, cerr = t.memoryStat(path.Join(ancestor, name), buf); cerr == nil {
+		// One that vanished meanwhile is dead memory now; one that cannot
+		// be read is alive, and must not be taken for dead.
+		if m, buf, failed = t.memoryStat(path.Join(ancestor, name), buf); failed == nil {
 			d.sub(m)
 			d.Children++
 		}
+		failed = ignoreGone(failed)
 	})
+	if err = errors.Join(failed, err); err != nil {
+		return DeadMemory{}, err
+	}
 	d.floor()
-	return d, err
+	return d, nil
 }

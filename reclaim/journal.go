@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ type Journal struct {
 	path string
 	mu   sync.Mutex
 	file *os.File
+	size int64
+	// owed could not be put back when its turn ended.
+	owed []change
 }
 
 // journalVersion begins every line.
@@ -115,7 +119,12 @@ func OpenJournal(path string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the shield journal: %w", err)
 	}
-	return &Journal{path: path, file: f}, nil
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open the shield journal: %w", err)
+	}
+	return &Journal{path: path, file: f, size: st.Size()}, nil
 }
 
 // Close closes the file; what it says stays.
@@ -133,18 +142,68 @@ func (j *Journal) record(changes []change) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, err := j.file.Write(b); err != nil {
+		// Half an entry (ENOSPC) would spoil the one that follows it.
+		_ = j.file.Truncate(j.size)
 		return fmt.Errorf("write the shield journal: %w", err)
 	}
+	j.size += int64(len(b))
 	return nil
 }
 
-// clear forgets everything: all of it has been put back.
-func (j *Journal) clear() error {
+// owe keeps changes that could not be put back for the next settle.
+func (j *Journal) owe(changes ...change) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.owed = append(j.owed, changes...)
+}
+
+// settle ends what was recorded: all of it has been put back, but for what is
+// owed. That is tried again now, and stays in the journal until it works.
+func (j *Journal) settle(f *FS) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var err error
+	j.owed = slices.DeleteFunc(j.owed, func(c change) bool {
+		_, perr := putBackOne(f, c.id, c.cgroup, c.file, c.before, []int64{c.after})
+		err = errors.Join(err, perr)
+		return perr == nil
+	})
+	if len(j.owed) > 0 {
+		return errors.Join(err, j.rewrite())
+	}
+	if j.size == 0 {
+		return nil
+	}
 	if err := j.file.Truncate(0); err != nil {
 		return fmt.Errorf("clear the shield journal: %w", err)
 	}
+	j.size = 0
+	return nil
+}
+
+// rewrite makes the journal say what is owed and nothing else, so that it does
+// not grow for as long as something cannot be put back. The new one takes the
+// old one's place whole: a crash in between loses nothing.
+func (j *Journal) rewrite() error {
+	var b []byte
+	for _, c := range j.owed {
+		b = c.append(b)
+	}
+	next := j.path + ".new"
+	err := os.WriteFile(next, b, 0o600)
+	if err == nil {
+		err = os.Rename(next, j.path)
+	}
+	if err != nil {
+		_ = os.Remove(next)
+		return fmt.Errorf("shorten the shield journal: %w", err)
+	}
+	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("shorten the shield journal: %w", err)
+	}
+	j.file.Close()
+	j.file, j.size = f, int64(len(b))
 	return nil
 }
 
@@ -182,7 +241,8 @@ func Restore(f *FS, path string) (Restored, error) {
 
 // putBack undoes changes. Several may concern one file (a shield that was
 // raised again): whichever of their values it holds now, what it held before
-// the first of them is written.
+// the first of them is written. An entry that names another value from before
+// begins anew: somebody else had set that one in between.
 func putBack(f *FS, changes []change) (Restored, error) {
 	type key struct {
 		id           uint64
@@ -197,10 +257,13 @@ func putBack(f *FS, changes []change) (Restored, error) {
 	for _, c := range changes {
 		k := key{c.id, c.cgroup, c.file}
 		u := undos[k]
-		if u == nil {
+		switch {
+		case u == nil:
 			u = &undo{before: c.before}
 			undos[k] = u
 			order = append(order, k)
+		case u.before != c.before:
+			*u = undo{before: c.before}
 		}
 		u.ours = append(u.ours, c.after)
 	}
@@ -232,19 +295,18 @@ const (
 
 // putBackOne writes before into a file that holds one of ours.
 func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int64) (put, error) {
-	if now, err := f.ID(cgroup); err != nil || now != id {
+	switch now, err := f.ID(cgroup); {
+	case gone(err) || err == nil && now != id:
 		return putGone, nil
+	case err != nil:
+		return putDone, err
 	}
-	data, err := f.Read(cgroup, file, nil)
+	now, err := (&Tree{FS: f}).limit(cgroup, file)
 	if gone(err) {
 		return putGone, nil
 	}
 	if err != nil {
 		return putDone, err
-	}
-	now, err := parseLimit(file, data)
-	if err != nil {
-		return putDone, f.errorf("parse", cgroup, file, err)
 	}
 	for _, v := range ours {
 		if now != v {

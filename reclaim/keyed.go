@@ -30,15 +30,16 @@ func parseError(file string, line []byte, why string) error {
 
 // eachKeyed calls fn for every line of a "flat keyed" kernel file ("KEY
 // VALUE", Documentation/admin-guide/cgroup-v2.rst). Values are decimal and not
-// negative. It allocates nothing.
+// negative, and every line ends: one that does not was cut off, and its number
+// with it. It allocates nothing.
 func eachKeyed(file string, data []byte, fn func(key []byte, value int64)) error {
 	for len(data) > 0 {
-		line := data
-		if i := bytes.IndexByte(data, '\n'); i >= 0 {
-			line, data = data[:i], data[i+1:]
-		} else {
-			data = nil
+		end := bytes.IndexByte(data, '\n')
+		if end < 0 {
+			return parseError(file, data, "the file ends")
 		}
+		line := data[:end]
+		data = data[end+1:]
 		if len(line) == 0 {
 			continue
 		}
@@ -80,9 +81,20 @@ func parseDecimal(b []byte) (int64, bool) {
 // Unlimited is what parseLimit returns for "max".
 const Unlimited = math.MaxInt64
 
-// parseLimit reads a single-value memory file: bytes, or "max".
-func parseLimit(file string, data []byte) (int64, error) {
-	line := bytes.TrimRight(data, "\n")
+// parseLimitFile reads a single-value memory file, which is one whole line.
+func parseLimitFile(file string, data []byte) (int64, error) {
+	line, rest, whole := bytes.Cut(data, []byte("\n"))
+	switch {
+	case !whole:
+		return 0, parseError(file, line, "the file ends")
+	case len(rest) > 0:
+		return 0, parseError(file, rest, "a second line")
+	}
+	return parseLimit(file, line)
+}
+
+// parseLimit reads a number of bytes, or "max".
+func parseLimit(file string, line []byte) (int64, error) {
 	if string(line) == "max" {
 		return Unlimited, nil
 	}
@@ -99,6 +111,23 @@ func formatLimit(v int64) string {
 		return "max"
 	}
 	return fmt.Sprint(v)
+}
+
+// minus is a less b, at least the smallest number there is: sums of a broken
+// kernel file must not wrap round into a positive one.
+func minus(a, b int64) int64 {
+	if b > 0 && a < math.MinInt64+b {
+		return math.MinInt64
+	}
+	return a - b
+}
+
+// plus is a and b, neither negative, at most the largest number there is.
+func plus(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // hasWord reports whether a space-separated kernel file (cgroup.controllers,

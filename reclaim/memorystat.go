@@ -56,12 +56,20 @@ func (m *MemoryStat) field(key string) *int64 {
 
 func parseMemoryStat(data []byte) (MemoryStat, error) {
 	var m MemoryStat
+	file := false
 	err := eachKeyed("memory.stat", data, func(key []byte, v int64) {
 		if p := m.field(string(key)); p != nil {
 			*p = v
+			file = file || p == &m.File
 		}
 	})
-	return m, err
+	if err == nil && !file {
+		err = parseError("memory.stat", nil, "no \"file\", so not cgroup v2's or cut off,")
+	}
+	if err != nil {
+		return MemoryStat{}, err
+	}
+	return m, nil
 }
 
 // each visits every figure beside the same one of another.
@@ -83,7 +91,7 @@ func (m *MemoryStat) each(o *MemoryStat, fn func(a, b *int64)) {
 }
 
 func (m *MemoryStat) sub(o MemoryStat) {
-	m.each(&o, func(a, b *int64) { *a -= *b })
+	m.each(&o, func(a, b *int64) { *a = minus(*a, *b) })
 }
 
 // floor makes every negative figure 0.

@@ -53,11 +53,11 @@ func (d DeadMemory) Pins() []Pin {
 	add(PinnedUnevictable, d.Unevictable-d.Shmem)
 	add(PinnedAnon, d.Anon)
 	if d.Reclaimable() > 0 {
-		add(PinnedDirty, d.Dirty+d.Writeback)
+		add(PinnedDirty, plus(d.Dirty, d.Writeback))
 		add(PinnedMapped, d.Mapped-d.Shmem)
 	}
 	if len(pins) == 0 {
-		add(PinnedKernel, max(d.Kernel, d.Slab+d.Sock+d.Percpu))
+		add(PinnedKernel, max(d.Kernel, plus(plus(d.Slab, d.Sock), d.Percpu)))
 	}
 	if len(pins) == 0 {
 		pins = append(pins, Pin{Reason: PinnedUnknown})

@@ -41,6 +41,9 @@ func parsePressure(data []byte) (float64, error) {
 		if !ok {
 			break
 		}
+		if !strings.HasSuffix(line, "\n") {
+			return 0, parseError("pressure", []byte(line), "the file ends")
+		}
 		p, err := strconv.ParseFloat(v, 64)
 		if err != nil || p < 0 || p > 100 || p != p {
 			return 0, parseError("pressure", []byte(line), "avg10 is no percentage")

@@ -3,7 +3,9 @@ package reclaim
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -29,7 +31,9 @@ type shield struct {
 type raised struct {
 	id     uint64
 	before int64
-	after  int64
+	// ours are the values written, the last one last. Where writing that
+	// one failed, the file still holds an earlier one.
+	ours []int64
 }
 
 // errNestedNearLimit: a child that would need protection inside is near its
@@ -50,6 +54,7 @@ const (
 const shieldRefresh = 100 * time.Millisecond
 
 func shieldFor(usage, pagesize int64) int64 {
+	usage = min(usage, (math.MaxInt64-shieldExtra)/shieldFactor)
 	return (usage*shieldFactor + shieldExtra) / pagesize * pagesize
 }
 
@@ -97,7 +102,11 @@ func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 }
 
 func (s *shield) collectNested(child string, changes *[]change) error {
-	if s.tree.Tellable(child) != MayReap {
+	switch v := s.tree.Tellable(child); v {
+	case MayReap:
+	case Unreadable:
+		return fmt.Errorf("shield what is below %s: %s", child, v)
+	default:
 		return nil // no memcgs below
 	}
 	near, err := s.tree.NearLimit(child)
@@ -139,18 +148,24 @@ func (s *shield) cover(cgroup string) (c change, ok bool, err error) {
 func (s *shield) apply(changes []change) error {
 	for i := range changes {
 		// Raised before by us: what is to come back is what stood there first.
-		if r := s.raised[changes[i].cgroup]; r != nil && r.id == changes[i].id && r.after == changes[i].before {
-			changes[i].before = r.before
+		c := &changes[i]
+		if r := s.raised[c.cgroup]; r != nil && r.id == c.id && slices.Contains(r.ours, c.before) {
+			c.before = r.before
 		}
 	}
 	if err := s.journal.record(changes); err != nil {
 		return err
 	}
 	for _, c := range changes {
-		if s.raised[c.cgroup] == nil {
+		r := s.raised[c.cgroup]
+		if r == nil {
 			s.order = append(s.order, c.cgroup)
 		}
-		s.raised[c.cgroup] = &raised{id: c.id, before: c.before, after: c.after}
+		if r == nil || r.id != c.id || r.before != c.before {
+			r = &raised{id: c.id, before: c.before}
+			s.raised[c.cgroup] = r
+		}
+		r.ours = append(r.ours, c.after)
 		if err := s.tree.Write(c.cgroup, c.file, formatLimit(c.after)); err != nil && !gone(err) {
 			return err
 		}
@@ -158,21 +173,22 @@ func (s *shield) apply(changes []change) error {
 	return nil
 }
 
-// lower puts everything back, the latest first, and goes on past errors. A
-// value that somebody else has set meanwhile is theirs and stays.
+// lower puts everything back, the latest first, and goes on past errors: what
+// could not be put back is owed by the journal. A value that somebody else has set meanwhile is theirs and stays.
 func (s *shield) lower() error {
-	var errs []error
 	for i := len(s.order) - 1; i >= 0; i-- {
-		r := s.raised[s.order[i]]
-		if _, err := putBackOne(s.tree.FS, r.id, s.order[i], s.file, r.before, []int64{r.after}); err != nil {
-			errs = append(errs, err)
+		cgroup, r := s.order[i], s.raised[s.order[i]]
+		if _, err := putBackOne(s.tree.FS, r.id, cgroup, s.file, r.before, r.ours); err != nil {
+			for _, after := range r.ours {
+				s.journal.owe(change{id: r.id, cgroup: cgroup, file: s.file, before: r.before, after: after})
+			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("put the shield back: %w", err) // the journal keeps it
-	}
 	s.raised, s.order = map[string]*raised{}, nil
-	return s.journal.clear()
+	if err := s.journal.settle(s.tree.FS); err != nil {
+		return fmt.Errorf("put the shield back: %w", err)
+	}
+	return nil
 }
 
 func ignoreGone(err error) error {

@@ -35,7 +35,8 @@ func (r *reaper) squeeze(ancestor string, bytes int64, slice time.Duration) (Wri
 	}
 	res, err := r.thread.Write(r.tree.FS, ancestor, "memory.high", formatLimit(target), slice)
 	if _, perr := putBackOne(r.tree.FS, id, ancestor, "memory.high", before, []int64{target}); perr != nil {
-		return res, perr // the journal keeps it
+		r.journal.owe(c)
+		return res, perr
 	}
 	if err != nil {
 		return res, err

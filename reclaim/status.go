@@ -1,8 +1,8 @@
 package reclaim
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 )
 
 // Status is what an engine tells about itself. It reads nothing but memory.
@@ -32,10 +32,7 @@ func (e *Engine) Status() Status {
 		s.Pinned = append(s.Pinned, p)
 	}
 	slices.SortFunc(s.Pinned, func(a, b Pinned) int {
-		if a.Dying != b.Dying {
-			return int(b.Dying - a.Dying)
-		}
-		return strings.Compare(a.Ancestor, b.Ancestor)
+		return cmp.Or(cmp.Compare(b.Dying, a.Dying), cmp.Compare(a.Ancestor, b.Ancestor))
 	})
 	if e.opts.Hold != nil {
 		s.Held = e.opts.Hold.Count()

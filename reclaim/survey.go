@@ -46,7 +46,10 @@ func (t *Tree) surveyOne(a Ancestor) Surveyed {
 	}
 	dead, err := t.DeadMemory(a.Path)
 	if err != nil {
-		s.Verdict = Vanished
+		s.Verdict = Unreadable
+		if gone(err) {
+			s.Verdict = Vanished
+		}
 		return s
 	}
 	s.Dead, s.Reclaimable = dead, dead.Reclaimable()

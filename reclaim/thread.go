@@ -133,7 +133,7 @@ const (
 // memory.high and memory.force_empty look for a pending signal between two
 // rounds (mm/memcontrol.c).
 func (t *Thread) Write(f *FS, cgroup, file, value string, slice time.Duration) (WriteResult, error) {
-	fd, err := f.open(cgroup, file, unix.O_WRONLY)
+	fd, err := f.open(cgroup, file, unix.O_WRONLY|f.write)
 	if err != nil {
 		return WriteFull, err
 	}
@@ -146,7 +146,7 @@ func (t *Thread) Write(f *FS, cgroup, file, value string, slice time.Duration) (
 	if err := timer.arm(slice); err != nil {
 		return WriteFull, err
 	}
-	_, err = unix.Write(fd, []byte(value))
+	_, err = unix.Write(fd, line(value))
 	switch err {
 	case nil:
 		return WriteFull, nil

@@ -110,7 +110,7 @@ func v1ReadBytes(f *FS, cgroup, file string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	v, err := parseLimit(file, b)
+	v, err := parseLimitFile(file, b)
 	if err != nil {
 		return 0, f.errorf("parse", cgroup, file, err)
 	}

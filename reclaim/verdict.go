@@ -17,6 +17,9 @@ const (
 	NearLimit Verdict = "near its own memory limit"
 	// Ignored: the policy's reap.ignore names it.
 	Ignored Verdict = "ignored by policy"
+	// Unreadable: its files are there but cannot be read (out of file
+	// descriptors, not root).
+	Unreadable Verdict = "cannot be read"
 	// Vanished: it is no longer there.
 	Vanished Verdict = "vanished"
 	// MonitorOnly: this kernel re-parents dying memcgs' pages, or the policy
@@ -53,13 +56,17 @@ func (t *Tree) NearLimit(cgroup string) (bool, error) {
 	return nearLimit(v[0], v[1], v[2]), nil
 }
 
+// limitBuf holds any number of 64 bits and its line's end.
+const limitBuf = 32
+
 // limit reads a single-value memory file of a cgroup.
 func (t *Tree) limit(cgroup, file string) (int64, error) {
-	data, err := t.Read(cgroup, file, nil)
+	var buf [limitBuf]byte
+	data, err := t.Read(cgroup, file, buf[:0])
 	if err != nil {
 		return 0, err
 	}
-	v, err := parseLimit(file, data)
+	v, err := parseLimitFile(file, data)
 	if err != nil {
 		return 0, t.errorf("parse", cgroup, file, err)
 	}
@@ -75,8 +82,10 @@ func (t *Tree) Tellable(ancestor string) Verdict {
 	}
 	data, err := t.Read(ancestor, "cgroup.subtree_control", nil)
 	switch {
-	case err != nil:
+	case gone(err):
 		return Vanished
+	case err != nil:
+		return Unreadable
 	case !hasWord(data, "memory"):
 		return NoController
 	}
