@@ -3,13 +3,15 @@ package logind
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
+	pathpkg "path"
 	"strings"
 
 	sdbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 )
 
-// find answers an ask about a unit. The first calls are ones that load nothing: asking for a property of a unit that
+// find answers an ask about a unit, first by calls that load nothing: asking for a property of a unit that
 // is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go round for ever.
 //
 //   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that is all.
@@ -45,6 +47,16 @@ func (q *query) find(a *ask) answer {
 		if err != nil && !isError(err, errNoSuchUnit) && !refused(err) {
 			return answer{err: err}
 		}
+	} else if isScope(q.name) {
+		// A session's scope whose user logind has not told yet. Its job has just ended, so it is loaded unless it
+		// was very short; then this loads its name, which for a scope makes nobody ask again.
+		cgroup, err := q.cgroup()
+		if err != nil {
+			return answer{err: err}
+		}
+		if cgroup != "" {
+			return answer{loaded: true, alive: true, path: cgroup}
+		}
 	}
 	switch {
 	case early && (a.exact || shipped(a.guess)):
@@ -59,7 +71,7 @@ func (q *query) find(a *ask) answer {
 		return answer{err: err}
 	}
 	r := answer{loaded: true}
-	mayLive := !early && !a.exact
+	mayLive := !early && !a.exact && a.guess != ""
 	if isService(q.name) && !early {
 		state, err := q.state()
 		if err != nil || !state.loaded {
@@ -105,7 +117,7 @@ func (q *query) unitAt(cgroup string) (dbus.ObjectPath, error) {
 // place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
 func (q *query) place(a *ask, mayLive bool, r *answer) error {
 	if mayLive {
-		cgroup, err := q.text("ControlGroup")
+		cgroup, err := q.cgroup()
 		if err != nil {
 			return err
 		}
@@ -138,6 +150,15 @@ func (q *query) state() (unitState, error) {
 		return unitState{}, err
 	}
 	return parseUnit(q.name, props)
+}
+
+// cgroup asks for the unit's cgroup; "" if it has none. It is to become a path on this machine, so it is looked at.
+func (q *query) cgroup() (string, error) {
+	cgroup, err := q.text("ControlGroup")
+	if err == nil && cgroup != "" && (cgroup[0] != '/' || pathpkg.Clean(cgroup) != cgroup) {
+		err = fmt.Errorf("unit %s: property ControlGroup is %q, no clean absolute path", q.name, cgroup)
+	}
+	return cgroup, err
 }
 
 // text returns a string property of the interface of the unit's type.

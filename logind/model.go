@@ -57,10 +57,9 @@ type unit struct {
 	// asOf is when, among the signals, the last answer about the unit was given. Older signals tell nothing new.
 	asOf dbus.Sequence
 
-	asking  bool    // a lookup waits or is under way
-	again   trigger // another one is wanted after that
-	waiting trigger // a lookup is wanted once the session's user is known
-	forgot  bool    // no longer in model.units: answers are void
+	asking bool    // a lookup waits or is under way
+	again  trigger // another one is wanted after that
+	forgot bool    // no longer in model.units: answers are void
 }
 
 // trigger is what made the model look at a unit.

@@ -192,25 +192,23 @@ func TestModelSessionRemoved(t *testing.T) {
 	}
 }
 
-// Asking where a session's scope is takes one call once its user is known, three before.
-func TestModelWaitsForTheUserOfASession(t *testing.T) {
+// logind can take seconds to answer when many log in at once; a hold must get into the scope before.
+func TestModelDoesNotWaitForLogind(t *testing.T) {
 	s := newSteps(t)
 	s.sessionNew("9", "/9", s.now)
 	s.jobRemoved(scope9, "done", 1, s.now)
-	if asks := s.want(); len(asks) != 0 {
-		t.Error("asked before the user was known")
-	}
-	s.sessionAnswered(s.sessions["9"], &Session{ID: "9", UID: 7, Scope: scope9}, false)
-	if a := s.one(); a.guess != "/user.slice/user-7.slice/"+scope9 || a.exact {
+	a := s.one()
+	if a.guess != "" || a.exact {
 		t.Errorf("asked %+v", a)
 	}
-	// The same if logind does not know it any more.
-	s = newSteps(t)
-	s.sessionNew("9", "/9", s.now)
-	s.jobRemoved(scope9, "done", 1, s.now)
-	s.sessionAnswered(s.sessions["9"], nil, true)
-	s.answered(s.one(), answer{})
-	s.want("teardown " + scope9 + " JobRemoved")
+	s.answered(a, answer{loaded: true, alive: true, path: "/user.slice/user-7.slice/" + scope9})
+	s.want("started " + scope9 + " JobRemoved")
+	s.sessionAnswered(s.sessions["9"], &Session{ID: "9", UID: 7, Scope: scope9}, false)
+	s.unitRemoved(scope9, 2, s.now)
+	decided, _ := s.take()
+	if len(decided) != 1 || decided[0].Session == nil || decided[0].UID != 7 {
+		t.Errorf("teardown %+v", decided)
+	}
 }
 
 // logind's word that a session is over must not be lost behind another question whose answer fails.

@@ -45,7 +45,7 @@ func (m *model) setSystemd(ok bool) {
 // the next connection asks again.
 func (m *model) disconnected() {
 	for _, u := range m.units {
-		u.asking, u.again, u.waiting, u.asOf = false, trigger{}, trigger{}, 0 // sequences begin anew
+		u.asking, u.again, u.asOf = false, trigger{}, 0 // sequences begin anew
 	}
 	for _, s := range m.sessions {
 		s.asking = false

@@ -60,10 +60,6 @@ func (m *model) sessionAnswered(s *session, info *Session, gone bool) {
 	switch {
 	case s.whole && s.info.Scope == "" && !u.alive:
 		m.forget(u) // a session without a scope leaves no cgroup
-	case u.waiting.set():
-		why := u.waiting
-		u.waiting = trigger{}
-		m.check(u, why)
 	case !m.systemd:
 		m.believe(u)
 	}
@@ -117,7 +113,6 @@ func (m *model) gone(u *unit, why trigger) {
 		return
 	}
 	if m.systemd {
-		u.waiting = trigger{}
 		m.check(u, why)
 		return
 	}

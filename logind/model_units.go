@@ -54,13 +54,6 @@ func (m *model) jobRemoved(name, result string, seq dbus.Sequence, at time.Time)
 			u.lived = why
 		}
 	}
-	if id, ok := sessionOf(name); ok && u.path == "" {
-		// Its place is known as soon as its user is; asking now would take three calls instead of one.
-		if s := m.sessions[id]; s != nil && s.info == nil && s.asking {
-			u.waiting = why
-			return
-		}
-	}
 	m.check(u, why)
 }
 
