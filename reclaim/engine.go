@@ -444,7 +444,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if t.Batches > fruitless {
 			en.tries = 0 // something moved before it got stuck
 		}
-		if !en.retry(now, cfg.RetryMax) {
+		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {
 			e.finish(en)
 		}
 	}

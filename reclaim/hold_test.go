@@ -46,14 +46,21 @@ func TestHoldJudge(t *testing.T) {
 			pins: []Pin{{PinnedUnknown, 4096}}, why: HoldPages,
 		},
 		{
-			name: "shmem alone is not waited for",
+			name: "shmem alone may be a lagging line",
 			r:    holdReading{stat: V1Stat{Cache: 4096, Shmem: 4096, Dirty: 4096}, usage: 4096},
-			pins: []Pin{{PinnedShmem, 4096}},
+			pins: []Pin{{PinnedShmem, 4096}}, why: HoldFresh,
 		},
 		{
-			name: "swap",
-			r:    holdReading{stat: V1Stat{Swap: 8192}},
-			pins: []Pin{{PinnedSwap, 8192}},
+			name:  "shmem alone is not waited for long",
+			r:     holdReading{stat: V1Stat{Cache: 4096, Shmem: 4096, Dirty: 4096}, usage: 4096},
+			since: holdStatFresh,
+			pins:  []Pin{{PinnedShmem, 4096}},
+		},
+		{
+			name:  "swap",
+			r:     holdReading{stat: V1Stat{Swap: 8192}},
+			since: holdStatFresh,
+			pins:  []Pin{{PinnedSwap, 8192}},
 		},
 		{
 			name: "no kernel counter, fresh",
@@ -75,8 +82,8 @@ func TestHoldRetry(t *testing.T) {
 		got = append(got, holdRetry(tries))
 	}
 	want := []time.Duration{
-		time.Second, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second,
-		16 * time.Second, 30 * time.Second, 30 * time.Second, 30 * time.Second,
+		time.Second, time.Second, 2 * time.Second, 4 * time.Second, 5 * time.Second,
+		5 * time.Second, 5 * time.Second, 5 * time.Second, 5 * time.Second,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("backoff (-want +got):\n%s", d)

@@ -97,8 +97,10 @@ func holdJudge(r holdReading, since time.Duration) (pins []Pin, why HoldWhy) {
 		}
 		return pins, HoldPages
 	}
-	if charged > s.Shmem+s.RSS && since < holdStatFresh {
-		// The counter knows of pages that no line names yet.
+	if (charged > s.Shmem+s.RSS || len(pins) > 0) && since < holdStatFresh {
+		// The counter knows of pages that no line names yet; or a line
+		// names what the session took with it at its end: every ssh
+		// session shows a page of shmem for two seconds (bookworm).
 		return pins, HoldFresh
 	}
 	return pins, holdEmpty
@@ -111,7 +113,7 @@ const holdEmpty HoldWhy = ""
 // and takes what is 30 s old (vm.dirty_*_centisecs); a try costs about 2 ms.
 const (
 	holdRetryFirst = time.Second
-	holdRetryMost  = 30 * time.Second
+	holdRetryMost  = 5 * time.Second
 )
 
 // holdRetry is the pause after the tries-th fruitless try (from 1).

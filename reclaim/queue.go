@@ -178,15 +178,24 @@ func (e *entry) lookAgain(freed bool, now time.Time) bool {
 	return true
 }
 
-// Backoff of a turn that got stuck, mostly on dirty pages: reclaim that meets
-// them wakes the kernel's flushers, and a journaling file system commits every
-// 5 s. From retryFirst it doubles up to the policy's longest.
-const retryFirst = 500 * time.Millisecond
+// Backoff of a turn that got stuck: from retryFirst it doubles up to the
+// policy's longest. Dirty pages go as soon as they are written back, within
+// some 35 s where nothing hastens it (vm.dirty_expire_centisecs and a round of
+// the flusher, which looks every 5 s), so for a minute they are tried at that
+// pace.
+const (
+	retryFirst      = 500 * time.Millisecond
+	retryDirtyMost  = 5 * time.Second
+	retryDirtyTries = 15
+)
 
 // retry plans the next try after a stuck turn, or reports that the longest
 // wait has been reached: then it is left to the sweep.
-func (e *entry) retry(now time.Time, longest time.Duration) bool {
+func (e *entry) retry(now time.Time, dirty bool, longest time.Duration) bool {
 	wait := retryFirst << min(e.tries, 20)
+	if dirty && e.tries < retryDirtyTries {
+		wait = min(wait, retryDirtyMost)
+	}
 	e.tries++
 	if wait > longest {
 		return false
