@@ -120,7 +120,8 @@ func (l *Listener) Stats() Stats {
 	return s
 }
 
-// Snapshot returns the sessions known at the moment, by ID. One whose properties are not learned yet is left out.
+// Snapshot returns the sessions known at the moment, by ID. One whose user is not learned yet is left out; the other
+// properties can still be missing for the time of a call.
 func (l *Listener) Snapshot() []Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +150,11 @@ func (l *Listener) trouble(about, text string, err error) {
 	}
 	l.said[about] = true
 	l.mu.Unlock()
-	l.log.Log(context.Background(), level, text, "err", err)
+	var attrs []any
+	if err != nil {
+		attrs = []any{"err", err}
+	}
+	l.log.Log(context.Background(), level, text, attrs...)
 }
 
 // over tells that a failure that was told is over.

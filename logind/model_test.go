@@ -225,7 +225,7 @@ func play(seed uint64, jumps bool) *world {
 // Whatever arrives when: one Teardown a life, at most one Started and that before it, and in the end the model knows
 // exactly what lives.
 func TestModelInAnyOrder(t *testing.T) {
-	for seed := range uint64(5000) {
+	for seed := range uint64(1500) {
 		w := play(seed, false)
 		for _, scope := range sorted(w.begun) {
 			got, lives := w.events[scope], w.units[scope] != ""
@@ -245,7 +245,7 @@ func TestModelInAnyOrder(t *testing.T) {
 // Answers and signals come to the loop through different goroutines, so now and then an answer can overtake. Then a
 // Teardown may come twice, but none is lost.
 func TestModelWhenAnswersJump(t *testing.T) {
-	for seed := range uint64(5000) {
+	for seed := range uint64(1500) {
 		w := play(seed, true)
 		for _, scope := range sorted(w.begun) {
 			got, lives := w.events[scope], w.units[scope] != ""

@@ -2,11 +2,17 @@ package logind
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // run runs a listener nobody listens to.
@@ -30,6 +36,38 @@ func wait(t *testing.T, what string, cond func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: did not happen", what)
 		}
+	}
+}
+
+// A bus that takes the connection and says nothing, and a Dial that heeds no context, are given up on.
+func TestSilentBus(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "bus")
+	silent, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	release := make(chan struct{})
+	defer close(release)
+	for what, dial := range map[string]func(context.Context) (*dbus.Conn, error){
+		"silent bus": DialAddress("unix:path=" + socket),
+		"deaf dial":  func(context.Context) (*dbus.Conn, error) { <-release; return nil, errors.New("too late") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			book := &logBook{}
+			l := New(Options{Dial: dial, CallTimeout: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(book, nil))})
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- l.Run(ctx) }()
+			wait(t, "told", func() bool { return book.count("no connection to the system bus") == 1 })
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if !strings.Contains(book.String(), "did not answer within 20ms") {
+				t.Errorf("log:\n%s", book)
+			}
+		})
 	}
 }
 
