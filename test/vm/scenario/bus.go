@@ -76,11 +76,11 @@ func (c *coreRun) disturb(ctx context.Context, name string, args []string) error
 	if err != nil {
 		return err
 	}
-	left, err := c.drain(ctx, last)
+	left, why, err := c.drain(ctx, last)
 	if err != nil {
 		return err
 	}
-	c.Require("dying left after "+name, float64(left), "", "pinned ones left out", "0", left == 0)
+	c.Require("dying left but the pinned, after "+name, float64(left), "", why, "0", left == 0)
 	st, err := c.Status(ctx)
 	if err != nil {
 		return err

@@ -179,6 +179,12 @@ func (c *coreRun) startSweep(ctx context.Context) error {
 		return err
 	}
 	c.Report("daemon ready after", time.Since(start).Seconds(), "s", "")
+	if _, err := machine.Wait(ctx, time.Minute, "the start sweep to end", func() (bool, error) {
+		st, err := c.Status(ctx)
+		return st.Sweeps > 0 || c.V1, err // on v1 the policy's default is not to sweep
+	}); err != nil {
+		return err
+	}
 	left, err := c.settled(ctx)
 	if err != nil {
 		return err

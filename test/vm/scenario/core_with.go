@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/test/vm/figure"
@@ -39,7 +40,7 @@ func (c *coreRun) with(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	left, err := c.drain(ctx, logout)
+	left, why, err := c.drain(ctx, logout)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func (c *coreRun) with(ctx context.Context) error {
 	last := samples[len(samples)-1].Dying
 	c.Report("most dying at once, with the daemon", float64(machine.Peak(samples)), "", fmt.Sprintf("%d before", found))
 	c.Report("dying left with the daemon", float64(last), "", "pinned ones too")
-	c.Require("…less those pinned by shmem or swap", float64(left), "", "", "0", left == 0)
+	c.Require("…less those pinned by shmem or swap", float64(left), "", why, "0", left == 0)
 	c.Report("time from last logout to that", machine.Reached(samples, logout, last).Seconds(), "s", "bob's slice stays for 10 s")
 	if err := c.lost(ctx, "logins", before); err != nil {
 		return err
@@ -80,25 +81,34 @@ func (c *coreRun) with(ctx context.Context) error {
 }
 
 // drain waits until everything that can go has gone, at most reapWithin after the last logout, and returns how many
-// dying memcgs are left without an excuse.
-func (c *coreRun) drain(ctx context.Context, logout time.Time) (int64, error) {
+// dying memcgs are left without an excuse, and which pages keep those.
+func (c *coreRun) drain(ctx context.Context, logout time.Time) (left int64, why string, err error) {
 	for {
 		left, leaks, err := c.unexcused()
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		late := time.Since(logout) > reapWithin
 		if late || left == 0 && machine.Gone(c.UnitPath(bobSlice)) {
-			for _, l := range leaks {
-				pages, err := c.DeadPages(l.Cgroup)
-				c.Log.Info("left", "leak", l.String(), "excused", l.Excused(), "pages", pages, "err", err)
-			}
-			return left, nil
+			return left, c.explain(leaks), nil
 		}
 		if err := machine.Sleep(ctx, time.Second); err != nil {
-			return 0, err
+			return 0, "", err
 		}
 	}
+}
+
+// explain logs what is left and returns the pages of what has no excuse.
+func (c *coreRun) explain(leaks []machine.Leak) string {
+	var why []string
+	for _, l := range leaks {
+		pages, err := c.DeadPages(l.Cgroup)
+		c.Log.Info("left", "leak", l.String(), "excused", l.Excused(), "pages", pages, "err", err)
+		if !l.Excused() {
+			why = append(why, l.Cgroup+": "+pages)
+		}
+	}
+	return strings.Join(why, ", ")
 }
 
 // unexcused returns how many dying memcgs have no pinned page that explains them, and all leaks.
