@@ -172,11 +172,7 @@ func (e *Engine) nextSweep(now time.Time) time.Time {
 // timedSweep sweeps everything, unless nothing is dying (one file read) or the
 // last sweep is still under way.
 func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
-	cfg := e.config()
-	if len(e.sweeps) > 0 || e.monitorOnly(cfg) != "" {
-		return
-	}
-	if !e.opts.Hierarchy.Mode.V2() && !cfg.V1ForceEmpty {
+	if len(e.sweeps) > 0 || !e.maySweep(e.config()) {
 		return
 	}
 	if n, err := e.dying(); err != nil || n == 0 {
@@ -196,12 +192,18 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	})
 }
 
+// maySweep says whether the policy and the kernel let a sweep reclaim.
+func (e *Engine) maySweep(cfg Config) bool {
+	return e.monitorOnly(cfg) == "" && (e.opts.Hierarchy.Mode.V2() || cfg.V1ForceEmpty)
+}
+
 // countNow starts a sweep where the dying count has grown by the threshold
 // since the last one ended. Those that a sweep could not free do not start
 // another.
 func (e *Engine) countNow(ctx context.Context, now time.Time) {
-	threshold := e.config().SweepThreshold
-	if threshold == 0 || len(e.sweeps) > 0 || !e.opts.Hierarchy.Mode.V2() && !e.config().V1ForceEmpty {
+	cfg := e.config()
+	threshold := cfg.SweepThreshold
+	if threshold == 0 || len(e.sweeps) > 0 || !e.maySweep(cfg) {
 		return
 	}
 	n, err := e.dying()
