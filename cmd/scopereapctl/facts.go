@@ -55,47 +55,38 @@ func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 // userSlice is what systemd-logind puts all sessions below.
 const userSlice = "/user.slice"
 
-// sessionMemcgs looks at the users that are logged in now.
+// sessionMemcgs looks at the users that are logged in now. Without any it
+// cannot tell: systemd hands a controller down to user.slice only when a unit
+// below it wants it.
 func (m *machine) sessionMemcgs() sessionMemcgs {
-	if !m.Mode.V2() {
-		// There a unit has a memcg if it has a directory in this hierarchy.
-		if !m.fs.Exists(userSlice) {
-			return sessionsUnknown
-		}
-		return m.deepest(func(slice string) bool {
-			names, err := m.fs.Children(slice)
-			return err == nil && len(names) > 0
-		})
-	}
-	if !m.fs.Exists(userSlice) {
-		return sessionsUnknown
-	}
-	if !m.hands(userSlice) {
-		return sessionsNone
-	}
-	return m.deepest(m.hands)
-}
-
-// deepest tells sessions' memcgs by whether any user's slice has memcgs in it.
-func (m *machine) deepest(has func(slice string) bool) sessionMemcgs {
 	names, err := m.fs.Children(userSlice)
 	if err != nil {
 		return sessionsUnknown
 	}
-	users := 0
+	found := sessionsUnknown
 	for _, name := range names {
 		if !strings.HasPrefix(name, "user-") || !strings.HasSuffix(name, ".slice") {
 			continue
 		}
-		users++
-		if has(path.Join(userSlice, name)) {
+		if m.dividesMemory(path.Join(userSlice, name)) {
 			return sessionsEach
 		}
+		found = sessionsUser
 	}
-	if users == 0 {
-		return sessionsUnknown // nobody is logged in
+	if found == sessionsUser && m.Mode.V2() && !m.dividesMemory(userSlice) {
+		return sessionsNone
 	}
-	return sessionsUser
+	return found
+}
+
+// dividesMemory reports whether what lies below a cgroup has memcgs: on v2 the
+// cgroup says so, on v1 a unit has one if it has a directory here.
+func (m *machine) dividesMemory(cgroup string) bool {
+	if m.Mode.V2() {
+		return m.hands(cgroup)
+	}
+	names, err := m.fs.Children(cgroup)
+	return err == nil && len(names) > 0
 }
 
 // hands reports whether a v2 cgroup's children have memcgs.

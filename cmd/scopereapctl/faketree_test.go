@@ -100,12 +100,12 @@ func TestSessionMemcgsV2(t *testing.T) {
 	is(sessionsEach)
 	set("user.slice/user-1000.slice", "pids\n")
 	is(sessionsUser)
+	set("user.slice", "pids\n")
+	is(sessionsNone)
 	if err := os.RemoveAll(filepath.Join(m.Root, "user.slice/user-1000.slice")); err != nil {
 		t.Fatal(err)
 	}
 	is(sessionsUnknown) // nobody is logged in
-	set("user.slice", "pids\n")
-	is(sessionsNone)
 	if err := os.RemoveAll(filepath.Join(m.Root, "user.slice")); err != nil {
 		t.Fatal(err)
 	}

@@ -105,8 +105,13 @@ func TestSweptText(t *testing.T) {
 				{Ancestor: "/gone", Verdict: reclaim.MayReap, DyingBefore: 2, DyingAfter: 1, Freed: 1, Pins: []reclaim.Pin{{Reason: reclaim.PinnedUnknown}}},
 			}},
 	} {
-		golden(t, name, func(p printer) { sweptText(p, r) })
+		golden(t, name, func(p printer) { sweptText(p, sweepReport{SweepResult: r}) })
 	}
+}
+
+func TestUnfinishedText(t *testing.T) {
+	r := sweepReport{SweepResult: reclaim.SweepResult{Under: "/", DyingBefore: 12, Freed: 9, DyingAfter: 3}, Unfinished: true}
+	golden(t, "swept-unfinished", func(p printer) { sweptText(p, r) })
 }
 
 // badPolicy is an error as policy.Load gives it.

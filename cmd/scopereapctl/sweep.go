@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,13 +23,16 @@ its directory such as /sys/fs/cgroup/user.slice.
 
 Where scopereapd runs it does the work, else sweep does it itself, by the same
 policy, and leaves nothing behind. The living lose nothing, except on cgroup v1
-where the policy allows memory.force_empty on live cgroups. Pages that wait for
-writeback are tried again, within the policy's budget; Ctrl-C ends it cleanly.
-It needs root; --dry-run, which only says what would be done, does not.
+where the policy allows memory.force_empty on live cgroups. It keeps to the
+policy's budget. Pages that wait for writeback, or that the living have mapped,
+are tried again for half a minute; scopereapd goes on with them after that.
+Ctrl-C ends it cleanly. It needs root; --dry-run, which only says what would be
+done, does not.
 
 JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
 wall_ns, outcomes: [{ancestor, verdict, dying_before, dying_after, freed, bytes,
-pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}]}.
+pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished}; where
+unfinished is true scopereapd goes on, and there are no outcomes yet.
 
 JSON of a dry run: {mode, under, dying, live, method, monitor_only, ancestors:
 [{path, direct_dying, total_dying, verdict, reclaimable, dead_memory, pins,
@@ -68,6 +72,13 @@ v1_ancestors: [{path, reclaimable, dead_memory}], why}.`,
 	return cmd
 }
 
+// sweepReport is what `sweep --json` writes.
+type sweepReport struct {
+	reclaim.SweepResult
+	// Unfinished: the daemon goes on with what cannot go yet.
+	Unfinished bool `json:"unfinished"`
+}
+
 // sweep frees, through the daemon or itself, and says what came of it.
 func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) error {
 	if err := needRoot(cmd, "freeing memory of other users' cgroups needs root; --dry-run does not"); err != nil {
@@ -75,13 +86,13 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	}
 	ctx := cmd.Context()
 	bar := newBar(cmd.ErrOrStderr())
-	r, err := a.sweepByDaemon(ctx, under, bar.show)
+	r, err := a.sweepByDaemon(ctx, under, patience, bar.show)
 	byDaemon := !errors.Is(err, control.ErrNoDaemon)
 	if !byDaemon {
-		r, err = a.sweepHere(ctx, m, under, cmd.ErrOrStderr(), bar.show)
+		r.SweepResult, err = a.sweepHere(ctx, m, under, cmd.ErrOrStderr(), bar.show)
 	}
 	if err == nil && !m.Mode.V2() {
-		settleV1(ctx, m.fs, &r)
+		settleV1(ctx, m.fs, &r.SweepResult)
 	}
 	bar.end()
 	p := a.printer(cmd)
@@ -97,9 +108,39 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	return nil
 }
 
-func (a *app) sweepByDaemon(ctx context.Context, under string, progress func(reclaim.SweepProgress)) (reclaim.SweepResult, error) {
-	var r reclaim.SweepResult
-	err := control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: under}, &r, decodeProgress(progress))
+// patience is how long a sweep goes on while nothing moves. Dirty pages are
+// written back after some 35 s at most (vm.dirty_expire_centisecs and
+// dirty_writeback_centisecs), a journal is committed every 5 s; pages that a
+// living process has mapped may never go.
+const patience = 40 * time.Second
+
+// errPatience ends the wait for a daemon's sweep.
+var errPatience = errors.New("nothing has moved for long")
+
+// sweepByDaemon asks the daemon, and stops waiting when nothing has moved for
+// as long as wait.
+func (a *app) sweepByDaemon(ctx context.Context, under string, wait time.Duration, progress func(reclaim.SweepProgress)) (sweepReport, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(wait, func() { cancel(errPatience) })
+	defer idle.Stop()
+	var last reclaim.SweepProgress
+	var r sweepReport
+	err := control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: under}, &r.SweepResult, decodeProgress(func(p reclaim.SweepProgress) {
+		if p.Freed != last.Freed || p.Done != last.Done {
+			idle.Reset(wait)
+		}
+		last = p
+		progress(p)
+	}))
+	if err != nil && errors.Is(context.Cause(ctx), errPatience) {
+		r.SweepResult = reclaim.SweepResult{
+			Under: under, DyingBefore: last.Dying, Freed: last.Freed,
+			DyingAfter: max(last.Dying-last.Freed, 0), Outcomes: []reclaim.Outcome{},
+		}
+		r.Unfinished = true
+		return r, nil
+	}
 	return r, err
 }
 
@@ -108,6 +149,9 @@ func interrupted(last reclaim.SweepProgress, byDaemon bool) error {
 	rest := "run it again for the rest"
 	if byDaemon {
 		rest = "scopereapd goes on with the rest"
+	}
+	if last.Dying == 0 {
+		return errors.New("interrupted before anything was freed")
 	}
 	return fmt.Errorf("interrupted after freeing %s of %s; %s", count(last.Freed), plural(last.Dying, "dying memcg"), rest)
 }

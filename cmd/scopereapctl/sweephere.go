@@ -33,6 +33,8 @@ func (a *app) sweepHere(ctx context.Context, m *machine, under string, errs io.W
 	}
 	cfg := loaded.Policy.Engine()
 	cfg.SweepEvery, cfg.SweepThreshold = 0, 0 // this one sweep only
+	// The waits between tries double: the last one is half of all.
+	cfg.RetryMax = min(cfg.RetryMax, patience/2)
 	engine := reclaim.NewEngine(reclaim.EngineOptions{
 		Hierarchy: m.Hierarchy,
 		FS:        m.fs,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -196,4 +197,24 @@ func TestNotify(t *testing.T) {
 	d.signal(syscall.SIGTERM)
 	until("STOPPING=1")
 	d.ends(0)
+}
+
+func TestNoMemoryCgroups(t *testing.T) {
+	needMachine(t)
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip(err)
+	}
+	d := newDaemon(t, noBus)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cmd.Path = unshare
+	d.cmd.Args = append([]string{unshare, "--mount", "--propagation", "private", "sh", "-c",
+		`umount -R /sys/fs/cgroup && exec "$0" "$@"`, self}, d.cmd.Args[1:]...)
+	d.spawn()
+	d.ends(exitNoWork)
+	d.oneLine("no memory cgroup hierarchy")
+	d.leftNothing()
 }

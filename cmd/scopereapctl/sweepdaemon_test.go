@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// answering is an app whose daemon answers a sweep as handler says.
+func answering(t *testing.T, handler control.Handler) *app {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sweep") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	a := &app{runDir: dir}
+	l, err := control.Listen(filepath.Join(dir, control.SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	s := &control.Server{Logger: slog.New(slog.DiscardHandler), Verbs: map[string]control.Verb{
+		control.VerbSweep: {Handler: handler}, control.VerbStatus: {Handler: handler},
+	}}
+	go func() { served <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func TestSweepByDaemon(t *testing.T) {
+	want := reclaim.SweepResult{Under: "/a", DyingBefore: 9, Freed: 9, Outcomes: []reclaim.Outcome{{Ancestor: "/a", Freed: 9, Verdict: reclaim.MayReap}}}
+	a := answering(t, func(_ context.Context, args json.RawMessage, progress func(any) bool) (any, error) {
+		var in control.SweepArgs
+		if err := json.Unmarshal(args, &in); err != nil || in.Under != "/a" {
+			return nil, errors.New("wrong arguments")
+		}
+		for i := range 10 {
+			progress(reclaim.SweepProgress{Ancestors: 1, Dying: 9, Freed: int64(i)})
+		}
+		return want, nil
+	})
+	var seen []int64
+	r, err := a.sweepByDaemon(t.Context(), "/a", time.Minute, func(p reclaim.SweepProgress) { seen = append(seen, p.Freed) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, r.SweepResult, cmp.AllowUnexported(reclaim.Outcome{})); diff != "" || r.Unfinished {
+		t.Errorf("unfinished %t:\n%s", r.Unfinished, diff)
+	}
+	if diff := cmp.Diff([]int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, seen); diff != "" {
+		t.Error("progress:\n" + diff)
+	}
+}
+
+// A daemon that gets no further is not waited for, and what it has freed is
+// told.
+func TestSweepPatience(t *testing.T) {
+	a := answering(t, func(ctx context.Context, _ json.RawMessage, progress func(any) bool) (any, error) {
+		progress(reclaim.SweepProgress{Ancestors: 2, Dying: 7, Freed: 4})
+		for ctx.Err() == nil { // signs of life that are no progress
+			progress(reclaim.SweepProgress{Ancestors: 2, Dying: 7, Freed: 4})
+			time.Sleep(time.Millisecond)
+		}
+		return nil, ctx.Err()
+	})
+	r, err := a.sweepByDaemon(t.Context(), "/", 500*time.Millisecond, func(reclaim.SweepProgress) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Unfinished || r.Freed != 4 || r.DyingBefore != 7 || r.DyingAfter != 3 {
+		t.Errorf("%+v, want 4 of 7 freed and unfinished", r)
+	}
+	// Ctrl-C is something else.
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = a.sweepByDaemon(ctx, "/", time.Hour, func(reclaim.SweepProgress) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v, want context.Canceled", err)
+	}
+}
+
+// A daemon that is stopped, or in a debugger, does not stop status.
+func TestSilentDaemon(t *testing.T) {
+	a := answering(t, func(ctx context.Context, _ json.RawMessage, _ func(any) bool) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now(), nil)
+	defer cancel()
+	var r statusReport
+	a.askDaemon(ctx, &r)
+	if r.Daemon != nil || r.DaemonError == "" {
+		t.Errorf("daemon %v, error %q; want an error", r.Daemon, r.DaemonError)
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{errors.New("x"), exitFailed},
+		{usageError(errors.New("x")), exitUsage},
+		{reclaim.ErrNoMemoryController, exitNoMemory},
+		{reclaim.ErrLocked, exitBusy},
+		{&control.Error{Code: control.CodeNotRoot}, exitNotRoot},
+		{&control.Error{Code: control.CodeBusy}, exitBusy},
+		{&control.Error{Code: control.CodeBadRequest}, exitUsage},
+		{&control.Error{Code: control.CodeFailed}, exitFailed},
+		{&exitError{code: exitSomething}, exitSomething},
+	} {
+		if got := exitCode(tc.err); got != tc.want {
+			t.Errorf("%v: %d, want %d", tc.err, got, tc.want)
+		}
+	}
+}
