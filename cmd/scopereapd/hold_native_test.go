@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/scopereap/scopereap/internal/bustest"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// A whole life on cgroup v1, all real but systemd: a unit starts and is held,
+// reads a file, ends, its directory cannot be removed, and the daemon empties
+// and removes it. Then the same with a unit whose end the daemon does not live
+// to see.
+func TestHoldsOnV1(t *testing.T) {
+	needMachine(t)
+	h, err := reclaim.FindHierarchy()
+	if err != nil || h.Mode.V2() {
+		t.Skip("needs cgroup v1's memory controller")
+	}
+	systemd := reclaim.SystemdRoot()
+	if systemd == "" {
+		t.Skip("needs systemd's own v1 hierarchy")
+	}
+	const slice = "scopereaptest.slice"
+	unitDir := func(root, unit string) string { return filepath.Join(root, slice, unit) }
+	t.Cleanup(func() {
+		for _, root := range []string{h.Root, systemd} {
+			for _, dir := range []string{unitDir(root, "run-a.scope"), unitDir(root, "run-b.scope"), unitDir(root, "")} {
+				if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("left behind: %v", err)
+				}
+			}
+		}
+	})
+	bus := bustest.StartBus(t)
+	machine := bustest.NewMachine(t, bus)
+	d := newDaemon(t, bus.Address)
+	d.start()
+	d.until("it is on the bus", func() bool { return d.status().Bus.Connected })
+
+	// begin starts a unit as systemd does and charges a file's page to it.
+	begin := func(d *process, unit string) {
+		t.Helper()
+		for _, root := range []string{h.Root, systemd} {
+			if err := os.MkdirAll(unitDir(root, unit), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		machine.StartUnit(bustest.Unit{Name: unit, Slice: slice})
+		d.until("it holds "+unit, func() bool { return d.status().Engine.Held.Held > 0 })
+		file, err := os.CreateTemp("/var/tmp", "scopereapd-test") // tmpfs pages would pin
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Remove(file.Name()) })
+		defer file.Close()
+		work := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && dd if=/dev/zero of="$1" bs=64k count=1 conv=fsync 2>/dev/null`,
+			unitDir(h.Root, unit), file.Name())
+		if out, err := work.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	// end ends it: systemd removes its directories, one of which is held.
+	end := func(unit string) {
+		t.Helper()
+		if err := os.Remove(unitDir(systemd, unit)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(unitDir(h.Root, unit)); !errors.Is(err, syscall.EBUSY) {
+			t.Fatalf("removing %s from the memory hierarchy: %v, want EBUSY: it is not held", unit, err)
+		}
+	}
+	isGone := func(unit string) func() bool {
+		return func() bool {
+			_, err := os.Stat(unitDir(h.Root, unit))
+			return errors.Is(err, os.ErrNotExist)
+		}
+	}
+
+	begin(d, "run-a.scope")
+	end("run-a.scope")
+	machine.StopUnit("run-a.scope")
+	d.until("run-a.scope is emptied and removed", isGone("run-a.scope"))
+	d.until("it has counted that", func() bool {
+		t := d.status().Engine.Totals
+		return t.Freed == 1 && t.Bytes > 0
+	})
+
+	// Killed while it holds; the unit ends meanwhile, and so do the holds of
+	// a process that is gone. What its systemd could not remove is left.
+	begin(d, "run-b.scope")
+	end("run-b.scope")
+	d.signal(syscall.SIGKILL)
+	<-d.exited
+	machine.StopUnit("run-b.scope")
+	next := d.again()
+	next.start()
+	next.until("the next one finishes run-b.scope", isGone("run-b.scope"))
+	next.signal(syscall.SIGTERM)
+	next.ends(0)
+	next.leftNothing()
+}
