@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os/exec"
 	"strings"
 	"time"
@@ -25,12 +26,18 @@ func (m *Machine) Login(ctx context.Context, user, command string) (time.Duratio
 type Session struct {
 	Cgroup string // of its scope, e.g. "/user.slice/user-1000.slice/session-3.scope"
 	cmd    *exec.Cmd
+	stdin  io.Closer
 }
 
-// Open logs a user in, runs a setup command there and returns once that is done; the session then only sleeps.
+// Open logs a user in, runs a setup command there and returns once that is done; the session then only waits for
+// the end of its input. (A sleep would outlive the client: no terminal, no SIGHUP, and the session never ends.)
 func (m *Machine) Open(ctx context.Context, user, setup string) (*Session, error) {
 	const ready = "SESSION-READY"
-	cmd := exec.CommandContext(ctx, "ssh", sshArgs(user, setup+"\ncat /proc/self/cgroup; echo "+ready+"; exec sleep 100000")...)
+	cmd := exec.CommandContext(ctx, "ssh", sshArgs(user, setup+"\ncat /proc/self/cgroup; echo "+ready+"; exec cat >/dev/null")...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -38,7 +45,7 @@ func (m *Machine) Open(ctx context.Context, user, setup string) (*Session, error
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &Session{cmd: cmd}
+	s := &Session{cmd: cmd, stdin: in}
 	var seen strings.Builder
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -59,9 +66,12 @@ func (m *Machine) Open(ctx context.Context, user, setup string) (*Session, error
 	return nil, fmt.Errorf("%s's session ended before it was ready: %w: %s", user, cmd.Wait(), seen.String())
 }
 
-// Close ends the session from the client's side, as a closed terminal does.
+// Close ends the session and returns when its client has; a second call does nothing.
 func (s *Session) Close() {
-	// The kill is how it ends, so its exit code says nothing.
-	_ = s.cmd.Process.Kill()
+	if s.cmd.ProcessState != nil {
+		return
+	}
+	s.stdin.Close()
+	// Its exit code says nothing: the context may have killed it.
 	_ = s.cmd.Wait()
 }
