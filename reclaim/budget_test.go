@@ -1,0 +1,98 @@
+package reclaim
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// TestBudgetAnyMinute: whatever the pattern of spending, no window of a minute
+// holds more than a minute's share and one overdraw.
+func TestBudgetAnyMinute(t *testing.T) {
+	const slice = 50 * time.Millisecond
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		share := []float64{0.001, 0.01, 0.05, 0.5, 1}[r.IntN(5)]
+		burst := []time.Duration{0, slice, 250 * time.Millisecond, 3 * time.Second, time.Hour}[r.IntN(5)]
+		now := time.Unix(1000, 0)
+		b := NewBudget(share, burst, now)
+		type spend struct {
+			at time.Time
+			d  time.Duration
+		}
+		var spent []spend
+		var sum time.Duration
+		allowed := time.Duration(share*float64(time.Minute)) + slice
+		for range 3000 {
+			if r.IntN(20) == 0 {
+				now = now.Add(time.Duration(r.Int64N(int64(2 * time.Minute)))) // idle
+			}
+			want := time.Duration(r.Int64N(int64(300 * time.Millisecond)))
+			if wait := b.Wait(want, now); wait > 0 {
+				now = now.Add(wait)
+				if again := b.Wait(want, now); again > 0 {
+					t.Fatalf("share %v, burst %v: after waiting %v for %v, %v more", share, burst, wait, want, again)
+				}
+			}
+			// Up to what is there, and a write that was under way.
+			level := max(b.Level(now), 0)
+			d := time.Duration(r.Int64N(int64(level)+1)) + time.Duration(r.Int64N(int64(slice)+1))
+			b.Spend(d, now)
+			spent = append(spent, spend{now, d})
+			sum += d
+			for len(spent) > 0 && now.Sub(spent[0].at) >= time.Minute {
+				sum -= spent[0].d
+				spent = spent[1:]
+			}
+			if sum > allowed+time.Millisecond {
+				t.Fatalf("seed %d, share %v, burst %v: %v in a minute, allowed %v", seed, share, burst, sum, allowed)
+			}
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	now := time.Unix(1000, 0)
+	b := NewBudget(0.05, 250*time.Millisecond, now)
+	if got := b.Level(now); got != 250*time.Millisecond {
+		t.Errorf("begins with %v", got)
+	}
+	b.Spend(300*time.Millisecond, now)
+	if got := b.Level(now); got != -50*time.Millisecond {
+		t.Errorf("a debt of %v", got)
+	}
+	if got := b.Wait(0, now); got <= 0 {
+		t.Errorf("a debt is waited off: %v", got)
+	}
+	// A share of 5 % less the burst fills 3 s - 250 ms in a minute.
+	if got := b.Level(now.Add(2 * time.Second)); got < 41*time.Millisecond || got > 42*time.Millisecond {
+		t.Errorf("after 2 s: %v", got)
+	}
+	now = now.Add(time.Hour)
+	if got := b.Level(now); got != 250*time.Millisecond {
+		t.Errorf("never more than the burst: %v", got)
+	}
+	if got := b.Level(now.Add(-time.Minute)); got != 250*time.Millisecond {
+		t.Errorf("a clock that goes back: %v", got)
+	}
+	if got := b.Wait(time.Hour, now); got != 0 {
+		t.Errorf("more than the bucket holds: %v", got)
+	}
+	b.Spend(time.Second, now)
+	b.Set(0.5, time.Second, now)
+	if got := b.Level(now); got != -750*time.Millisecond {
+		t.Errorf("debts stay: %v", got)
+	}
+	if got := b.Level(now.Add(2 * time.Second)); got < 200*time.Millisecond || got > 250*time.Millisecond {
+		t.Errorf("filled by the new share: %v", got)
+	}
+	b.Set(0.5, time.Millisecond, now.Add(2*time.Second))
+	if got := b.Level(now.Add(2 * time.Second)); got != time.Millisecond {
+		t.Errorf("a smaller bucket: %v", got)
+	}
+	b.Set(0, 0, now.Add(2*time.Second))
+	b.Spend(time.Second, now.Add(2*time.Second))
+	if got := b.Wait(time.Millisecond, now.Add(2*time.Second)); got != longestWait {
+		t.Errorf("nothing fills it: %v", got)
+	}
+}
