@@ -52,10 +52,9 @@ type turnOptions struct {
 	nearOK bool          // near a limit: one exact request behind memory.low
 }
 
-// fruitless is how many batches in a row may move nothing. The first drains
-// the per-CPU batches that pages wait in on their way to the LRU lists
-// (lru_add_drain_all in the last round of memory.reclaim), so that the second
-// may find what it could not.
+// fruitless is how many batches in a row may move nothing. After the first,
+// pages that waited in per-CPU batches are on the LRU lists (see drainLRU), so
+// that the second may find what it could not.
 const fruitless = 2
 
 // turn reclaims an ancestor's dead memory behind a shield until nothing is
@@ -125,6 +124,9 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 			still, left = 0, left-moved
 		} else {
 			still++
+			if !r.abil.Reclaim.OK() {
+				drainLRU()
+			}
 		}
 		spent := r.thread.CPU()-began >= o.grant
 		stop := once || spent || still >= fruitless || ctx.Err() != nil

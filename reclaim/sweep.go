@@ -105,6 +105,16 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 	e.endSweeps()
 }
 
+// Look takes a census below a cgroup soon and queues what it finds: for a
+// teardown of which only the neighbourhood is known.
+func (e *Engine) Look(under string) {
+	e.post(func(now time.Time) {
+		if e.opts.Hierarchy.Mode.V2() && e.monitorOnly(e.config()) == "" {
+			e.beginSweep(context.Background(), SweepRequest{Under: under}, now, func(SweepResult, error) {})
+		}
+	})
+}
+
 // sweepEnded takes one ancestor's outcome into the sweeps that wait for it.
 func (e *Engine) sweepEnded(ancestor string, out Outcome) {
 	for _, job := range e.sweeps {

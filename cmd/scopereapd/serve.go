@@ -175,7 +175,12 @@ func (d *node) wire(ctx context.Context) {
 
 func (d *node) take(ev logind.Event) {
 	d.log.Debug(ev.Kind.String(), "unit", ev.Unit, "cgroup", ev.ControlGroup, "signal", ev.Signal)
-	if ev.ControlGroup == "" || ev.ControlGroup == "/" {
+	switch {
+	case ev.ControlGroup == "/":
+		return
+	case ev.ControlGroup == "":
+		// A session that was gone before anybody could ask whose it was.
+		d.engine.Look("/user.slice")
 		return
 	}
 	switch ev.Kind {
