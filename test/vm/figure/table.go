@@ -55,9 +55,14 @@ func Table(results []Result, suites []string) string {
 	return t.Render()
 }
 
+// noteLength keeps four columns within a wide terminal.
+const noteLength = 60
+
 func (f Figure) cell() string {
 	s := f.text()
-	if f.Note != "" {
+	if note := []rune(f.Note); len(note) > noteLength {
+		s += " (" + string(note[:noteLength-1]) + "…)" // figures.json has it all
+	} else if len(note) > 0 {
 		s += " (" + f.Note + ")"
 	}
 	if f.Verdict == Fail {

@@ -30,3 +30,10 @@ func TestTable(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestLongNote(t *testing.T) {
+	f := Figure{Value: 1, Note: strings.Repeat("é", noteLength+1)}
+	if got, want := f.cell(), "1 ("+strings.Repeat("é", noteLength-1)+"…)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

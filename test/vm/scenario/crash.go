@@ -134,17 +134,26 @@ func runCrash(ctx context.Context, r *Run) error {
 // killDuringShield makes a leak, has it reaped and kills the daemon once a limit differs. It returns whether that
 // still differed right after the kill, and waits until the restarted daemon has put all back.
 func (r *Run) killDuringShield(ctx context.Context, tree *tree, dirs []string, was limits) (bool, error) {
+	before, err := r.Dying()
+	if err != nil {
+		return false, err
+	}
 	if err := tree.Leak(ctx, crashDying, crashPages); err != nil {
 		return false, err
 	}
+	after, err := r.Dying()
+	if err != nil {
+		return false, err
+	}
+	r.Log.Info("leaked", "dying_before", before, "dying_after", after)
 	pid, err := r.DaemonPID(ctx)
 	if err != nil || pid == 0 {
 		return false, errors.Join(err, errors.New("the daemon does not run"))
 	}
-	sweep := make(chan error, 1)
+	sweep := make(chan string, 1)
 	go func() {
-		_, err := machine.Run(ctx, "scopereapctl", "sweep")
-		sweep <- err
+		out, err := machine.Run(ctx, "scopereapctl", "sweep")
+		sweep <- fmt.Sprintf("%s (%v)", out, err)
 	}()
 	// No sleep in here: a shield may last a few milliseconds.
 	for end := time.Now().Add(20 * time.Second); ; {
@@ -156,7 +165,13 @@ func (r *Run) killDuringShield(ctx context.Context, tree *tree, dirs []string, w
 			break
 		}
 		if time.Now().After(end) {
-			return false, fmt.Errorf("a sweep of %d dying memcgs shielded nobody within 20 s", crashDying)
+			told := "it has not ended"
+			select {
+			case told = <-sweep:
+			default:
+			}
+			leaks, err := r.Leaks()
+			return false, errors.Join(err, fmt.Errorf("a sweep of %d dying memcgs changed no limit within 20 s: %s; dead now: %v", after, told, leaks))
 		}
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
