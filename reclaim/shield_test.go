@@ -1,0 +1,306 @@
+package reclaim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	testMiB  = 1 << 20
+	testPage = 4096
+)
+
+func (x *fixture) shield(j *Journal) *shield {
+	return &shield{tree: x.tree(), journal: j, file: "memory.min", raised: map[string]*raised{}, pagesize: testPage}
+}
+
+// mins are the values of memory.min of an ancestor's children.
+func (x *fixture) mins(cgroups ...string) map[string]string {
+	x.t.Helper()
+	got := map[string]string{}
+	for _, c := range cgroups {
+		got[c] = x.read(c, "memory.min")
+	}
+	return got
+}
+
+func covers(mib int64) string { return fmt.Sprint(shieldFor(mib*testMiB, testPage)) }
+
+func wantMins(t *testing.T, got map[string]string, want map[string]string) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("memory.min (-want +got):\n%s", d)
+	}
+}
+
+func TestShieldFor(t *testing.T) {
+	for _, usage := range []int64{0, 1, testPage, 3*testMiB + 5, 1 << 40, 1<<63 - 1} {
+		got := shieldFor(usage, testPage)
+		if got%testPage != 0 || got < min(usage, 1<<62-1) || got < shieldExtra-testPage {
+			t.Errorf("%d for %d", got, usage)
+		}
+	}
+}
+
+func TestShieldRaiseLower(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 100*testMiB)
+	x.cgroup("/p/a", 0, 30*testMiB)
+	x.cgroup("/p/b", 0, 0)
+	x.cgroup("/p/admin", 0, 10*testMiB)
+	x.file("/p/admin", "memory.min", fmt.Sprintln(1<<30))
+	x.cgroup("/p/some", 0, 10*testMiB)
+	x.file("/p/some", "memory.min", fmt.Sprintln(1*testMiB))
+	x.cgroup("/p/a/inner", 0, 20*testMiB)
+	if err := os.Mkdir(x.path("/p", "bare"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"/p", "/p/a", "/p/b", "/p/admin", "/p/some", "/p/a/inner"}
+	before := x.mins(all...)
+	j := x.journal()
+	s := x.shield(j)
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins(all...), map[string]string{
+		"/p": "0", "/p/a": covers(30), "/p/b": covers(0), "/p/admin": fmt.Sprint(1 << 30), "/p/some": covers(10),
+		"/p/a/inner": "0", // protected by memory_recursiveprot
+	})
+	if got := x.journaled(j); len(got) != 3 {
+		t.Errorf("journal %+v", got)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins(all...), before)
+	if got := x.journaled(j); len(got) != 0 {
+		t.Errorf("journal after lowering: %+v", got)
+	}
+}
+
+func TestShieldRefresh(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, testMiB)
+	x.file("/p/a", "memory.min", "8192\n")
+	j := x.journal()
+	s := x.shield(j)
+	now := time.Unix(1000, 0)
+	raise := func(after time.Duration) {
+		t.Helper()
+		now = now.Add(after)
+		if err := s.raise("/p", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raise(0)
+	x.file("/p/a", "memory.current", fmt.Sprintln(200*testMiB))
+	x.cgroup("/p/new", 0, 3*testMiB)
+	raise(shieldRefresh / 2) // known ones are trusted, new ones are not
+	wantMins(t, x.mins("/p/a", "/p/new"), map[string]string{"/p/a": covers(1), "/p/new": covers(3)})
+	raise(shieldRefresh)
+	wantMins(t, x.mins("/p/a", "/p/new"), map[string]string{"/p/a": covers(200), "/p/new": covers(3)})
+	for _, c := range x.journaled(j) {
+		if want := map[string]int64{"/p/a": 8192, "/p/new": 0}[c.cgroup]; c.before != want {
+			t.Errorf("the journal would put back %d in %s, want %d", c.before, c.cgroup, want)
+		}
+	}
+	// A little growth is covered already: no write.
+	x.file("/p/a", "memory.current", fmt.Sprintln(210*testMiB))
+	raise(shieldRefresh)
+	if got := len(x.journaled(j)); got != 3 {
+		t.Errorf("%d entries", got)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a", "/p/new"), map[string]string{"/p/a": "8192", "/p/new": "0"})
+}
+
+func TestShieldForeign(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	for _, c := range []string{"/p/a", "/p/b", "/p/c", "/p/gone", "/p/again"} {
+		x.cgroup(c, 0, testMiB)
+	}
+	j := x.journal()
+	s := x.shield(j)
+	now := time.Unix(1000, 0)
+	if err := s.raise("/p", now); err != nil {
+		t.Fatal(err)
+	}
+	x.file("/p/a", "memory.min", "12288\n") // somebody else's, and stays
+	x.file("/p/b", "memory.min", "16384\n") // somebody else's, then covered by us
+	x.remove("/p/gone")
+	if err := os.Rename(x.path("/p/again", ""), x.path("/p", "old")); err != nil {
+		t.Fatal(err)
+	}
+	x.cgroup("/p/again", 0, testMiB)
+	x.file("/p/again", "memory.min", "20480\n")
+	x.file("/p/b", "memory.current", fmt.Sprintln(300*testMiB))
+	for _, c := range []string{"/p/a", "/p/again"} {
+		x.block(c, "memory.current") // not to be covered again
+		if err := os.Remove(x.path(c, "memory.current")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.raise("/p", now.Add(shieldRefresh)); err != nil {
+		t.Fatal(err)
+	}
+	crash := x.mins("/p/b")
+	journal, err := os.ReadFile(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"/p/a": "12288", "/p/b": "16384", "/p/c": "0", "/p/again": "20480"}
+	wantMins(t, x.mins("/p/a", "/p/b", "/p/c", "/p/again"), want)
+	// A crash instead of lower ends the same.
+	x.file("/p/b", "memory.min", crash["/p/b"]+"\n")
+	if err := os.WriteFile(j.path, journal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(x.fs, j.path); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a", "/p/b", "/p/c", "/p/again"), want)
+}
+
+// TestShieldJournalsFirst: a change stands in the journal before it is made,
+// and what cannot be put back stays there.
+func TestShieldJournalsFirst(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, testMiB)
+	j := x.journal()
+	s := x.shield(j)
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var changes []change
+	x.file("/p/a", "memory.current", fmt.Sprintln(500*testMiB))
+	if err := s.collect("/p", true, &changes); err != nil || len(changes) != 1 {
+		t.Fatalf("%+v, %v", changes, err)
+	}
+	x.block("/p/a", "memory.min")
+	if err := s.apply(changes); err == nil {
+		t.Fatal("the write went through a directory")
+	}
+	want := []change{changes[0], changes[0]}
+	want[0].after = shieldFor(testMiB, testPage)
+	if d := cmp.Diff(want, x.journaled(j), changeFields); d != "" {
+		t.Errorf("journal before the change (-want +got):\n%s", d)
+	}
+	if err := s.lower(); err == nil || !strings.Contains(err.Error(), x.path("/p/a", "memory.min")) {
+		t.Errorf("lower: %v", err)
+	}
+	if d := cmp.Diff(want, x.journaled(j), changeFields); d != "" {
+		t.Errorf("journal of what is owed (-want +got):\n%s", d)
+	}
+	// The second write failed, so the first one's value is still there.
+	x.unblock("/p/a", "memory.min", covers(1)+"\n")
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a"), map[string]string{"/p/a": "0"})
+	if got := x.journaled(j); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestShieldFailedWriteLowers(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, testMiB)
+	s := x.shield(x.journal())
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var changes []change
+	x.file("/p/a", "memory.current", fmt.Sprintln(500*testMiB))
+	if err := s.collect("/p", true, &changes); err != nil {
+		t.Fatal(err)
+	}
+	x.block("/p/a", "memory.min")
+	if err := s.apply(changes); err == nil {
+		t.Fatal("the write went through a directory")
+	}
+	x.unblock("/p/a", "memory.min", covers(1)+"\n")
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a"), map[string]string{"/p/a": "0"})
+}
+
+func TestShieldErrors(t *testing.T) {
+	for _, file := range []string{"memory.current", "memory.min"} {
+		x := newFixture(t)
+		x.cgroup("/p", 1, 0)
+		x.cgroup("/p/a", 0, testMiB)
+		x.cgroup("/p/b", 0, testMiB)
+		x.file("/p/b", file, "garbage\n")
+		j := x.journal()
+		s := x.shield(j)
+		var pe *ParseError
+		if err := s.raise("/p", time.Now()); !errors.As(err, &pe) || !strings.Contains(err.Error(), x.path("/p/b", file)) {
+			t.Errorf("%s: %v", file, err)
+		}
+		if got := x.read("/p/a", "memory.min"); got != "0" || len(x.journaled(j)) != 0 {
+			t.Errorf("%s: something was written all the same: %s", file, got)
+		}
+		if err := s.lower(); err != nil {
+			t.Error(err)
+		}
+	}
+	x := newFixture(t)
+	if err := x.shield(x.journal()).raise("/gone", time.Now()); err != nil {
+		t.Errorf("an ancestor that vanished: %v", err)
+	}
+}
+
+func TestShieldNested(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, 9*testMiB)
+	x.cgroup("/p/a/b", 0, 8*testMiB)
+	x.cgroup("/p/a/b/c", 0, 7*testMiB)
+	x.cgroup("/p/off", 0, 6*testMiB)
+	x.file("/p/off", "cgroup.subtree_control", "\n")
+	all := []string{"/p", "/p/a", "/p/a/b", "/p/a/b/c", "/p/off"}
+	before := x.mins(all...)
+	j := x.journal()
+	s := x.shield(j)
+	s.tree.RecursiveProt = false
+	now := time.Unix(1000, 0)
+	if err := s.raise("/p", now); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins(all...), map[string]string{
+		"/p": "0", "/p/a": covers(9), "/p/a/b": covers(8), "/p/a/b/c": covers(7), "/p/off": covers(6),
+	})
+	// A descendant near its own limit: min there could end in an OOM kill.
+	x.file("/p/a/b", "memory.max", fmt.Sprintln(16*testMiB))
+	if err := s.raise("/p", now.Add(time.Second)); !errors.Is(err, errNestedNearLimit) || !strings.Contains(err.Error(), "/p/a/b") {
+		t.Errorf("near its limit: %v", err)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins(all...), before)
+	x.block("/p/a", "cgroup.subtree_control")
+	if err := s.raise("/p", now.Add(2*time.Second)); err == nil {
+		t.Error("a child that cannot be looked into counts as covered")
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins(all...), before)
+}
