@@ -1,0 +1,284 @@
+package reclaim
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const debounce = 250 * time.Millisecond
+
+var t0 = time.Unix(1000, 0)
+
+func after(d time.Duration) time.Time { return t0.Add(d) }
+
+// TestQueueFolds: a stream of teardowns below one ancestor is one entry, and
+// does not put off the first one's turn.
+func TestQueueFolds(t *testing.T) {
+	q := newQueue()
+	for i := range 100 {
+		now := after(time.Duration(i) * 10 * time.Millisecond)
+		q.teardown("/user.slice", now, now, debounce)
+	}
+	if e, first := q.next(after(debounce - 1)); e != nil || !first.Equal(after(debounce)) {
+		t.Errorf("%+v is due at %v", e, first)
+	}
+	e, _ := q.next(after(debounce))
+	if e == nil || len(q.entries) != 1 || len(e.events) != 100 || !e.fresh {
+		t.Fatalf("%d entries, %+v", len(q.entries), e)
+	}
+	for range 2 * maxEvents {
+		q.teardown("/user.slice", t0, t0, debounce)
+	}
+	if len(e.events) != maxEvents {
+		t.Errorf("%d times are remembered", len(e.events))
+	}
+	q.remove(e)
+	if e, first := q.next(after(time.Hour)); e != nil || !first.IsZero() {
+		t.Errorf("an empty queue gives %+v, %v", e, first)
+	}
+}
+
+func TestQueueOrder(t *testing.T) {
+	q := newQueue()
+	q.sweep("/s2", t0)
+	q.sweep("/s1", t0)
+	q.sweep("/early", after(-time.Second))
+	q.teardown("/t1", t0, t0, debounce)
+	q.teardown("/t2", t0, t0, 0)
+	var got []string
+	for e, first := q.next(t0); ; e, first = q.next(t0) {
+		if e == nil {
+			if !first.Equal(after(debounce)) {
+				t.Errorf("the next is due at %v", first)
+			}
+			break
+		}
+		got = append(got, e.path)
+		q.remove(e)
+	}
+	if d := cmp.Diff([]string{"/t2", "/early", "/s1", "/s2"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestQueueTeardownOfKnown: what waits for writeback or settles has something
+// new to do; what is due sooner stays so.
+func TestQueueTeardownOfKnown(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		phase phase
+		due   time.Time
+		want  time.Time
+	}{
+		{"due sooner", phaseTurn, after(time.Millisecond), after(time.Millisecond)},
+		{"waits for writeback", phaseTurn, after(time.Minute), after(debounce)},
+		{"settles", phaseSettle, after(time.Millisecond), after(debounce)},
+		{"settles for long", phaseSettle, after(time.Minute), after(debounce)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q := newQueue()
+			e := q.sweep("/a", t0)
+			e.phase, e.due, e.confirmed = c.phase, c.due, true
+			if again := q.teardown("/a", t0, t0, debounce); again != e {
+				t.Fatal("another entry")
+			}
+			if e.phase != phaseTurn || !e.due.Equal(c.want) || !e.fresh || e.confirmed {
+				t.Errorf("%+v", e)
+			}
+			// And from here on no teardown puts it off.
+			q.teardown("/a", t0, after(debounce/2), debounce)
+			if !e.due.Equal(c.want) {
+				t.Errorf("put off to %v", e.due)
+			}
+			if s := q.sweep("/a", after(time.Hour)); s != e || !e.due.Equal(c.want) || !e.fresh {
+				t.Errorf("a sweep changed it: %+v", s)
+			}
+		})
+	}
+}
+
+func TestQueueMove(t *testing.T) {
+	q := newQueue()
+	a := q.teardown("/p/a", t0, t0, debounce)
+	q.teardown("/p/a", after(time.Millisecond), after(time.Millisecond), debounce)
+	b := q.sweep("/p/b", t0)
+	q.move(a, "/p", after(time.Second), debounce)
+	q.move(b, "/p", after(time.Second), debounce)
+	p := q.entries["/p"]
+	if len(q.entries) != 1 || p == nil {
+		t.Fatalf("%+v", q.entries)
+	}
+	if d := cmp.Diff([]time.Time{t0, after(time.Millisecond)}, p.events); d != "" {
+		t.Error(d)
+	}
+	if !p.fresh || !p.due.Equal(after(time.Second+debounce)) {
+		t.Errorf("%+v", p)
+	}
+	q.remove(a) // long replaced: must not take the other's place
+	a.path = "/p"
+	q.remove(a)
+	if q.entries["/p"] != p {
+		t.Error("an entry that was moved away removed its successor")
+	}
+}
+
+func TestQueueHeld(t *testing.T) {
+	q := newQueue()
+	q.finishHeld("/user.slice/s.scope", t0, t0, debounce)
+	q.finishHeld("/user.slice/s.scope", after(time.Second), after(time.Second), 0)
+	e, _ := q.next(after(debounce))
+	if e == nil || e.phase != phaseHeld || len(e.events) != 1 || len(q.entries) != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestSaw(t *testing.T) {
+	var e entry
+	var freed []bool
+	for _, n := range []int64{10, 10, 7, 9, 9, 0} {
+		freed = append(freed, e.saw(n))
+	}
+	if d := cmp.Diff([]bool{false, false, true, false, false, true}, freed); d != "" {
+		t.Error(d)
+	}
+	if e.out.DyingBefore != 10 || e.out.DyingAfter != 0 || e.out.Freed != 12 {
+		t.Errorf("%+v", e.out)
+	}
+}
+
+// TestSettleEnds: looks become rarer and end, freed or not.
+func TestSettleEnds(t *testing.T) {
+	var e entry
+	e.settle(t0)
+	now := e.due
+	if e.phase != phaseSettle || !now.Equal(after(lookFirst)) {
+		t.Errorf("%+v", e)
+	}
+	looks := 1
+	for ; e.lookAgain(false, now); looks++ {
+		if !e.due.After(now) || looks > 50 {
+			t.Fatalf("look %d at %v", looks, e.due.Sub(t0))
+		}
+		now = e.due
+	}
+	if total := now.Sub(t0); total < lookLast || total > 3*lookLast {
+		t.Errorf("%d looks over %v; memory.stat is up to date after 2 s", looks, total)
+	}
+	e.settle(t0)
+	for i := range 5 {
+		if !e.lookAgain(true, t0) || !e.due.Equal(after(lookFirst)) {
+			t.Errorf("look %d while freeing goes on is due at %v", i, e.due.Sub(t0))
+		}
+	}
+}
+
+func TestRetryEnds(t *testing.T) {
+	waits := func(dirty bool, longest time.Duration) (all []time.Duration) {
+		var e entry
+		for e.retry(t0, dirty, longest) {
+			if e.phase != phaseTurn || len(all) > 100 {
+				t.Fatalf("%+v after %d tries", e, len(all))
+			}
+			all = append(all, e.due.Sub(t0))
+		}
+		return all
+	}
+	const ms = time.Millisecond
+	if d := cmp.Diff([]time.Duration{500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, 8000 * ms}, waits(false, 10*time.Second)); d != "" {
+		t.Error(d)
+	}
+	if got := waits(false, 0); got != nil {
+		t.Errorf("no backoff allowed: %v", got)
+	}
+	dirty := waits(true, 10*time.Minute)
+	var within time.Duration
+	for i, w := range dirty {
+		if w > 10*time.Minute {
+			t.Errorf("try %d waits %v", i, w)
+		}
+		if i < retryDirtyTries {
+			within += w
+		}
+	}
+	if within < 35*time.Second {
+		t.Errorf("dirty pages are tried often for %v only", within)
+	}
+	if got := waits(false, 24*time.Hour); len(got) != 18 {
+		t.Errorf("%d tries within a day", len(got))
+	}
+}
+
+func TestResolve(t *testing.T) {
+	at := func(n int) (all []time.Time) {
+		for i := range n {
+			all = append(all, after(time.Duration(i)*time.Second))
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name            string
+		counted         bool
+		dying, baseline int64
+		events, freed   int
+	}{
+		{"nothing counted", false, 0, 0, 3, 0},
+		{"all gone", true, 0, 0, 3, 3},
+		{"down to what was pinned", true, 5, 5, 3, 3},
+		{"fewer than were pinned", true, 4, 5, 3, 3},
+		{"one stays", true, 6, 5, 3, 2},
+		{"more than events", true, 100, 5, 3, 0},
+		{"no events", true, 0, 0, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := entry{counted: c.counted, dying: c.dying, events: at(c.events)}
+			freed := e.resolve(c.baseline)
+			if len(freed) != c.freed || len(e.events) != c.events-c.freed {
+				t.Fatalf("freed %v, waiting %v", freed, e.events)
+			}
+			if c.freed > 0 && !freed[0].Equal(t0) {
+				t.Errorf("the oldest goes last: %v", freed)
+			}
+		})
+	}
+}
+
+func TestLatency(t *testing.T) {
+	var l Latency
+	if s := l.summary(); s.Count != 0 || s.P50 != 0 || s.P99 != 0 {
+		t.Errorf("%+v", s)
+	}
+	l.add(7)
+	if s := l.summary(); s.P50 != 7 || s.P99 != 7 {
+		t.Errorf("%+v", s)
+	}
+	for i := range 3 * latencyKept { // the last ones count
+		l.add(time.Duration(i%latencyKept + 1))
+	}
+	s := l.summary()
+	if s.Count != 3*latencyKept+1 || s.P50 != latencyKept/2 || s.P99 != 1014 || len(l.last) != latencyKept {
+		t.Errorf("%+v, %d kept", s, len(l.last))
+	}
+}
+
+func BenchmarkQueue(b *testing.B) {
+	for _, n := range []int{10, 1000} {
+		b.Run(fmt.Sprint(n, " ancestors"), func(b *testing.B) {
+			paths := make([]string, n)
+			for i := range paths {
+				paths[i] = fmt.Sprint("/user.slice/user-", i, ".slice")
+			}
+			q := newQueue()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				now := after(time.Duration(i) * time.Millisecond)
+				q.teardown(paths[i%n], now, now, debounce)
+				if e, _ := q.next(now); e != nil {
+					q.remove(e)
+				}
+			}
+		})
+	}
+}
