@@ -2,6 +2,7 @@ package reclaim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path"
@@ -101,14 +102,15 @@ type Engine struct {
 	budget *Budget
 
 	// Only the goroutine of Run touches these.
-	queue    *queue
-	thread   *Thread
-	reap     *reaper
-	sweeps   []*sweepJob
-	gate     pressureGate
-	sweptAt  int64     // dying memcgs the last sweep left
-	dropped  time.Time // when the last resort was last used
-	holdFull bool      // said once
+	queue     *queue
+	thread    *Thread
+	reap      *reaper
+	sweeps    []*sweepJob
+	gate      pressureGate
+	nextSweep time.Time // zero: never
+	sweptAt   int64     // dying memcgs the last sweep left
+	dropped   time.Time // when the last resort was last used
+	holdFull  bool      // said once
 
 	mu     sync.Mutex
 	inbox  []func(now time.Time)
@@ -191,6 +193,9 @@ func (e *Engine) SetConfig(c Config) {
 	e.post(func(now time.Time) {
 		e.budget.Set(c.Share, c.Burst, now)
 		e.applyScheduler()
+		if next := e.planSweep(now); next.IsZero() || e.nextSweep.IsZero() || e.nextSweep.After(next) {
+			e.nextSweep = next
+		}
 	})
 }
 
@@ -215,25 +220,30 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(ctx); err != nil {
 		return err
 	}
-	defer e.reap.journal.Close()
+	defer func() {
+		if err := errors.Join(e.reap.journal.settle(e.opts.FS), e.reap.journal.Close()); err != nil {
+			e.log.Error("the next start, or scopereapd --restore, has something to put back", "err", err)
+		}
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	nextSweep, nextCount := e.firstSweep(time.Now()), time.Now().Add(countEvery)
+	nextCount := time.Now().Add(countEvery)
+	e.nextSweep = e.firstSweep(time.Now())
 	for {
 		now := time.Now()
 		for _, fn := range e.takeInbox() {
 			fn(now)
 		}
-		if !nextSweep.IsZero() && !now.Before(nextSweep) {
+		if !e.nextSweep.IsZero() && !now.Before(e.nextSweep) {
 			e.timedSweep(ctx, now)
-			nextSweep = e.nextSweep(now)
+			e.nextSweep = e.planSweep(now)
 		}
 		if !now.Before(nextCount) {
 			e.countNow(ctx, now)
 			nextCount = now.Add(countEvery)
 		}
 		wait := e.step(ctx, now)
-		for _, at := range []time.Time{nextSweep, nextCount} {
+		for _, at := range []time.Time{e.nextSweep, nextCount} {
 			if !at.IsZero() {
 				wait = min(wait, time.Until(at))
 			}
@@ -307,6 +317,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if wait := e.budget.Wait(want, now); wait > 0 {
 		return wait
 	}
+	grant = min(grant, e.budget.Level(now)) // what goes beyond is more than the minute's share
 	if wait := e.gate.closed(cfg.Pressure, now); wait > 0 {
 		return wait
 	}
@@ -413,10 +424,13 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	e.log.Debug("turn", "ancestor", en.path, "end", t.End, "verdict", t.Verdict, "batches", t.Batches, "asked", t.Asked,
 		"reclaimable_before", t.Before.Reclaimable(), "reclaimable_after", t.After.Reclaimable(), "dirty", t.After.Dirty,
 		"writeback", t.After.Writeback, "mapped", t.After.Mapped, "shmem", t.After.Shmem, "kernel", t.After.Kernel)
-	en.out.Turns++
 	en.out.Batches += t.Batches
 	en.out.Bytes += max(t.Before.Reclaimable()-t.After.Reclaimable(), 0)
-	en.out.Verdict, en.out.Pins = t.Verdict, t.After.Pins()
+	en.out.Verdict, en.out.Pins = t.Verdict, nil
+	if t.End != TurnSkipped {
+		en.out.Turns++
+		en.out.Pins = t.After.Pins()
+	}
 	now := time.Now()
 	if direct, err := e.tree.DirectDying(en.path); err == nil {
 		en.saw(direct)
@@ -441,7 +455,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 		en.settle(now)
 	case TurnStuck:
-		if t.Batches > fruitless {
+		if t.After.Reclaimable() < t.Before.Reclaimable() {
 			en.tries = 0 // something moved before it got stuck
 		}
 		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {

@@ -95,8 +95,8 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 
 // batches is the loop of a turn: shield, write, look.
 func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn) (Turn, error) {
-	began, still := r.thread.CPU(), 0
-	left := t.Before.Reclaimable()
+	began, still, elsewhere := r.thread.CPU(), 0, 0
+	left, least := t.Before.Reclaimable(), t.Before.Reclaimable()
 	for {
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
@@ -137,11 +137,18 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
 			return r.vanished(t, err)
 		}
+		// Where memory moves and the dead's does not become less, the kernel
+		// finds its bytes elsewhere (slab, a child that came after the
+		// shield): asking on would only take more of that.
+		elsewhere++
+		if t.After.Reclaimable() < least {
+			elsewhere, least = 0, t.After.Reclaimable()
+		}
 		left = t.After.Reclaimable()
 		switch {
 		case left == 0:
 			t.End = TurnClean
-		case once || still >= fruitless:
+		case once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck
 		case stop:
 			t.End = TurnMore

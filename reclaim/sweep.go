@@ -79,12 +79,16 @@ func (e *Engine) Sweep(ctx context.Context, req SweepRequest) (SweepResult, erro
 
 // beginSweep runs on the engine's goroutine; end is called from there too.
 func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time, end func(SweepResult, error)) {
+	var err error
+	if req.Under, err = CleanPath(req.Under); err != nil {
+		end(SweepResult{}, err)
+		return
+	}
 	if !e.opts.Hierarchy.Mode.V2() {
 		e.sweepV1(ctx, req, now, end)
 		return
 	}
 	var c Census
-	var err error
 	if !e.onThread(ctx, func() { c, err = e.tree.Census(ctx, req.Under) }) {
 		err = ctx.Err()
 	}
@@ -172,7 +176,7 @@ func (e *Engine) firstSweep(now time.Time) time.Time {
 	return now
 }
 
-func (e *Engine) nextSweep(now time.Time) time.Time {
+func (e *Engine) planSweep(now time.Time) time.Time {
 	if every := e.config().SweepEvery; every > 0 {
 		return now.Add(every)
 	}
@@ -185,7 +189,11 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	if len(e.sweeps) > 0 || !e.maySweep(e.config()) {
 		return
 	}
-	if n, err := e.dying(); err != nil || n == 0 {
+	n, err := e.dying()
+	if err != nil {
+		e.log.Error("cannot count the dying memcgs, so nothing is swept", "err", err)
+	}
+	if n == 0 {
 		return
 	}
 	e.beginSweep(ctx, SweepRequest{Under: "/"}, now, func(r SweepResult, err error) {
