@@ -17,15 +17,25 @@ type Leak struct {
 	Direct int64            `json:"direct"` // dying memcgs; -1 on v1, where the kernel does not tell by ancestor
 	Known  bool             `json:"known"`  // dead memory can be told apart from the cgroup's own
 	Dead   map[string]int64 `json:"dead"`   // memory.stat of the dead, in bytes
+	Pages  *Pages           `json:"pages"`  // exact, after CountPages; else nil
 }
 
 // Reclaimable returns the bytes of the dead that a reclaim could free.
 func (l Leak) Reclaimable() int64 {
+	if l.Pages != nil {
+		return l.Pages.Reclaimable * pageSize
+	}
 	return max(0, l.Dead["file"]-l.Dead["shmem"]-l.Dead["unevictable"])
 }
 
 // PinnedPages returns how many pages of the dead no reclaim frees: tmpfs and swap.
-func (l Leak) PinnedPages() int64 { return (l.Dead["shmem"] + l.Dead["swap"]) / pageSize }
+func (l Leak) PinnedPages() int64 {
+	shmem := l.Dead["shmem"] / pageSize
+	if l.Pages != nil {
+		shmem = l.Pages.Shmem
+	}
+	return shmem + l.Dead["swap"]/pageSize
+}
 
 // Excused tells whether all of its dying memcgs may be there for good: nothing of theirs can be reclaimed,
 // and there is a pinned page for each.
@@ -43,7 +53,11 @@ func (l Leak) String() string {
 			dead = append(dead, fmt.Sprintf("%s=%d", k, v))
 		}
 	}
-	return fmt.Sprintf("%s: %d direct dying, known=%v, %s", l.Cgroup, l.Direct, l.Known, strings.Join(dead, " "))
+	s := fmt.Sprintf("%s: %d direct dying, known=%v, memory.stat %s", l.Cgroup, l.Direct, l.Known, strings.Join(dead, " "))
+	if l.Pages != nil {
+		s += fmt.Sprintf(", pages %s", *l.Pages)
+	}
+	return s
 }
 
 // Dying returns how many dying memcgs the whole machine has.

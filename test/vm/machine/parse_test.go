@@ -86,6 +86,8 @@ func TestLeakExcused(t *testing.T) {
 		{"more dying than pages", Leak{Known: true, Direct: 3, Dead: map[string]int64{"file": 8192, "shmem": 8192}}, false},
 		{"file cache left", Leak{Known: true, Direct: 1, Dead: map[string]int64{"file": 8192, "shmem": 4096}}, false},
 		{"cannot be told apart", Leak{Direct: 1, Dead: map[string]int64{"file": 8192, "shmem": 8192}}, false},
+		{"pages say more than memory.stat", Leak{Known: true, Direct: 1, Dead: map[string]int64{"file": 135168}, Pages: &Pages{Shmem: 1}}, true},
+		{"pages say a page of cache", Leak{Known: true, Direct: 1, Pages: &Pages{Shmem: 1, Reclaimable: 1}}, false},
 		{"swapped out", Leak{Known: true, Direct: 1, Dead: map[string]int64{"swap": 4096}}, true},
 	}
 	for _, tt := range tests {

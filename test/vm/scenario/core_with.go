@@ -37,7 +37,7 @@ func (c *coreRun) with(ctx context.Context) error {
 	}
 	if c.V1 {
 		// What phase 1 left stays: a v1 sweep costs the living their cache, so the policy has it off.
-		leaks, err := c.Leaks()
+		_, leaks, err := c.unexcused(true)
 		if err != nil {
 			return err
 		}
@@ -94,13 +94,19 @@ func (c *coreRun) with(ctx context.Context) error {
 // dying memcgs are left without an excuse, and which pages keep those.
 func (c *coreRun) drain(ctx context.Context, logout time.Time) (left int64, why string, err error) {
 	for {
-		left, leaks, err := c.unexcused()
+		late := time.Since(logout) > reapWithin
+		left, leaks, err := c.unexcused(false)
 		if err != nil {
 			return 0, "", err
 		}
-		late := time.Since(logout) > reapWithin
-		if late || left == 0 && machine.Gone(c.UnitPath(bobSlice)) {
-			return left, c.explain(leaks), nil
+		done := left == 0 && machine.Gone(c.UnitPath(bobSlice))
+		if done || late {
+			if left, leaks, err = c.unexcused(true); err != nil {
+				return 0, "", err
+			}
+			if left == 0 || late {
+				return left, c.explain(leaks), nil
+			}
 		}
 		if err := machine.Sleep(ctx, time.Second); err != nil {
 			return 0, "", err
@@ -112,20 +118,25 @@ func (c *coreRun) drain(ctx context.Context, logout time.Time) (left int64, why 
 func (c *coreRun) explain(leaks []machine.Leak) string {
 	var why []string
 	for _, l := range leaks {
-		pages, err := c.DeadPages(l.Cgroup)
-		c.Log.Info("left", "leak", l.String(), "excused", l.Excused(), "pages", pages, "err", err)
-		if !l.Excused() {
-			why = append(why, l.Cgroup+": "+pages)
+		c.Log.Info("left", "leak", l.String(), "excused", l.Excused())
+		if !l.Excused() && l.Pages != nil {
+			why = append(why, fmt.Sprintf("%s: %d × [%s]", l.Cgroup, l.Direct, l.Pages))
 		}
 	}
 	return strings.Join(why, ", ")
 }
 
-// unexcused returns how many dying memcgs have no pinned page that explains them, and all leaks.
-func (c *coreRun) unexcused() (int64, []machine.Leak, error) {
+// unexcused returns how many dying memcgs have no pinned page that explains them, and all leaks. The exact verdict
+// counts pages; the other goes by memory.stat.
+func (c *coreRun) unexcused(exact bool) (int64, []machine.Leak, error) {
 	leaks, err := c.Leaks()
 	if err != nil {
 		return 0, nil, err
+	}
+	if exact {
+		if err := c.CountPages(leaks); err != nil {
+			return 0, nil, err
+		}
 	}
 	var left int64
 	if !c.V1 {
@@ -185,7 +196,7 @@ func (c *coreRun) idle(ctx context.Context) error {
 		}
 		perMinute = append(perMinute, float64(use.Switches-from.Switches)*float64(time.Minute/span))
 	}
-	left, leaks, err := c.unexcused()
+	left, leaks, err := c.unexcused(true)
 	if err != nil {
 		return err
 	}
