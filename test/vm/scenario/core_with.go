@@ -95,13 +95,14 @@ func (c *coreRun) with(ctx context.Context) error {
 func (c *coreRun) drain(ctx context.Context, logout time.Time) (left int64, why string, err error) {
 	for {
 		late := time.Since(logout) > reapWithin
-		left, leaks, err := c.unexcused(false)
+		left, _, err := c.unexcused(false)
 		if err != nil {
 			return 0, "", err
 		}
 		done := left == 0 && machine.Gone(c.UnitPath(bobSlice))
 		if done || late {
-			if left, leaks, err = c.unexcused(true); err != nil {
+			left, leaks, err := c.unexcused(true)
+			if err != nil {
 				return 0, "", err
 			}
 			if left == 0 || late {
