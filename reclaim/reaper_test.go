@@ -1,0 +1,216 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var canReclaim = Abilities{Reclaim: Ability{State: Yes}, Swappiness: Ability{State: Yes}}
+
+// reaperFixture: /p has 4 MiB of dead memory beside one live child of 8 MiB.
+func reaperFixture(t *testing.T) (*fixture, *reaper) {
+	t.Helper()
+	x := newFixture(t)
+	x.cgroup("/p", 3, 12*testMiB)
+	x.cgroup("/p/a", 0, 8*testMiB)
+	return x, newReaper(x.tree(), testThread(t), x.journal(), canReclaim, slog.New(slog.DiscardHandler))
+}
+
+var turnDefaults = turnOptions{grant: time.Minute, batch: testMiB, slice: time.Second}
+
+func (x *fixture) turn(ctx context.Context, r *reaper, ancestor string, o turnOptions) (t Turn, err error) {
+	x.t.Helper()
+	if !r.thread.Do(x.t.Context(), func() { t, err = r.turn(ctx, ancestor, o) }) {
+		x.t.Fatal("the thread has ended")
+	}
+	return t, err
+}
+
+// asBefore: no shield and no squeeze outlasts a turn.
+func (x *fixture) asBefore(r *reaper) {
+	x.t.Helper()
+	for cgroup, files := range map[string][]string{"/p": {"memory.min", "memory.low", "memory.high"}, "/p/a": {"memory.min", "memory.low"}} {
+		for _, file := range files {
+			want := "0"
+			if file == "memory.high" {
+				want = "max"
+			}
+			if got := x.read(cgroup, file); got != want {
+				x.t.Errorf("%s of %s is %s, want %s", file, cgroup, got, want)
+			}
+		}
+	}
+	if got := x.journaled(r.journal); len(got) > 0 {
+		x.t.Errorf("the journal still says %+v", got)
+	}
+}
+
+func TestTurnSkips(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.cgroup("/off", 1, testMiB)
+	x.file("/off", "cgroup.subtree_control", "pids\n")
+	x.cgroup("/full", 1, 1<<30)
+	x.file("/full", "memory.max", fmt.Sprintln(1<<30))
+	for ancestor, want := range map[string]Verdict{"/": AtRoot, "/off": NoController, "/full": NearLimit, "/gone": Vanished} {
+		turn, err := x.turn(t.Context(), r, ancestor, turnDefaults)
+		if err != nil || turn.End != TurnSkipped || turn.Verdict != want || turn.Batches != 0 {
+			t.Errorf("%s: %+v, %v", ancestor, turn, err)
+		}
+	}
+	if got := x.read("/full", "memory.reclaim"); got != "" {
+		t.Errorf("wrote %q", got)
+	}
+	x.asBefore(r)
+}
+
+func TestTurnClean(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "memory.stat", memoryStatText(8*testMiB))
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnClean || turn.Verdict != MayReap || turn.Batches != 0 || turn.Before.Children != 1 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if got := x.read("/p", "memory.reclaim"); got != "" {
+		t.Errorf("wrote %q", got)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnStuck: the kernel says that it did as asked, and the dead become no
+// less. Asking on would take the bytes from somebody else.
+func TestTurnStuck(t *testing.T) {
+	x, r := reaperFixture(t)
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnStuck || turn.Batches != 4*fruitless || turn.Asked != 4*testMiB*fruitless {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if got := x.read("/p", "memory.reclaim"); got != "1048576 swappiness=0" {
+		t.Errorf("memory.reclaim got %q", got)
+	}
+	x.asBefore(r)
+}
+
+func TestTurnGrant(t *testing.T) {
+	x, r := reaperFixture(t)
+	o := turnDefaults
+	o.grant = 0
+	turn, err := x.turn(t.Context(), r, "/p", o)
+	if err != nil || turn.End != TurnMore || turn.Batches != 1 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNearLimit: one exact request, where the policy lets it.
+func TestTurnNearLimit(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "memory.max", fmt.Sprintln(13*testMiB))
+	o := turnDefaults
+	o.nearOK = true
+	turn, err := x.turn(t.Context(), r, "/p", o)
+	if err != nil || turn.Batches != 1 || turn.Asked != 4*testMiB {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if got := x.read("/p", "memory.reclaim"); got != "4194304 swappiness=0" {
+		t.Errorf("memory.reclaim got %q", got)
+	}
+	x.asBefore(r)
+}
+
+func TestTurnNestedNearLimit(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.tree.RecursiveProt = false
+	x.cgroup("/p/a/inner", 0, testMiB)
+	x.file("/p/a", "memory.high", fmt.Sprintln(9*testMiB))
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit || turn.Batches != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+func TestTurnSqueeze(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.abil = Abilities{Reclaim: Ability{State: No}}
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnStuck || turn.Batches != fruitless {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if got := x.read("/p", "memory.reclaim"); got != "" {
+		t.Errorf("memory.reclaim got %q", got)
+	}
+	x.asBefore(r)
+	// A limit that is lower already is left alone.
+	x.file("/p", "memory.high", "4096\n")
+	r.thread.Do(t.Context(), func() {
+		if res, err := r.squeeze("/p", testMiB, time.Second); res != WritePartial || err != nil {
+			t.Errorf("%v, %v", res, err)
+		}
+	})
+	if got := x.read("/p", "memory.high"); got != "4096" || len(x.journaled(r.journal)) != 0 {
+		t.Errorf("memory.high is %s", got)
+	}
+}
+
+// TestTurnErrors: whatever cannot be read, the shield is down afterwards, and
+// the error names the file.
+func TestTurnErrors(t *testing.T) {
+	for _, c := range []struct{ cgroup, file, content string }{
+		{"/p", "memory.stat", "garbage\n"},
+		{"/p", "memory.stat", "anon 1\nfile 40"},
+		{"/p", "memory.current", "x\n"},
+		{"/p", "memory.high", "\n"},
+		{"/p", "memory.max", ""},
+		{"/p/a", "memory.stat", "file -1\n"},
+		{"/p/a", "memory.current", "10"},
+		{"/p/a", "memory.min", "minimum\n"},
+	} {
+		x, r := reaperFixture(t)
+		good := x.read(c.cgroup, c.file)
+		x.file(c.cgroup, c.file, c.content)
+		turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+		var pe *ParseError
+		if !errors.As(err, &pe) || pe.File != c.file || !strings.Contains(err.Error(), x.path(c.cgroup, c.file)) {
+			t.Errorf("%s of %s %q: %+v, %v", c.file, c.cgroup, c.content, turn, err)
+		}
+		x.file(c.cgroup, c.file, good+"\n")
+		x.asBefore(r)
+	}
+	x, r := reaperFixture(t)
+	x.block("/p", "memory.reclaim")
+	if _, err := x.turn(t.Context(), r, "/p", turnDefaults); err == nil || !strings.Contains(err.Error(), x.path("/p", "memory.reclaim")) {
+		t.Errorf("a write that fails: %v", err)
+	}
+	x.asBefore(r)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	x, r = reaperFixture(t)
+	if turn, err := x.turn(ctx, r, "/p", turnDefaults); !errors.Is(err, context.Canceled) || turn.Batches > 1 {
+		t.Errorf("cancelled: %+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnVanishing: an ancestor whose files go at any step is a verdict, not
+// an error.
+func TestTurnVanishing(t *testing.T) {
+	for _, file := range []string{"cgroup.subtree_control", "memory.current", "memory.high", "memory.stat", "memory.reclaim"} {
+		x, r := reaperFixture(t)
+		if err := os.Remove(x.path("/p", file)); err != nil {
+			t.Fatal(err)
+		}
+		turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+		if err != nil || turn.End != TurnSkipped || turn.Verdict != Vanished {
+			t.Errorf("%s: %+v, %v", file, turn, err)
+		}
+		if got := x.read("/p/a", "memory.min"); got != "0" {
+			t.Errorf("%s: the shield stayed up: %s", file, got)
+		}
+	}
+}
