@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -161,6 +162,24 @@ func TestSweepInterrupted(t *testing.T) {
 	}
 	if !strings.Contains(string(reclaimed), "swappiness=0") {
 		t.Errorf("memory.reclaim was asked %q: the sweep did not get that far", reclaimed)
+	}
+}
+
+// A sweep of one's own in which nothing moves ends by itself, shields down.
+func TestSweepHerePatience(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("lowering the thread's I/O priority needs root")
+	}
+	m := fakeV2(t)
+	journal := filepath.Join(t.TempDir(), "shields")
+	r, err := patiently(t.Context(), "/", time.Second, func(reclaim.SweepProgress) {}, func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
+		return runSweep(ctx, engineOn(m, journal), req)
+	})
+	if err != nil || !r.Unfinished || r.DyingBefore != 5 || r.Freed != 0 {
+		t.Errorf("%+v, %v; want it unfinished with 5 dying", r, err)
+	}
+	if data, err := os.ReadFile(journal); err != nil || len(data) > 0 {
+		t.Errorf("the journal after it: %q, %v", data, err)
 	}
 }
 

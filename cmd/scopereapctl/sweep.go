@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,14 +24,14 @@ Where scopereapd runs it does the work, else sweep does it itself, by the same
 policy, and leaves nothing behind. The living lose nothing, except on cgroup v1
 where the policy allows memory.force_empty on live cgroups. It keeps to the
 policy's budget. Pages that wait for writeback, or that the living have mapped,
-are tried again for half a minute; scopereapd goes on with them after that.
+are tried again for half a minute; scopereapd, where it runs, goes on after that.
 Ctrl-C ends it cleanly. It needs root; --dry-run, which only says what would be
 done, does not.
 
 JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
 wall_ns, outcomes: [{ancestor, verdict, dying_before, dying_after, freed, bytes,
 pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished}; where
-unfinished is true scopereapd goes on, and there are no outcomes yet.
+unfinished is true it was not waited for the rest, and there are no outcomes.
 
 JSON of a dry run: {mode, under, dying, live, method, monitor_only, ancestors:
 [{path, direct_dying, total_dying, verdict, reclaimable, dead_memory, pins,
@@ -75,8 +74,10 @@ v1_ancestors: [{path, reclaimable, dead_memory}], why}.`,
 // sweepReport is what `sweep --json` writes.
 type sweepReport struct {
 	reclaim.SweepResult
-	// Unfinished: the daemon goes on with what cannot go yet.
+	// Unfinished: it was not waited for what cannot go yet.
 	Unfinished bool `json:"unfinished"`
+	// byDaemon: scopereapd does the work, and goes on with the rest.
+	byDaemon bool
 }
 
 // sweep frees, through the daemon or itself, and says what came of it.
@@ -86,11 +87,15 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	}
 	ctx := cmd.Context()
 	bar := newBar(cmd.ErrOrStderr())
-	r, err := a.sweepByDaemon(ctx, under, patience, bar.show)
-	byDaemon := !errors.Is(err, control.ErrNoDaemon)
-	if !byDaemon {
-		r.SweepResult, err = a.sweepHere(ctx, m, under, cmd.ErrOrStderr(), bar.show)
+	byDaemon := true
+	r, err := patiently(ctx, under, patience, bar.show, a.sweepByDaemon)
+	if errors.Is(err, control.ErrNoDaemon) {
+		byDaemon = false
+		r, err = patiently(ctx, under, patience, bar.show, func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
+			return a.sweepHere(ctx, m, req, cmd.ErrOrStderr())
+		})
 	}
+	r.byDaemon = byDaemon
 	if err == nil && !m.Mode.V2() {
 		settleV1(ctx, m.fs, &r.SweepResult)
 	}
@@ -108,39 +113,8 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	return nil
 }
 
-// patience is how long a sweep goes on while nothing moves. Dirty pages are
-// written back after some 35 s at most (vm.dirty_expire_centisecs and
-// dirty_writeback_centisecs), a journal is committed every 5 s; pages that a
-// living process has mapped may never go.
-const patience = 40 * time.Second
-
-// errPatience ends the wait for a daemon's sweep.
-var errPatience = errors.New("nothing has moved for long")
-
-// sweepByDaemon asks the daemon, and stops waiting when nothing has moved for
-// as long as wait.
-func (a *app) sweepByDaemon(ctx context.Context, under string, wait time.Duration, progress func(reclaim.SweepProgress)) (sweepReport, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	idle := time.AfterFunc(wait, func() { cancel(errPatience) })
-	defer idle.Stop()
-	var last reclaim.SweepProgress
-	var r sweepReport
-	err := control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: under}, &r.SweepResult, decodeProgress(func(p reclaim.SweepProgress) {
-		if p.Freed != last.Freed || p.Done != last.Done {
-			idle.Reset(wait)
-		}
-		last = p
-		progress(p)
-	}))
-	if err != nil && errors.Is(context.Cause(ctx), errPatience) {
-		r.SweepResult = reclaim.SweepResult{
-			Under: under, DyingBefore: last.Dying, Freed: last.Freed,
-			DyingAfter: max(last.Dying-last.Freed, 0), Outcomes: []reclaim.Outcome{},
-		}
-		r.Unfinished = true
-		return r, nil
-	}
+func (a *app) sweepByDaemon(ctx context.Context, req reclaim.SweepRequest) (r reclaim.SweepResult, err error) {
+	err = control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: req.Under}, &r, decodeProgress(req.Progress))
 	return r, err
 }
 

@@ -14,7 +14,7 @@ import (
 
 // sweepHere frees without a daemon: it is one for the time of a sweep, with
 // its lock, its journal and its policy.
-func (a *app) sweepHere(ctx context.Context, m *machine, under string, errs io.Writer, progress func(reclaim.SweepProgress)) (r reclaim.SweepResult, err error) {
+func (a *app) sweepHere(ctx context.Context, m *machine, req reclaim.SweepRequest, errs io.Writer) (r reclaim.SweepResult, err error) {
 	loaded, err := a.loadPolicy()
 	if err != nil {
 		return r, err
@@ -44,7 +44,7 @@ func (a *app) sweepHere(ctx context.Context, m *machine, under string, errs io.W
 		Pressure:  reclaim.Pressure{Proc: "/proc"},
 		Logger:    slog.New(sdlog.NewText(errs, slog.LevelError)),
 	})
-	return runSweep(ctx, engine, reclaim.SweepRequest{Under: under, Progress: progress})
+	return runSweep(ctx, engine, req)
 }
 
 // runSweep runs an engine for one sweep. When it returns the engine has

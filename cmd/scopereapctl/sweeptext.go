@@ -68,8 +68,12 @@ func (s sweepPlan) textV1(p printer) {
 // sweptText writes what a sweep did for people.
 func sweptText(p printer, r sweepReport) {
 	if r.Unfinished {
-		fmt.Fprintf(p.w, "Freed %s of %s so far. The rest cannot go yet (it waits for writeback, is mapped, or the machine is under pressure): scopereapd goes on with it.\n",
-			count(r.Freed), plural(r.DyingBefore, "dying memcg"))
+		rest := "try again later"
+		if r.byDaemon {
+			rest = "scopereapd goes on with it"
+		}
+		fmt.Fprintf(p.w, "Freed %s of %s so far. The rest cannot go yet (it waits for writeback, is mapped, or the machine is under pressure): %s.\n",
+			count(r.Freed), plural(r.DyingBefore, "dying memcg"), rest)
 		return
 	}
 	if r.DyingBefore == 0 {
