@@ -39,6 +39,7 @@ const (
 	phaseTurn   phase = iota // wants a turn
 	phaseSettle              // waits for the kernel to free
 	phaseHeld                // v1: a held directory to be emptied and removed
+	phaseForce               // v1: a live ancestor to be force_emptied
 )
 
 // maxEvents bounds the teardown times an entry remembers. Beyond it latencies
@@ -58,7 +59,9 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 	if len(e.events) < maxEvents {
 		e.events = append(e.events, at)
 	}
-	e.fresh, e.confirmed = true, false
+	// What is new has its own backoff: under a stream of teardowns an old
+	// one's dirty pages would soon use up all the tries there are.
+	e.fresh, e.confirmed, e.tries = true, false, 0
 	// One that settles, or waits for writeback, has something new to do.
 	if due := now.Add(debounce); e.phase == phaseSettle || e.due.After(due) {
 		if e.due.After(due) || e.phase == phaseSettle {
@@ -88,6 +91,13 @@ func (q *queue) finishHeld(cgroup string, at, now time.Time, debounce time.Durat
 	q.entries[cgroup] = &entry{
 		path: cgroup, phase: phaseHeld, fresh: true,
 		due: now.Add(debounce), events: []time.Time{at},
+	}
+}
+
+// forceEmpty adds a v1 ancestor that a sweep may empty.
+func (q *queue) forceEmpty(cgroup string, now time.Time) {
+	if q.entries[cgroup] == nil {
+		q.entries[cgroup] = &entry{path: cgroup, phase: phaseForce, due: now}
 	}
 }
 

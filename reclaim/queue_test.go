@@ -81,11 +81,11 @@ func TestQueueTeardownOfKnown(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			q := newQueue()
 			e := q.sweep("/a", t0)
-			e.phase, e.due, e.confirmed = c.phase, c.due, true
+			e.phase, e.due, e.confirmed, e.tries = c.phase, c.due, true, 9
 			if again := q.teardown("/a", t0, t0, debounce); again != e {
 				t.Fatal("another entry")
 			}
-			if e.phase != phaseTurn || !e.due.Equal(c.want) || !e.fresh || e.confirmed {
+			if e.phase != phaseTurn || !e.due.Equal(c.want) || !e.fresh || e.confirmed || e.tries != 0 {
 				t.Errorf("%+v", e)
 			}
 			// And from here on no teardown puts it off.
