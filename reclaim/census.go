@@ -17,6 +17,10 @@ type Tree struct {
 	Subsys bool
 	// RecursiveProt: see Hierarchy.
 	RecursiveProt bool
+	// Coarse: memory.stat leaves out up to 32 pages a CPU and line of every
+	// memcg, for good once it is dead (before Linux 5.13, which sums up by
+	// rstat). Some hundred dying memcgs of a few pages each read as nothing.
+	Coarse bool
 }
 
 // Ancestor is a live cgroup with dying memcgs that hang right below it.

@@ -14,14 +14,21 @@ import (
 // which costs the living nothing.
 type DeadMemory struct {
 	MemoryStat
-	Children int `json:"live_children"`
+	Children int  `json:"live_children"`
+	Coarse   bool `json:"coarse,omitempty"` // see Tree.Coarse
 }
 
 // Reclaimable is the page cache that reclaim may free, in bytes. What is on
 // the file LRU lists is the better figure, but pages wait in per-CPU batches
 // before they get there, so cache that is neither shmem nor unevictable counts
 // too.
+//
+// Where memory.stat is coarse, all that is charged counts, kernel memory among
+// it: the charge is exact, and only trying tells how much of it goes.
 func (d DeadMemory) Reclaimable() int64 {
+	if d.Coarse {
+		return max(d.Charged, 0)
+	}
 	return max(minus(d.File-d.Shmem, d.Unevictable), plus(d.InactiveFile, d.ActiveFile), 0)
 }
 
@@ -39,6 +46,11 @@ func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error)
 	// No such file without swap accounting (swapaccount=0) or at the root.
 	if m.Swap, err = t.limit(cgroup, "memory.swap.current"); err != nil && !gone(err) {
 		return m, data, err
+	}
+	if t.Coarse {
+		if m.Charged, err = t.limit(cgroup, "memory.current"); err != nil {
+			return m, data, err
+		}
 	}
 	return m, data, nil
 }
@@ -63,7 +75,7 @@ func (t *Tree) DeadMemory(ancestor string) (DeadMemory, error) {
 	if err != nil {
 		return DeadMemory{}, err
 	}
-	d := DeadMemory{MemoryStat: stat}
+	d := DeadMemory{MemoryStat: stat, Coarse: t.Coarse}
 	var failed error
 	err = t.eachChild(ancestor, func(name string) {
 		if failed != nil {

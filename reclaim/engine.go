@@ -112,12 +112,13 @@ type Engine struct {
 	dropped   time.Time // when the last resort was last used
 	holdFull  bool      // said once
 
-	mu     sync.Mutex
-	inbox  []func(now time.Time)
-	wake   chan struct{}
-	cfg    Config
-	totals Totals
-	pinned map[string]Pinned
+	mu      sync.Mutex
+	inbox   []func(now time.Time)
+	wake    chan struct{}
+	stopped chan struct{} // closed when Run returns
+	cfg     Config
+	totals  Totals
+	pinned  map[string]Pinned
 }
 
 // Totals are what an engine has done since it began.
@@ -155,15 +156,17 @@ func NewEngine(o EngineOptions) *Engine {
 			FS:            o.FS,
 			Subsys:        o.Abilities.DyingMemory.OK(),
 			RecursiveProt: o.Hierarchy.RecursiveProt,
+			Coarse:        o.Abilities.Coarse(),
 		},
-		log:    o.Logger,
-		onEnd:  o.OnOutcome,
-		budget: NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
-		queue:  newQueue(),
-		gate:   pressureGate{pressure: o.Pressure, log: o.Logger},
-		wake:   make(chan struct{}, 1),
-		cfg:    o.Config,
-		pinned: map[string]Pinned{},
+		log:     o.Logger,
+		onEnd:   o.OnOutcome,
+		budget:  NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
+		queue:   newQueue(),
+		gate:    pressureGate{pressure: o.Pressure, log: o.Logger},
+		wake:    make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		cfg:     o.Config,
+		pinned:  map[string]Pinned{},
 	}
 }
 
@@ -217,6 +220,10 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 
 // Run reaps until ctx ends. Every shield is down when it returns.
 func (e *Engine) Run(ctx context.Context) error {
+	defer func() {
+		e.stopSweeps()
+		close(e.stopped)
+	}()
 	if err := e.start(ctx); err != nil {
 		return err
 	}
@@ -358,8 +365,12 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path
 	}
-	if en.phase == phaseHeld {
+	switch en.phase {
+	case phaseHeld:
 		e.finishHeld(ctx, en, cfg)
+		return
+	case phaseForce:
+		e.forceEmpty(en, cfg)
 		return
 	}
 	if verdict := e.decide(en.path, cfg); verdict != MayReap {
@@ -463,6 +474,10 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 	}
 }
+
+// stuckPart: a turn that freed less than this part of what it found does not
+// count as progress. The living's noise is in those figures.
+const stuckPart = 4
 
 // settled follows a look that still saw dying memcgs.
 func (e *Engine) settled(en *entry, freed bool) {

@@ -3,6 +3,7 @@ package reclaim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -96,44 +97,69 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 	}
 }
 
-// sweepV1 force_empties the top of the tree, where the policy lets it.
+// sweepV1 queues a force_empty of the top of the tree, where the policy lets
+// it.
 func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, end func(SweepResult, error)) {
-	cfg := e.config()
-	if !cfg.V1ForceEmpty {
+	if !e.config().V1ForceEmpty {
 		end(SweepResult{}, ErrV1Sweep)
 		return
 	}
-	r := SweepResult{Under: req.Under}
-	var failed error
-	e.onThread(ctx, func() {
-		began := e.thread.CPU()
-		before, err := V1Census(e.tree.FS)
-		if err != nil {
-			failed = err
-			return
-		}
-		r.DyingBefore, r.Live = before.Dying, before.Directories
-		targets := []string{req.Under}
-		if req.Under == "/" { // the root has no force_empty
+	job := &sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}
+	job.result = SweepResult{Under: req.Under}
+	targets := []string{req.Under}
+	var count V1Count
+	var err error
+	ok := e.onThread(ctx, func() {
+		if count, err = V1Census(e.tree.FS); err == nil && req.Under == "/" { // the root has no force_empty
 			targets = targets[:0]
-			failed = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
+			err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
 		}
-		for _, target := range targets {
-			// One slice each: what it interrupts, the next sweep goes on with.
-			if _, err := V1ForceEmpty(e.thread, e.tree.FS, target, cfg.Slice); err != nil && !gone(err) {
-				failed = errors.Join(failed, err)
-			}
-		}
-		if after, err := V1Census(e.tree.FS); err == nil {
-			r.DyingAfter = after.Dying
-			r.Freed = max(before.Dying-after.Dying, 0)
-		}
-		r.CPU = e.thread.CPU() - began
 	})
-	r.Wall = time.Since(now)
-	e.mu.Lock()
-	e.totals.Sweeps++
-	e.totals.Freed += r.Freed
-	e.mu.Unlock()
-	end(r, failed)
+	if !ok {
+		err = ctx.Err()
+	}
+	if err != nil {
+		end(SweepResult{}, err)
+		return
+	}
+	job.total = len(targets)
+	job.result.DyingBefore, job.result.DyingAfter, job.result.Live = count.Dying, count.Dying, count.Directories
+	for _, target := range targets {
+		e.queue.forceEmpty(target, now)
+		job.pending[target] = true
+	}
+	e.startSweep(job)
+}
+
+// forceEmpty gives a v1 ancestor one slice of force_empty, and looks at it
+// again once the kernel has had the time to free what was emptied.
+func (e *Engine) forceEmpty(en *entry, cfg Config) {
+	now := time.Now()
+	if en.confirmed {
+		e.finish(en)
+		return
+	}
+	before, _ := v1ReadBytes(e.tree.FS, en.path, v1UsageFile)
+	res, err := V1ForceEmpty(e.thread, e.tree.FS, en.path, cfg.Slice)
+	en.out.Turns++
+	en.out.Batches++
+	en.out.Verdict = MayReap
+	switch {
+	case gone(err):
+		en.out.Verdict = Vanished
+		e.finish(en)
+		return
+	case err != nil:
+		e.log.Error("force_empty failed", "cgroup", en.path, "err", err)
+		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		e.finish(en)
+		return
+	}
+	after, _ := v1ReadBytes(e.tree.FS, en.path, v1UsageFile)
+	en.out.Bytes += max(before-after, 0)
+	if res == WriteInterrupted && after < before {
+		en.due = now // more to do, as the budget allows
+		return
+	}
+	en.confirmed, en.due = true, now.Add(lookLast)
 }

@@ -19,6 +19,9 @@ type MemoryStat struct {
 	Percpu       int64 `json:"percpu"`
 	// Swap is memory.swap.current, a file of its own.
 	Swap int64 `json:"swap"`
+	// Charged is memory.current, all that is charged; read only where the
+	// lines above are coarse (Tree.Coarse), else 0.
+	Charged int64 `json:"charged,omitempty"`
 }
 
 // field is where a memory.stat line goes, or nil.
@@ -88,6 +91,7 @@ func (m *MemoryStat) each(o *MemoryStat, fn func(a, b *int64)) {
 	fn(&m.Sock, &o.Sock)
 	fn(&m.Percpu, &o.Percpu)
 	fn(&m.Swap, &o.Swap)
+	fn(&m.Charged, &o.Charged)
 }
 
 func (m *MemoryStat) sub(o MemoryStat) {

@@ -52,6 +52,8 @@ type Abilities struct {
 	Reparents Ability `json:"reparents"`
 	// Reaper: the kernel has a reaper of its own (Anolis, Alibaba Cloud).
 	Reaper Ability `json:"memcg_reaper"`
+	// ExactStat: memory.stat tells every page (5.13), see Tree.Coarse.
+	ExactStat Ability `json:"exact_memory_stat"`
 	// PSI: /proc/pressure can be read.
 	PSI Ability `json:"psi"`
 }
@@ -78,7 +80,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	if !h.Mode.V2() {
 		const v1 = "cgroup v2 only"
 		no := have(false, v1)
-		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents = no, no, no, no, no
+		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents, a.ExactStat = no, no, no, no, no, no
 		return a
 	}
 	if st, _, err := (&Tree{FS: f}).stat("/", nil); err != nil {
@@ -89,7 +91,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	p := probe{fs: f, dir: fmt.Sprint(probeCgroup, os.Getpid())}
 	p.removeLeftovers()
 	if err := p.make(); err != nil {
-		a.Reclaim, a.Swappiness, a.Reparents = unknown(err), unknown(err), unknown(err)
+		a.Reclaim, a.Swappiness, a.Reparents, a.ExactStat = unknown(err), unknown(err), unknown(err), unknown(err)
 		return a
 	}
 	defer p.remove()
@@ -101,13 +103,17 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	} else {
 		a.Swappiness = have(false, a.Reclaim.Why)
 	}
-	if ok, err := p.reparents(ctx); err != nil {
-		a.Reparents = unknown(err)
+	if ok, exact, err := p.reparents(ctx); err != nil {
+		a.Reparents, a.ExactStat = unknown(err), unknown(err)
 	} else {
 		a.Reparents = have(ok, "a dying memcg of our own stayed until its page was freed")
+		a.ExactStat = have(exact, "memory.stat does not tell of single pages (before Linux 5.13)")
 	}
 	return a
 }
+
+// Coarse says whether memory.stat is too coarse to go by (Tree.Coarse).
+func (a Abilities) Coarse() bool { return a.ExactStat.State == No }
 
 func unknown(err error) Ability { return Ability{State: Unknown, Why: err.Error()} }
 
@@ -166,46 +172,49 @@ const (
 )
 
 // reparents charges one page of a memfd to a child, removes the child and
-// looks whether it goes although the page stays.
-func (p probe) reparents(ctx context.Context) (bool, error) {
+// looks whether it goes although the page stays; and whether memory.stat knows
+// of that page.
+func (p probe) reparents(ctx context.Context) (ok, exact bool, err error) {
 	fd, err := unix.MemfdCreate("scopereap-probe", unix.MFD_CLOEXEC)
 	if err != nil {
-		return false, fmt.Errorf("make a memfd: %w", err)
+		return false, false, fmt.Errorf("make a memfd: %w", err)
 	}
 	page := os.NewFile(uintptr(fd), "scopereap-probe")
 	defer page.Close()
 	if err := runProbeChild(p.fs, p.page(), page); err != nil {
-		return false, err
+		return false, false, err
 	}
 	tree := &Tree{FS: p.fs}
 	buf := tree.flushStats(p.page(), nil)
 	stat, _, err := tree.memoryStat(p.page(), buf)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	usage, err := tree.limit(p.page(), "memory.current")
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if max(stat.Shmem, usage) < int64(os.Getpagesize()) {
-		return false, errors.New("the probe's page was not charged to its cgroup")
+		return false, false, errors.New("the probe's page was not charged to its cgroup")
 	}
 	if err := p.fs.Rmdir(p.page()); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for deadline := time.Now().Add(reparentWait); time.Now().Before(deadline); {
 		n, err := tree.Dying(p.dir) // whole cgroups: no other controller holds this one
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if n == 0 {
-			return true, nil
+			return true, true, nil
 		}
 		select {
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return false, false, ctx.Err()
 		case <-time.After(reparentLook):
 		}
 	}
-	return false, nil
+	// Two seconds later the kernel has summed up whatever it sums up.
+	stat, _, err = tree.memoryStat(p.dir, tree.flushStats(p.dir, buf))
+	return false, stat.Shmem >= int64(os.Getpagesize()), err
 }

@@ -150,8 +150,10 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 			t.End = TurnClean
 		case once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck
-		case stop:
+		case stop && least < t.Before.Reclaimable():
 			t.End = TurnMore
+		case stop:
+			t.End = TurnStuck // a whole grant moved nothing
 		default:
 			continue
 		}

@@ -38,6 +38,7 @@ type SweepResult struct {
 // sweepJob follows the ancestors that one sweep has found until the last of
 // them is finished.
 type sweepJob struct {
+	ctx     context.Context // of whoever asked
 	req     SweepRequest
 	began   time.Time
 	total   int
@@ -57,23 +58,36 @@ func (j *sweepJob) moved(from, to string) {
 // ErrV1Sweep: on cgroup v1 dying memcgs cannot be reached without the living.
 var ErrV1Sweep = errors.New("on cgroup v1 a sweep costs the living their cache (memory.force_empty on a live ancestor); set sweep.v1_force_empty = true to allow it")
 
+// errStopped means that the engine stopped before a sweep began.
+var errStopped = errors.New("scopereap is stopping")
+
 // Sweep takes a census and reaps what it finds, within the budget. It returns
 // when every ancestor found is finished; ones that wait for writeback are
-// given the policy's longest backoff, or ctx.
+// given the policy's longest backoff. When ctx ends first, it returns what was
+// done so far with ctx's error.
 func (e *Engine) Sweep(ctx context.Context, req SweepRequest) (SweepResult, error) {
 	type reply struct {
 		r   SweepResult
 		err error
 	}
 	done := make(chan reply, 1)
-	e.post(func(now time.Time) {
-		e.beginSweep(ctx, req, now, func(r SweepResult, err error) { done <- reply{r, err} })
+	end := func(r SweepResult, err error) { done <- reply{r, err} }
+	e.post(func(now time.Time) { e.beginSweep(ctx, req, now, end) })
+	// Whoever asked has gone: what is queued goes on, but nobody waits.
+	stop := context.AfterFunc(ctx, func() {
+		e.post(func(time.Time) { e.abandonSweeps() })
 	})
+	defer stop()
 	select {
 	case r := <-done:
 		return r.r, r.err
-	case <-ctx.Done():
-		return SweepResult{}, ctx.Err()
+	case <-e.stopped:
+		select {
+		case r := <-done:
+			return r.r, r.err
+		default:
+			return SweepResult{}, errStopped
+		}
 	}
 }
 
@@ -96,17 +110,54 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 		end(SweepResult{}, err)
 		return
 	}
-	e.mu.Lock()
-	e.totals.Sweeps++
-	e.mu.Unlock()
-	job := &sweepJob{req: req, began: now, total: len(c.Ancestors), pending: map[string]bool{}, end: end}
+	job := &sweepJob{ctx: ctx, req: req, began: now, total: len(c.Ancestors), pending: map[string]bool{}, end: end}
 	job.result = SweepResult{Under: req.Under, DyingBefore: c.Dying, DyingAfter: c.Dying, Live: c.Live}
 	for _, a := range c.Ancestors {
 		e.queue.sweep(a.Path, now)
 		job.pending[a.Path] = true
 	}
+	e.startSweep(job)
+}
+
+func (e *Engine) startSweep(job *sweepJob) {
+	e.mu.Lock()
+	e.totals.Sweeps++
+	e.mu.Unlock()
 	e.sweeps = append(e.sweeps, job)
 	e.endSweeps()
+}
+
+// abandonSweeps ends the sweeps whose caller has gone with what they have done
+// so far.
+func (e *Engine) abandonSweeps() {
+	e.sweeps = slices.DeleteFunc(e.sweeps, func(job *sweepJob) bool {
+		if job.ctx.Err() == nil {
+			return false
+		}
+		job.end(e.result(job), job.ctx.Err())
+		return true
+	})
+}
+
+// stopSweeps ends all sweeps when the engine stops.
+func (e *Engine) stopSweeps() {
+	for _, job := range e.sweeps {
+		job.end(e.result(job), errStopped)
+	}
+	e.sweeps = nil
+}
+
+// result is what a sweep has done up to now.
+func (e *Engine) result(job *sweepJob) SweepResult {
+	r := job.result
+	if n, err := e.dyingBelow(r.Under); err == nil {
+		r.DyingAfter = n
+	}
+	if !e.opts.Hierarchy.Mode.V2() {
+		r.Freed = max(r.DyingBefore-r.DyingAfter, 0) // v1 tells no more
+	}
+	r.Wall = time.Since(job.began)
+	return r
 }
 
 // Look takes a census below a cgroup soon and queues what it finds: for a
@@ -155,12 +206,7 @@ func (e *Engine) endSweeps() {
 		if len(job.pending) > 0 {
 			return false
 		}
-		r := job.result
-		if n, err := e.tree.Dying(r.Under); err == nil {
-			r.DyingAfter = n
-		}
-		r.Wall = time.Since(job.began)
-		job.end(r, nil)
+		job.end(e.result(job), nil)
 		return true
 	})
 }
@@ -237,9 +283,12 @@ func (e *Engine) countNow(ctx context.Context, now time.Time) {
 }
 
 // dying is the machine's count of dying memcgs.
-func (e *Engine) dying() (int64, error) {
+func (e *Engine) dying() (int64, error) { return e.dyingBelow("/") }
+
+// dyingBelow is the count below a cgroup; v1 has one for the machine only.
+func (e *Engine) dyingBelow(cgroup string) (int64, error) {
 	if e.opts.Hierarchy.Mode.V2() {
-		return e.tree.Dying("/")
+		return e.tree.Dying(cgroup)
 	}
 	c, err := V1Census(e.tree.FS)
 	return c.Dying, err

@@ -31,7 +31,7 @@ func (m *machine) close() { _ = m.fs.Close() }
 
 // tree reads cgroup v2. abil says what its files tell.
 func (m *machine) tree(abil reclaim.Abilities) *reclaim.Tree {
-	return &reclaim.Tree{FS: m.fs, Subsys: abil.DyingMemory.OK(), RecursiveProt: m.RecursiveProt}
+	return &reclaim.Tree{FS: m.fs, Subsys: abil.DyingMemory.OK(), RecursiveProt: m.RecursiveProt, Coarse: abil.Coarse()}
 }
 
 // memcgReaper is the switch of Anolis OS's own reaper.
