@@ -123,11 +123,11 @@ func runCrash(ctx context.Context, r *Run) error {
 	if err := r.StopDaemon(ctx); err != nil {
 		return err
 	}
-	for i, d := range dirs[:3] {
-		if n, err := r.FileCache(crashTree + "/" + filepath.Base(d)); err != nil || n < 8<<20 {
-			return errors.Join(err, fmt.Errorf("live%d has only %d bytes of its 8 MiB left", i, n))
-		}
+	lost, err := tree.Lost()
+	if err != nil {
+		return err
 	}
+	r.Require("live cache lost in all of it (mincore)", float64(lost), "B", "of 24 MiB", "0", lost == 0)
 	return nil
 }
 

@@ -21,6 +21,7 @@ type tree struct {
 	dir   string
 	files string // sparse files to be read
 	live  []*worker
+	kept  []string // files the live ones read
 	next  int // number of the next file
 }
 
@@ -54,6 +55,7 @@ func (t *tree) AddLive(name string, bytes int64) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	t.kept = append(t.kept, file)
 	// Twice, for the active list.
 	return dir, errors.Join(w.do("join", dir), w.do("read", file), w.do("read", file))
 }
@@ -93,6 +95,24 @@ func (t *tree) Leak(ctx context.Context, n, pages int) error {
 		return err
 	}
 	return os.Remove(home)
+}
+
+// Lost returns how many bytes of the live ones' files are no longer cached. It counts pages: memory.stat of 5.10 is
+// off by some.
+func (t *tree) Lost() (int64, error) {
+	var lost int64
+	for _, f := range t.kept {
+		st, err := os.Stat(f)
+		if err != nil {
+			return 0, err
+		}
+		n, err := machine.Resident(f)
+		if err != nil {
+			return 0, err
+		}
+		lost += st.Size() - n
+	}
+	return lost, nil
 }
 
 // Close ends the live ones.
