@@ -22,7 +22,7 @@ type tree struct {
 	files string // sparse files to be read
 	live  []*worker
 	kept  []string // files the live ones read
-	next  int // number of the next file
+	next  int      // number of the next file
 }
 
 // newTree makes an empty cgroup whose children have a memory controller (v2).
