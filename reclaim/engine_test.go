@@ -341,3 +341,34 @@ func TestEngineV1Sweep(t *testing.T) {
 		}
 	})
 }
+
+// TestEngineThreshold: a sweep begins when the dying count has grown by the
+// threshold since the last one, and not again for those that it left.
+func TestEngineThreshold(t *testing.T) {
+	t.Parallel()
+	x := newFixture(t)
+	cfg := testConfig()
+	cfg.SweepThreshold = 10
+	r := x.engine(t, cfg)
+	if err := r.Engine.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dying int64
+		sweep bool
+	}{{0, false}, {9, false}, {10, true}, {19, false}, {20, true}, {3, false}, {12, false}, {13, true}} {
+		x.file("/", "cgroup.stat", cgroupStatText(c.dying))
+		r.sweeps = nil // the last one is over
+		r.countNow(t.Context(), time.Now())
+		if began := len(r.sweeps) > 0; began != c.sweep {
+			t.Errorf("%d dying: a sweep began: %v", c.dying, began)
+		}
+	}
+	x.file("/", "cgroup.stat", "garbage\n")
+	r.sweeps = nil
+	r.countNow(t.Context(), time.Now())
+	r.timedSweep(t.Context(), time.Now())
+	if len(r.sweeps) > 0 {
+		t.Error("garbage began a sweep")
+	}
+}
