@@ -475,10 +475,6 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	}
 }
 
-// stuckPart: a turn that freed less than this part of what it found does not
-// count as progress. The living's noise is in those figures.
-const stuckPart = 4
-
 // settled follows a look that still saw dying memcgs.
 func (e *Engine) settled(en *entry, freed bool) {
 	now := time.Now()

@@ -96,12 +96,13 @@ func TestTurnStuck(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnGrant: with its grant used up a turn ends after the write under way.
 func TestTurnGrant(t *testing.T) {
 	x, r := reaperFixture(t)
 	o := turnDefaults
 	o.grant = 0
 	turn, err := x.turn(t.Context(), r, "/p", o)
-	if err != nil || turn.End != TurnMore || turn.Batches != 1 {
+	if err != nil || turn.End != TurnStuck || turn.Batches != 1 {
 		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
