@@ -466,8 +466,8 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 		en.settle(now)
 	case TurnStuck:
-		if t.After.Reclaimable() < t.Before.Reclaimable() {
-			en.tries = 0 // something moved before it got stuck
+		if progress(t.Before.Reclaimable(), t.After.Reclaimable()) {
+			en.tries = 0
 		}
 		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {
 			e.finish(en)

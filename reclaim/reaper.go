@@ -98,6 +98,11 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 	began, still, elsewhere := r.thread.CPU(), 0, 0
 	left, least := t.Before.Reclaimable(), t.Before.Reclaimable()
 	for {
+		// A process that came into a deserted cgroup is the living's.
+		if v := r.tree.Tellable(ancestor); v != MayReap {
+			t.End, t.Verdict = TurnSkipped, v
+			return t, nil
+		}
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
 		}
@@ -150,7 +155,7 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 			t.End = TurnClean
 		case once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck
-		case stop && least < t.Before.Reclaimable():
+		case stop && progress(t.Before.Reclaimable(), least):
 			t.End = TurnMore
 		case stop:
 			t.End = TurnStuck // a whole grant moved nothing
@@ -159,6 +164,19 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 		}
 		return t, ctx.Err()
 	}
+}
+
+// What counts as progress of a turn: a quarter of what there was, or 256 KiB.
+// Less may be the living's noise in the figures, or a little slab, and trying
+// on at once for that would be for ever.
+const (
+	progressPart  = 4
+	progressBytes = 256 << 10
+)
+
+// progress reports whether a turn made some.
+func progress(before, after int64) bool {
+	return after < before && before-after >= min(before/progressPart, progressBytes)
 }
 
 // write asks the kernel to reclaim bytes from an ancestor.

@@ -75,7 +75,9 @@ func (t *Tree) limit(cgroup, file string) (int64, error) {
 
 // Tellable decides whether an ancestor's dead memory can be told from the
 // living: only where it is not the root and its processes all live in children
-// with memcgs of their own (the "no internal process" rule of cgroup v2).
+// with memcgs of their own (the "no internal process" rule of cgroup v2), or
+// where it has no process at all, so that all of it is dead: systemd takes the
+// memory controller off user.slice when the last user has gone.
 func (t *Tree) Tellable(ancestor string) Verdict {
 	if ancestor == "/" {
 		return AtRoot
@@ -86,8 +88,23 @@ func (t *Tree) Tellable(ancestor string) Verdict {
 		return Vanished
 	case err != nil:
 		return Unreadable
-	case !hasWord(data, "memory"):
+	case !hasWord(data, "memory") && !t.deserted(ancestor):
 		return NoController
 	}
 	return MayReap
+}
+
+// deserted reports whether no process lives in a cgroup or below it.
+func (t *Tree) deserted(cgroup string) bool {
+	data, err := t.Read(cgroup, "cgroup.events", nil)
+	if err != nil {
+		return false
+	}
+	deserted := false
+	err = eachKeyed("cgroup.events", data, func(key []byte, v int64) {
+		if string(key) == "populated" {
+			deserted = v == 0
+		}
+	})
+	return err == nil && deserted
 }
