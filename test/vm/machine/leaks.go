@@ -37,10 +37,27 @@ func (l Leak) PinnedPages() int64 {
 	return shmem + l.Dead["swap"]/pageSize
 }
 
-// Excused tells whether all of its dying memcgs may be there for good: nothing of theirs can be reclaimed,
-// and there is a pinned page for each.
-func (l Leak) Excused() bool {
-	return l.Known && l.Reclaimable() == 0 && l.Direct <= l.PinnedPages()
+// JournalPages returns how many pages the file system's journal keeps until it has written them back; known only
+// after CountPages.
+func (l Leak) JournalPages() int64 {
+	if l.Pages == nil {
+		return 0
+	}
+	return l.Pages.Journal
+}
+
+// Unexcused returns how many of its dying memcgs have no reason to be there: all of them while something of theirs
+// can be reclaimed, else those for which there is no pinned page. The journal's pages are a reason only where journal
+// says so.
+func (l Leak) Unexcused(journal bool) int64 {
+	pinned := l.PinnedPages()
+	if journal {
+		pinned += l.JournalPages()
+	}
+	if !l.Known || l.Reclaimable() > 0 || !journal && l.JournalPages() > 0 {
+		return l.Direct
+	}
+	return max(0, l.Direct-pinned)
 }
 
 // shownStats are the lines of memory.stat that tell why a memcg stays.
@@ -174,7 +191,12 @@ func (m *Machine) readNode(cgroup string) (nodeStat, error) {
 	if err != nil {
 		return nodeStat{}, err
 	}
-	n.known = cgroup != "/" && slices.Contains(strings.Fields(string(sub)), "memory")
+	// Where no process lives, all of it is dead, whoever's controller is off.
+	events, err := readFlat(filepath.Join(dir, "cgroup.events"))
+	if err != nil && cgroup != "/" { // the root has none
+		return nodeStat{}, err
+	}
+	n.known = cgroup != "/" && (slices.Contains(strings.Fields(string(sub)), "memory") || events["populated"] == 0)
 	return n, nil
 }
 

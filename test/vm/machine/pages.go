@@ -22,15 +22,22 @@ var pageFlagNames = map[int]string{
 
 // Bits of /proc/kpageflags that decide.
 const (
-	flagAnon        = 1 << 12
-	flagSwapBacked  = 1 << 14
-	flagUnevictable = 1 << 18
+	flagUptodate     = 1 << 3
+	flagAnon         = 1 << 12
+	flagSwapBacked   = 1 << 14
+	flagUnevictable  = 1 << 18
+	flagMappedToDisk = 1 << 34
+	flagPrivate      = 1 << 35
 )
 
 // Pages are the pages of the dead below one cgroup, counted one by one.
 type Pages struct {
 	Shmem       int64          `json:"shmem"`       // tmpfs and shared memory: no reclaim frees them without swap
 	Reclaimable int64          `json:"reclaimable"` // file cache, dirty or clean
+	// Journal: pages of no file any more (truncated: neither up to date nor mapped to disk) whose buffers ext4's
+	// journal still has in a transaction. They go with its checkpoint: after the metadata's writeback
+	// (vm.dirty_expire_centisecs, 30 s) and the commit that follows it (5 s), whatever reclaim does.
+	Journal int64 `json:"journal"`
 	Kinds       map[string]int `json:"kinds"`       // by flags, for the log
 }
 
@@ -97,6 +104,8 @@ func (p *Pages) add(flags uint64) {
 	case flags&flagAnon != 0 || flags&flagUnevictable != 0:
 	case flags&flagSwapBacked != 0:
 		p.Shmem++
+	case flags&flagPrivate != 0 && flags&(flagUptodate|flagMappedToDisk) == 0:
+		p.Journal++
 	default:
 		p.Reclaimable++
 	}

@@ -29,10 +29,11 @@ func core() Scenario {
 // coreRun carries what one phase leaves for the next.
 type coreRun struct {
 	*Run
-	live     *machine.Session
-	leaked   int64  // dying memcgs gained in phase 1
-	v1Before v1Left // v1: what was dead before phase 2's logins
-	file     int    // number of the last file a login wrote
+	live      *machine.Session
+	leaked    int64  // dying memcgs gained in phase 1
+	v1Before  v1Left // v1: what was dead before phase 2's logins
+	byJournal int64  // at the last exact look: dying memcgs that only the journal keeps
+	file      int    // number of the last file a login wrote
 }
 
 func runCore(ctx context.Context, r *Run) error {
