@@ -1,7 +1,6 @@
 package reclaim
 
 import (
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,30 +22,14 @@ type holdThread struct {
 // startHoldThread starts one and waits until it stands still.
 func startHoldThread() *holdThread {
 	ready, stop := make(chan int), make(chan struct{})
-	go parkHoldThread(ready, stop)
-	return &holdThread{tid: <-ready, stop: stop}
-}
-
-// parkHoldThread never unlocks its thread, so that it ends with the goroutine.
-// While it is locked the runtime clones no thread from it (it has a template
-// thread for that), so none is born inside the cgroup it is moved to.
-//
-// The main thread must not be taken: it does not end with its goroutine, and
-// it is mm->owner, so moving it would charge the whole daemon's memory to the
-// unit. A goroutine begun right from main's nearly always lands on it.
-func parkHoldThread(ready chan<- int, stop <-chan struct{}) {
-	runtime.LockOSThread()
-	if tid := unix.Gettid(); tid != unix.Getpid() {
-		ready <- tid
+	// While a goroutine is locked to it, the runtime clones no thread from a
+	// thread (it has a template thread for that), so none is born inside the
+	// cgroup this one is moved to.
+	goOffMain(func() {
+		ready <- unix.Gettid()
 		<-stop
-		return
-	}
-	// Locked here, this goroutine keeps the main thread until the other
-	// one has locked another.
-	other := make(chan int)
-	go parkHoldThread(other, stop)
-	ready <- <-other
-	runtime.UnlockOSThread()
+	})
+	return &holdThread{tid: <-ready, stop: stop}
 }
 
 // end lets the thread end, without waiting for it.

@@ -29,6 +29,7 @@ type entry struct {
 
 	counted bool  // dying holds a count
 	dying   int64 // direct dying at the last look
+	lowest  int64 // the fewest of all looks
 	out     Outcome
 	told    Outcome // what the engine's totals have of out
 }
@@ -157,22 +158,24 @@ const (
 	lookLast  = 2 * time.Second
 )
 
-// saw takes in a look's count and reports whether something was freed since.
-func (e *entry) saw(direct int64) bool {
-	freed := e.counted && direct < e.dying
-	if freed {
+// saw takes in a look's count and reports whether it is the lowest so far: churn
+// that goes up and down must not keep the looks going.
+func (e *entry) saw(direct int64) (lower bool) {
+	switch {
+	case !e.counted:
+		e.out.DyingBefore, e.lowest = direct, direct
+	case direct < e.dying:
 		e.out.Freed += e.dying - direct
 	}
-	if !e.counted {
-		e.out.DyingBefore = direct
-	}
+	lower = direct < e.lowest
 	e.counted, e.dying, e.out.DyingAfter = true, direct, direct
-	return freed
+	e.lowest = min(e.lowest, direct)
+	return lower
 }
 
 // settle starts the looks that follow a turn.
 func (e *entry) settle(now time.Time) {
-	e.phase, e.look = phaseSettle, lookFirst
+	e.phase, e.look, e.lowest = phaseSettle, lookFirst, e.dying
 	e.due = now.Add(lookFirst)
 }
 

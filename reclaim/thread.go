@@ -38,10 +38,7 @@ const ioprioWhoProcess = 1
 func StartThread(ctx context.Context) (*Thread, error) {
 	t := &Thread{work: make(chan func())}
 	ready := make(chan error)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine, so its
-		// priorities are not left on a thread the runtime goes on using.
-		runtime.LockOSThread()
+	goOffMain(func() {
 		t.tid = unix.Gettid()
 		ready <- lowerPriority(t.tid)
 		for {
@@ -52,8 +49,33 @@ func StartThread(ctx context.Context) (*Thread, error) {
 				return
 			}
 		}
-	}()
+	})
 	return t, <-ready
+}
+
+// goOffMain runs fn on a locked thread that ends with it, so that what fn
+// changes of its thread (priorities, cgroups) is left on none that the runtime
+// goes on using. It is never the main thread, which does not end with a
+// goroutine, shows the whole process's nice value, and is mm->owner, whom
+// cgroup v1 charges for all of the process. A goroutine begun right from main
+// nearly always lands there.
+func goOffMain(fn func()) {
+	go offMain(fn, make(chan struct{}))
+}
+
+func offMain(fn func(), locked chan<- struct{}) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		close(locked)
+		fn()
+		return
+	}
+	// This goroutine keeps the main thread until another has its own.
+	other := make(chan struct{})
+	go offMain(fn, other)
+	<-other
+	close(locked)
+	runtime.UnlockOSThread()
 }
 
 func lowerPriority(tid int) error {

@@ -32,13 +32,13 @@ const (
 
 // Pages are the pages of the dead below one cgroup, counted one by one.
 type Pages struct {
-	Shmem       int64          `json:"shmem"`       // tmpfs and shared memory: no reclaim frees them without swap
-	Reclaimable int64          `json:"reclaimable"` // file cache, dirty or clean
+	Shmem       int64 `json:"shmem"`       // tmpfs and shared memory: no reclaim frees them without swap
+	Reclaimable int64 `json:"reclaimable"` // file cache, dirty or clean
 	// Journal: pages of no file any more (truncated: neither up to date nor mapped to disk) whose buffers ext4's
 	// journal still has in a transaction. They go with its checkpoint: after the metadata's writeback
 	// (vm.dirty_expire_centisecs, 30 s) and the commit that follows it (5 s), whatever reclaim does.
-	Journal int64 `json:"journal"`
-	Kinds       map[string]int `json:"kinds"`       // by flags, for the log
+	Journal int64          `json:"journal"`
+	Kinds   map[string]int `json:"kinds"` // by flags, for the log
 }
 
 func (p Pages) String() string {
