@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/local/go/bin
 # Static binaries: they run on every distribution, and in a container from scratch.
 export CGO_ENABLED = 0
 
-.PHONY: build all run test vmtest lint fuzz clean deps
+.PHONY: build all run test vmtest lint man clean deps
 
 build: deps
 	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
@@ -24,6 +24,11 @@ all: deps
 
 run: build
 	exec $(BIN)/scopereapd
+
+# The man pages, from the programs' own --help.
+man: deps
+	$(GO) run -tags man ./cmd/scopereapd dist/man '$(VERSION)'
+	$(GO) run -tags man ./cmd/scopereapctl dist/man '$(VERSION)'
 
 # All fast tests. The race detector needs cgo.
 test:
@@ -45,6 +50,7 @@ lint: deps
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags vm ./test/vm/...
+	$(GO) vet -tags man ./cmd/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags vm ./test/vm/...
 

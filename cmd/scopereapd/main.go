@@ -43,13 +43,6 @@ type flags struct {
 	restore    bool
 }
 
-func main() {
-	if reclaim.ProbeChild() {
-		return
-	}
-	os.Exit(run())
-}
-
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()

@@ -1,0 +1,20 @@
+//go:build !man
+
+package main
+
+import (
+	"os"
+
+	"github.com/scopereap/scopereap/internal/reproduce"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+func main() {
+	// doctor and sweep probe the kernel with a process of this binary, and
+	// reproduce works in one.
+	if reclaim.ProbeChild() {
+		return
+	}
+	reproduce.WorkerMain()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
