@@ -384,6 +384,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		return
 	}
 	freed := en.saw(direct)
+	e.fewerPinned(en.path, direct)
 	e.tellFreed(en)
 	switch {
 	case direct == 0:
@@ -479,6 +480,13 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 func (e *Engine) settled(en *entry, freed bool) {
 	now := time.Now()
 	if en.lookAgain(freed, now) {
+		if en.look >= lookPinned {
+			// Nothing reclaimable, and nothing freed for a while: these
+			// are pinned. Known now, and not only when the entry ends,
+			// they do not keep later teardowns from being told freed.
+			e.notePinned(en, now)
+			en.events = nil
+		}
 		return
 	}
 	// Time enough for the kernel to free what was emptied and to bring
@@ -537,19 +545,39 @@ func (e *Engine) finish(en *entry) {
 	out := en.out
 	out.Wall = now.Sub(out.began)
 	e.account(en)
-	e.mu.Lock()
-	if out.DyingAfter == 0 {
-		delete(e.pinned, out.Ancestor)
-	} else if out.Turns > 0 {
-		since := now
-		if old, ok := e.pinned[out.Ancestor]; ok {
-			since = old.Since
-		}
-		e.pinned[out.Ancestor] = Pinned{out.Ancestor, out.DyingAfter, out.Pins, since}
+	if out.DyingAfter == 0 || out.Turns > 0 {
+		e.notePinned(en, now)
 	}
-	e.mu.Unlock()
 	e.onEnd(out)
 	e.sweepEnded(en.path, out)
+}
+
+// notePinned notes that what is dying below an entry's ancestor is pinned.
+func (e *Engine) notePinned(en *entry, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en.out.DyingAfter == 0 {
+		delete(e.pinned, en.path)
+		return
+	}
+	since := now
+	if old, ok := e.pinned[en.path]; ok {
+		since = old.Since
+	}
+	e.pinned[en.path] = Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}
+}
+
+// fewerPinned notes that no more than direct can be pinned.
+func (e *Engine) fewerPinned(ancestor string, direct int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, ok := e.pinned[ancestor]; ok && direct < p.Dying {
+		if p.Dying = direct; direct == 0 {
+			delete(e.pinned, ancestor)
+			return
+		}
+		e.pinned[ancestor] = p
+	}
 }
 
 // pinnedBefore reports whether an entry's dying are those that were found

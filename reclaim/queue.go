@@ -153,9 +153,13 @@ func (q *queue) move(e *entry, ancestor string, now time.Time, debounce time.Dur
 // Settling: the kernel frees an emptied memcg after RCU grace periods and on a
 // kernel worker; at once for a few, seconds for 100,000. A look costs one file
 // a live child, so looks become rarer while nothing changes.
+//
+// From lookPinned on (some 350 ms after the turn) what stays is taken for
+// pinned, until a later look finds it gone after all.
 const (
-	lookFirst = 50 * time.Millisecond
-	lookLast  = 2 * time.Second
+	lookFirst  = 50 * time.Millisecond
+	lookPinned = 400 * time.Millisecond
+	lookLast   = 2 * time.Second
 )
 
 // saw takes in a look's count and reports whether it is the lowest so far: churn
