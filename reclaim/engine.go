@@ -470,11 +470,18 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if progress(t.Before.Reclaimable(), t.After.Reclaimable()) {
 			en.tries = 0
 		}
+		if en.tries == drainAfter {
+			drainStocks()
+		}
 		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {
 			e.finish(en)
 		}
 	}
 }
+
+// drainAfter is how many fruitless turns show that what stays may have no page
+// at all (a coarse memory.stat does not tell).
+const drainAfter = 2
 
 // settled follows a look that still saw dying memcgs.
 func (e *Engine) settled(en *entry, freed bool) {
@@ -489,6 +496,7 @@ func (e *Engine) settled(en *entry, freed bool) {
 		}
 		return
 	}
+	drainStocks()
 	// Time enough for the kernel to free what was emptied and to bring
 	// memory.stat up to date (2 s): look once more for something to reclaim.
 	en.phase, en.due, en.confirmed = phaseTurn, now, true
