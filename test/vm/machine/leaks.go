@@ -46,18 +46,22 @@ func (l Leak) JournalPages() int64 {
 	return l.Pages.Journal
 }
 
-// Unexcused returns how many of its dying memcgs have no reason to be there: all of them while something of theirs
-// can be reclaimed, else those for which there is no pinned page. The journal's pages are a reason only where journal
-// says so.
+// Unexcused returns how many of its dying memcgs a reclaim could still do something about: all of them while something
+// of theirs can be reclaimed. The journal's pages are an excuse only where journal says so.
 func (l Leak) Unexcused(journal bool) int64 {
-	pinned := l.PinnedPages()
-	if journal {
-		pinned += l.JournalPages()
-	}
 	if !l.Known || l.Reclaimable() > 0 || !journal && l.JournalPages() > 0 {
 		return l.Direct
 	}
-	return max(0, l.Direct-pinned)
+	return 0
+}
+
+// Pageless returns how many of its dying memcgs have no page that explains them, though none is left to reclaim: what
+// keeps them are kernel objects.
+func (l Leak) Pageless() int64 {
+	if l.Unexcused(true) > 0 {
+		return 0
+	}
+	return max(0, l.Direct-l.PinnedPages()-l.JournalPages())
 }
 
 // shownStats are the lines of memory.stat that tell why a memcg stays.

@@ -92,7 +92,7 @@ func TestLeakUnexcused(t *testing.T) {
 		{"swapped out", Leak{Known: true, Direct: 1, Dead: map[string]int64{"swap": 4096}}, 0},
 	}
 	for _, tt := range tests {
-		if got := tt.leak.Unexcused(true); got != tt.want {
+		if got := tt.leak.Unexcused(true) + tt.leak.Pageless(); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}

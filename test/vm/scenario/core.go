@@ -33,6 +33,7 @@ type coreRun struct {
 	leaked    int64  // dying memcgs gained in phase 1
 	v1Before  v1Left // v1: what was dead before phase 2's logins
 	byJournal int64  // at the last exact look: dying memcgs that only the journal keeps
+	pageless  int64  // and those that have no page at all
 	file      int    // number of the last file a login wrote
 }
 

@@ -62,7 +62,8 @@ func (c *coreRun) with(ctx context.Context) error {
 	c.Report("most dying at once, with the daemon", float64(machine.Peak(samples)), "", fmt.Sprintf("%d before", found))
 	c.Report("dying left with the daemon", float64(last), "", "pinned ones too")
 	c.Require("…less those pinned by shmem, swap or ext4's journal", float64(left), "", why, "0", left == 0)
-	c.Report("…of those, by the journal", float64(c.byJournal), "", "which gives them back with its checkpoint")
+	c.Report("…of those, where the journal has pages", float64(c.byJournal), "", "it gives them back with its checkpoint")
+	c.Report("…of those, without any page", float64(c.pageless), "", "kept by kernel objects")
 	c.Report("time from last logout to that", machine.Reached(samples, logout, last).Seconds(), "s", "bob's slice stays for 10 s")
 	if err := c.lost(ctx, "logins", before); err != nil {
 		return err
@@ -114,7 +115,7 @@ func (c *coreRun) explain(leaks []machine.Leak) string {
 	var why []string
 	for _, l := range leaks {
 		c.Log.Info("left", "leak", l.String(), "unexcused", l.Unexcused(true))
-		if l.Unexcused(true) > 0 && l.Pages != nil {
+		if l.Unexcused(true)+l.Pageless() > 0 && l.Pages != nil {
 			why = append(why, fmt.Sprintf("%s: %d × [%s]", l.Cgroup, l.Direct, l.Pages))
 		}
 	}
@@ -134,11 +135,12 @@ func (c *coreRun) unexcused(exact bool) (int64, []machine.Leak, error) {
 		}
 	}
 	var left int64
-	c.byJournal = 0
+	c.byJournal, c.pageless = 0, 0
 	if !c.V1 {
 		for _, l := range leaks {
 			left += l.Unexcused(true)
 			c.byJournal += l.Unexcused(false) - l.Unexcused(true)
+			c.pageless += l.Pageless()
 		}
 		return left, leaks, nil
 	}
@@ -197,6 +199,15 @@ func (c *coreRun) idle(ctx context.Context) error {
 	}
 	left += c.byJournal
 	c.Require("…less the pinned by shmem or swap, a minute later", float64(left), "", c.explain(leaks), "0", left == 0)
+	if c.Params.Suite == "bullseye" {
+		// 5.10 keeps some whose last page has gone, until dentries and inodes are dropped (measured: drop_caches=2
+		// frees them, 20 unshielded writes do not). Our reading of fs/fs-writeback.c, not proven: an inode
+		// keeps the memcg that dirtied it, through its writeback structure, until it is evicted; from 5.14
+		// on it is switched to the parent.
+		c.Report("…without any page, a minute later", float64(c.pageless), "", "")
+	} else {
+		c.Require("…without any page, a minute later", float64(c.pageless), "", c.explain(leaks), "0", c.pageless == 0)
+	}
 	if c.V1 {
 		held, err := c.Held()
 		if err != nil {
