@@ -1,0 +1,173 @@
+package reclaim
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+)
+
+// work gives an entry what its phase asks for. It runs on the thread.
+func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	began := e.thread.CPU()
+	defer func() {
+		en.out.CPU += e.thread.CPU() - began
+		e.account(en)
+		e.sweepProgress(en)
+	}()
+	if en.out.began.IsZero() {
+		en.out.began, en.out.Ancestor = time.Now(), en.path
+	}
+	switch en.phase {
+	case phaseHeld:
+		e.finishHeld(ctx, en, cfg)
+		return
+	case phaseForce:
+		e.forceEmpty(en, cfg)
+		return
+	}
+	if verdict := e.decide(en.path, cfg); verdict != MayReap {
+		en.out.Verdict = verdict
+		e.finish(en)
+		return
+	}
+	direct, err := e.tree.DirectDying(en.path)
+	if err != nil {
+		e.lost(en, err, cfg)
+		return
+	}
+	freed := en.saw(direct)
+	e.fewerPinned(en.path, direct)
+	e.tellFreed(en)
+	switch {
+	case direct == 0:
+		en.out.Verdict = MayReap
+		en.out.Pins = nil
+		e.finish(en)
+	case en.phase == phaseSettle:
+		e.settled(en, freed)
+	default:
+		e.turn(ctx, en, cfg, grant)
+	}
+}
+
+// monitorOnly says why nothing is reclaimed, or "".
+func (e *Engine) monitorOnly(cfg Config) string {
+	switch {
+	case !cfg.Reap:
+		return "reap.enabled = false"
+	case cfg.Monitor == MonitorAlways:
+		return "kernel.monitor_only = \"always\""
+	case cfg.Monitor == MonitorAuto && e.opts.Abilities.Reparents.OK():
+		return "this kernel re-parents a dying memcg's pages: dying memcgs go by themselves"
+	}
+	return ""
+}
+
+// decide says whether the policy lets an ancestor be reclaimed at all.
+func (e *Engine) decide(ancestor string, cfg Config) Verdict {
+	switch {
+	case e.monitorOnly(cfg) != "":
+		return MonitorOnly
+	case cfg.Ignore != nil && cfg.Ignore(ancestor):
+		return Ignored
+	}
+	return MayReap
+}
+
+// turn gives an entry a turn and plans what follows.
+func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	t, err := e.reap.turn(ctx, en.path, turnOptions{grant: grant, batch: cfg.Batch, slice: cfg.Slice, nearOK: cfg.NearLimit})
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Error("reclaim failed", "ancestor", en.path, "err", err)
+		}
+		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		e.finish(en)
+		return
+	}
+	e.log.Debug("turn", "ancestor", en.path, "end", t.End, "verdict", t.Verdict, "batches", t.Batches, "asked", t.Asked,
+		"reclaimable_before", t.Before.Reclaimable(), "reclaimable_after", t.After.Reclaimable(), "dirty", t.After.Dirty,
+		"writeback", t.After.Writeback, "mapped", t.After.Mapped, "shmem", t.After.Shmem, "kernel", t.After.Kernel)
+	en.out.Batches += t.Batches
+	en.out.Bytes += max(t.Before.Reclaimable()-t.After.Reclaimable(), 0)
+	en.out.Verdict, en.out.Pins = t.Verdict, nil
+	if t.End != TurnSkipped {
+		en.out.Turns++
+		en.out.Pins = t.After.Pins()
+	}
+	now := time.Now()
+	if direct, err := e.tree.DirectDying(en.path); err == nil {
+		en.saw(direct)
+		e.tellFreed(en)
+	}
+	switch t.End {
+	case TurnSkipped:
+		if t.Verdict == Vanished {
+			e.lost(en, nil, cfg)
+			return
+		}
+		e.finish(en)
+	case TurnMore:
+		en.due, en.tries = now, 0
+	case TurnClean:
+		if t.Batches == 0 && (en.confirmed || e.pinnedBefore(en)) {
+			e.finish(en)
+			return
+		}
+		if t.Batches > 0 {
+			en.tries = 0
+		}
+		en.settle(now)
+	case TurnStuck:
+		if progress(t.Before.Reclaimable(), t.After.Reclaimable()) {
+			en.tries = 0
+		}
+		if en.tries == drainAfter {
+			drainStocks()
+		}
+		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {
+			e.finish(en)
+		}
+	}
+}
+
+// drainAfter is how many fruitless turns show that what stays may have no page
+// at all (a coarse memory.stat does not tell).
+const drainAfter = 2
+
+// settled follows a look that still saw dying memcgs.
+func (e *Engine) settled(en *entry, freed bool) {
+	now := time.Now()
+	if en.lookAgain(freed, now) {
+		if en.look >= lookPinned {
+			// Nothing reclaimable, and nothing freed for a while: these
+			// are pinned. Known now, and not only when the entry ends,
+			// they do not keep later teardowns from being told freed.
+			e.notePinned(en, now)
+			en.events = nil
+		}
+		return
+	}
+	drainStocks()
+	// Time enough for the kernel to free what was emptied and to bring
+	// memory.stat up to date (2 s): look once more for something to reclaim.
+	en.phase, en.due, en.confirmed = phaseTurn, now, true
+}
+
+// lost passes an entry whose ancestor is gone to the nearest live one.
+func (e *Engine) lost(en *entry, err error, cfg Config) {
+	if err != nil && !gone(err) {
+		e.log.Error("cannot read a cgroup", "ancestor", en.path, "err", err)
+		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		e.finish(en)
+		return
+	}
+	en.out.Verdict = Vanished
+	ancestor := e.tree.NearestLive(path.Dir(en.path))
+	e.queue.move(en, ancestor, time.Now(), cfg.Debounce)
+	for _, job := range e.sweeps {
+		job.moved(en.path, ancestor)
+	}
+	e.forgetPinned(en.path)
+}
