@@ -27,7 +27,7 @@ var setupHook string
 
 // mmdebstrapArgs returns the whole command line but for the target folder, which comes last and is not part of the recipe.
 func mmdebstrapArgs(release, initrd, setup string) []string {
-	return []string{
+	args := []string{
 		"--mode=root", "--variant=minbase", "--format=directory",
 		"--include=" + strings.Join(packages, ","),
 		`--aptopt=APT::Install-Recommends "false"`,
@@ -35,9 +35,16 @@ func mmdebstrapArgs(release, initrd, setup string) []string {
 		"--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--essential-hook=" + initrd, "--customize-hook=" + setup,
-		release,
 	}
+	if release == rolling {
+		// Its Release file is good for a week, and a mirror may be older than that.
+		args = append(args, `--aptopt=Acquire::Check-Valid-Until "false"`)
+	}
+	return append(args, release)
 }
+
+// rolling is the release that is still being made.
+const rolling = "forky"
 
 // recipeKey names an image by all that went into it, so that a changed recipe is another image.
 func recipeKey(release string) string {
