@@ -19,14 +19,14 @@ func dunno(w string) reclaim.Ability { return reclaim.Ability{State: reclaim.Unk
 func trixie() reclaim.Abilities {
 	return reclaim.Abilities{
 		Reclaim: yes(), Swappiness: yes(), DyingMemory: yes(), RecursiveProt: yes(),
-		Reparents: no("stayed"), Reaper: no("none"), PSI: yes(),
+		Reparents: no("stayed"), Reaper: no("none"), ExactStat: yes(), PSI: yes(),
 	}
 }
 
 // bullseye is a kernel before memory.reclaim, 5.10.
 func bullseye() reclaim.Abilities {
 	a := trixie()
-	a.Reclaim, a.Swappiness, a.DyingMemory = no("5.19"), no("5.19"), no("6.12")
+	a.Reclaim, a.Swappiness, a.DyingMemory, a.ExactStat = no("5.19"), no("5.19"), no("6.12"), no("5.13")
 	return a
 }
 
@@ -91,7 +91,7 @@ func reportOf(s reclaim.Survey, abil reclaim.Abilities, d *control.Status) statu
 }
 
 func v1Report() statusReport {
-	d := daemonStatus(reclaim.Abilities{PSI: yes()})
+	d := daemonStatus(reclaim.Abilities{ExactStat: no("v1"), PSI: yes()})
 	d.Engine.Mode, d.Engine.Held = reclaim.Hybrid, reclaim.HoldCount{Held: 3, Waiting: 1, Threads: 4}
 	r := statusReport{
 		Mode: reclaim.Hybrid, MountPoint: "/sys/fs/cgroup/memory", Abilities: d.Engine.Abilities, AbilitiesFrom: fromDaemon,

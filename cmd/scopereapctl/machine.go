@@ -60,12 +60,12 @@ func (m *machine) look() reclaim.Abilities {
 	}
 	if !m.Mode.V2() {
 		no := have(false, "cgroup v2 only")
-		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents = no, no, no, no, no
+		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents, a.ExactStat = no, no, no, no, no, no
 		return a
 	}
 	// The root cgroup has memory.reclaim too (Linux 5.19, mm/memcontrol.c).
 	a.Reclaim = have(m.fs.Has("/", "memory.reclaim"), "no memory.reclaim (before Linux 5.19)")
-	a.Swappiness, a.Reparents = unknown, unknown
+	a.Swappiness, a.Reparents, a.ExactStat = unknown, unknown, unknown
 	if !a.Reclaim.OK() {
 		a.Swappiness = a.Reclaim
 	}

@@ -24,7 +24,8 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   mode               "v2", "hybrid" or "v1"
   mount_point        where the memory hierarchy is mounted
   abilities          {memory_reclaim, swappiness, nr_dying_subsys_memory,
-                     memory_recursiveprot, reparents, memcg_reaper, psi}, each
+                     memory_recursiveprot, reparents, memcg_reaper,
+                     exact_memory_stat, psi}, each
                      {state: "yes", "no" or "unknown", why}
   abilities_from     "scopereapd" (probed at its start) or "files"
   dying, live        memory cgroups of the machine

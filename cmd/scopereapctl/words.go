@@ -97,6 +97,7 @@ func abilityWords(a reclaim.Abilities) string {
 		{"memory_recursiveprot", a.RecursiveProt},
 		{"re-parenting", a.Reparents},
 		{"memcg_reaper", a.Reaper},
+		{"exact memory.stat", a.ExactStat},
 		{"PSI", a.PSI},
 	} {
 		by[x.a.State] = append(by[x.a.State], x.name)
