@@ -47,18 +47,26 @@ func (l Leak) JournalPages() int64 {
 }
 
 // Unexcused returns how many of its dying memcgs a reclaim could still do something about: all of them while something
-// of theirs can be reclaimed. The journal's pages are an excuse only where journal says so.
-func (l Leak) Unexcused(journal bool) int64 {
-	if !l.Known || l.Reclaimable() > 0 || !journal && l.JournalPages() > 0 {
+// of theirs can be reclaimed.
+func (l Leak) Unexcused() int64 {
+	if !l.Known || l.Reclaimable() > 0 {
 		return l.Direct
 	}
 	return 0
 }
 
+// ByJournal returns for how many of its dying memcgs only the journal has a page, where nothing is left to reclaim.
+func (l Leak) ByJournal() int64 {
+	if l.Unexcused() > 0 {
+		return 0
+	}
+	return min(l.JournalPages(), max(0, l.Direct-l.PinnedPages()))
+}
+
 // Pageless returns how many of its dying memcgs have no page that explains them, though none is left to reclaim: what
 // keeps them are kernel objects.
 func (l Leak) Pageless() int64 {
-	if l.Unexcused(true) > 0 {
+	if l.Unexcused() > 0 {
 		return 0
 	}
 	return max(0, l.Direct-l.PinnedPages()-l.JournalPages())
