@@ -166,18 +166,14 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 	}
 }
 
-// What counts as progress of a turn: a quarter of what there was, or 256 KiB.
-// Less may be the living's noise in the figures, or a little slab, and trying
-// on at once for that would be for ever.
-const (
-	progressPart  = 4
-	progressBytes = 256 << 10
-)
+// progressBytes is what a turn must free to count as progress. Less may be the
+// living's noise in the figures (a CPU's charge stock alone is 256 KiB), or a
+// little slab, and trying on at once for that would be for ever: it is tried
+// again after a backoff.
+const progressBytes = 256 << 10
 
 // progress reports whether a turn made some.
-func progress(before, after int64) bool {
-	return after < before && before-after >= min(before/progressPart, progressBytes)
-}
+func progress(before, after int64) bool { return before-after >= progressBytes }
 
 // write asks the kernel to reclaim bytes from an ancestor.
 func (r *reaper) write(ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
