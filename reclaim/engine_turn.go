@@ -126,7 +126,9 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if en.tries == drainAfter {
 			drainStocks()
 		}
-		if !en.retry(now, t.After.Dirty+t.After.Writeback > 0, cfg.RetryMax) {
+		// A coarse memory.stat does not tell of dirty pages: some may be.
+		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
+		if !en.retry(now, dirty, cfg.RetryMax) {
 			e.finish(en)
 		}
 	}
