@@ -211,11 +211,17 @@ func (c *coreRun) idle(ctx context.Context) error {
 		c.Require("…without any page, a minute later", float64(c.pageless), "", why, "0", c.pageless == 0)
 	}
 	if c.V1 {
+		// One whose last page the journal has is held until the policy's hold.deadline, 2 minutes.
 		held, err := c.Held()
+		for wait := 0; err == nil && len(held) > 0 && wait < 150; wait++ {
+			if err = machine.Sleep(ctx, time.Second); err == nil {
+				held, err = c.Held()
+			}
+		}
 		if err != nil {
 			return err
 		}
-		c.Require("held directories left, a minute later (v1)", float64(len(held)), "", fmt.Sprint(held), "0", len(held) == 0)
+		c.Require("held directories left after hold.deadline (v1)", float64(len(held)), "", fmt.Sprint(held), "0", len(held) == 0)
 	}
 	c.Report("wake-ups a minute, idle", (perMinute[0]+perMinute[1])/2, "", fmt.Sprintf("%.0f, %.0f", perMinute[0], perMinute[1]))
 	c.Require("resident memory", float64(use.RSS), "B", "", "≤ 20 MiB", use.RSS <= maxRSS)
