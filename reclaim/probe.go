@@ -64,22 +64,20 @@ const anolisReaper = "/sys/kernel/mm/memcg_reaper/reap_background"
 // probeCgroup is what a probe's own cgroup is called; the process id follows.
 const probeCgroup = "/scopereap-probe-"
 
-// Probe finds out what the kernel can do by trying it in cgroups of its own
-// (cgroup v2), which are gone when it returns. It takes up to two seconds
-// where the kernel does not re-parent: that is how long it waits for it.
-func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
+// Look finds out what the kernel can do by reading only, which needs no root.
+// What takes a cgroup of one's own to know stays unknown: see Probe.
+func Look(h Hierarchy, f *FS) Abilities {
 	a := Abilities{
 		RecursiveProt: have(h.RecursiveProt, "cgroup2 is mounted without memory_recursiveprot"),
 		Reaper:        have(fileExists(anolisReaper), "no "+anolisReaper),
+		PSI:           have(true, ""),
 	}
+	// 100 is never exceeded, so only the reading can fail.
 	if _, err := (Pressure{Proc: "/proc"}).Above(PressureLimits{Memory: 100, IO: 100}); err != nil {
 		a.PSI = have(false, err.Error())
-	} else {
-		a.PSI = have(true, "")
 	}
 	if !h.Mode.V2() {
-		const v1 = "cgroup v2 only"
-		no := have(false, v1)
+		no := have(false, "cgroup v2 only")
 		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents, a.ExactStat = no, no, no, no, no, no
 		return a
 	}
@@ -87,6 +85,24 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 		a.DyingMemory = unknown(err)
 	} else {
 		a.DyingMemory = have(st.hasDyingMemory, "cgroup.stat counts whole cgroups only (before Linux 6.12)")
+	}
+	// The root cgroup has memory.reclaim too (mm/memcontrol.c).
+	a.Reclaim = have(f.Has("/", "memory.reclaim"), "no memory.reclaim (before Linux 5.19)")
+	untried := Ability{State: Unknown, Why: "found out only by trying (scopereapctl doctor, as root)"}
+	a.Swappiness, a.Reparents, a.ExactStat = untried, untried, untried
+	if !a.Reclaim.OK() {
+		a.Swappiness = a.Reclaim
+	}
+	return a
+}
+
+// Probe finds out what the kernel can do by trying it in cgroups of its own
+// (cgroup v2), which are gone when it returns. It takes up to two seconds
+// where the kernel does not re-parent: that is how long it waits for it.
+func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
+	a := Look(h, f)
+	if !h.Mode.V2() {
+		return a
 	}
 	p := probe{fs: f, dir: fmt.Sprint(probeCgroup, os.Getpid())}
 	p.removeLeftovers()
