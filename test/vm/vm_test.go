@@ -87,6 +87,15 @@ func TestVM(t *testing.T) {
 		t.Fatal("no chosen scenario runs on a chosen suite; scopereap's README.md in test/vm tells which do")
 	}
 	report(t, results, scenarios, suites, out)
+	// Once more, below the table: whoever reads the end of a long log should see why it failed.
+	for _, r := range results {
+		if r.Error != "" {
+			fmt.Printf("FAILED %s/%s: %s\n", r.Scenario, r.Suite, r.Error)
+		}
+		for _, f := range r.Failed() {
+			fmt.Printf("FAILED %s/%s: %s: %v %s, want %s (%s)\n", r.Scenario, r.Suite, f.Name, f.Value, f.Unit, f.Bound, f.Note)
+		}
+	}
 }
 
 // runOne boots one VM and returns what its agent measured.

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -72,7 +73,7 @@ func (c *coreRun) disturb(ctx context.Context, name string, args []string) error
 		c.Log.Warn("a login failed", "err", err)
 	}
 	over.Close()
-	last, err := c.logins(ctx, 2)
+	last, err := c.loginsAgain(ctx, 2)
 	if err != nil {
 		return err
 	}
@@ -87,6 +88,23 @@ func (c *coreRun) disturb(ctx context.Context, name string, args []string) error
 	}
 	c.Require("bus connected after "+name, boolFigure(st.Connected), "", fmt.Sprintf("%d reconnects", st.Reconnects), "1", st.Connected)
 	return nil
+}
+
+// loginsAgain is logins once the machine lets users in again: after a restart of dbus, pam_systemd may wait for its
+// timeout and sshd refuse, for as long as logind is not back.
+func (c *coreRun) loginsAgain(ctx context.Context, n int) (last time.Time, err error) {
+	refused, why := 0, ""
+	_, waitErr := machine.Wait(ctx, 2*time.Minute, "logins to work again", func() (bool, error) {
+		if last, err = c.logins(ctx, n); err != nil {
+			refused, why = refused+1, err.Error()
+			c.Log.Warn("a login failed", "err", err)
+		}
+		return err == nil, ctx.Err()
+	})
+	if refused > 0 {
+		c.Report("logins refused after it", float64(refused), "", why)
+	}
+	return last, errors.Join(waitErr, err)
 }
 
 func boolFigure(b bool) float64 {
