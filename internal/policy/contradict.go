@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -49,14 +50,19 @@ func contradictions(p *Policy) []contradiction {
 			`set kernel.memcg_reaper = "report", or kernel.monitor_only = "auto"`,
 			"kernel.monitor_only", "kernel.memcg_reaper")
 	}
+	if p.Linger.Auto.TeardownsPerHour > 0 && p.Linger.Auto.MaxUsers == 0 {
+		add("churning users are to earn linger but no more than 0 of them",
+			"set linger.auto.max_users to 1 at least, or linger.auto.teardowns_per_hour = 0 to turn it off",
+			"linger.auto.max_users", "linger.auto.teardowns_per_hour")
+	}
 	return out
 }
 
 // round takes away what floating point added.
 func (d Duration) round() Duration { return Duration(d.Std().Round(time.Microsecond)) }
 
-// idleWarnings finds policies that are consistent but do less than one may think.
-func idleWarnings(p *Policy) []contradiction {
+// warnings finds policies that are consistent but do less, or cost more, than one may think.
+func warnings(p *Policy) []contradiction {
 	var out []contradiction
 	if p.Hold.Enabled && len(p.Hold.Units) == 0 {
 		out = append(out, contradiction{keys: []string{"hold.units", "hold.enabled"},
@@ -65,6 +71,19 @@ func idleWarnings(p *Policy) []contradiction {
 	if !p.Reap.Enabled && !p.Hold.Enabled && p.Sweep.Interval == 0 && p.Sweep.Threshold == 0 {
 		out = append(out, contradiction{keys: []string{"reap.enabled", "hold.enabled", "sweep.interval", "sweep.threshold"},
 			msg: "reap, hold and sweep are all off: scopereapd only counts", hint: "turn one of them on, unless that is meant"})
+	}
+	for _, u := range p.Linger.Users {
+		if slices.ContainsFunc(p.Linger.Never, u.Equal) {
+			out = append(out, contradiction{keys: []string{"linger.users", "linger.never"},
+				msg: fmt.Sprintf("%s is in linger.users and in linger.never: never wins", quote(u.String())), hint: "take it out of one of the two"})
+		}
+	}
+	if p.Sessions.Memcg == SessionMemcgPerUser {
+		out = append(out, contradiction{keys: []string{"sessions.memcg"},
+			msg: `"per-user" has its price: systemd ignores MemoryMax= and the like on user-UID.slice, and below it nothing has a memory ` +
+				"limit of its own any more: no user service, no rootless container, and systemd-oomd does not see user units; " +
+				"nor is there anything left to reap",
+			hint: `if this machine needs any of that, set sessions.memcg = "keep"`})
 	}
 	return out
 }

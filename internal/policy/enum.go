@@ -35,6 +35,22 @@ const (
 	MonitorNever  MonitorOnly = "never"  // reap even where the kernel re-parents
 )
 
+// SessionMemcg says which memcgs there are below a user's slice.
+type SessionMemcg string
+
+const (
+	SessionMemcgKeep    SessionMemcg = "keep"     // as systemd has it: one for each session and service
+	SessionMemcgPerUser SessionMemcg = "per-user" // none: DisableControllers=memory on user-.slice
+)
+
+// OnStop is what a stopping daemon does with what it has set up on the machine.
+type OnStop string
+
+const (
+	OnStopKeep OnStop = "keep" // leave it in force
+	OnStopUndo OnStop = "undo" // take it away
+)
+
 // LogLevel is the least severe level that is logged.
 type LogLevel string
 

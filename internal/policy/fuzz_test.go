@@ -21,6 +21,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add("a.b=1\na=2", "\xff\xfe")
 	f.Add("[reap\n", "x = \"\"\"\n\n")
 	f.Add("hold.units = ['a\\x2d*', \"\"]\r\n", "\"\" = 1\n''.'' = 2")
+	f.Add("[linger]\nauto.max_users = 3\nusers = ['@a', 5]\n[linger.auto]\nforget_after = '2h'", "linger = {auto = {max_users = 0}, never = ['x', \"D\\\\a\"]}\n")
+	f.Add("[[linger.auto]]\n[linger.auto.x]\n", "[linger.auto]\nteardowns_per_hour = 4\nsessions.memcg = 'per-user'")
 	f.Fuzz(func(t *testing.T, main, dropIn string) {
 		d := Dirs{Root: t.TempDir()}
 		contents := map[string]string{d.Main(): main, filepath.Join(d.DropIns()[2], "10-a.toml"): dropIn}

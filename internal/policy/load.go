@@ -112,7 +112,7 @@ func (m *merger) judgeDropIn() []Warning {
 // loaded closes the merger's work.
 func (m *merger) loaded(sources []Source) *Loaded {
 	l := &Loaded{Policy: m.policy, Sources: sources, origins: m.origins}
-	for _, c := range idleWarnings(&m.policy) {
+	for _, c := range warnings(&m.policy) {
 		k := m.blame(c)
 		o := m.origins[k]
 		l.Warnings = append(l.Warnings, Warning{File: o.file, Line: o.line, Key: k, Msg: c.msg, Hint: c.hint})

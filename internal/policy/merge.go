@@ -56,49 +56,51 @@ func (m *merger) apply(d *document) {
 	m.rank++
 	m.inFile = 0
 	before := len(m.errs)
-	for _, table := range sortedKeys(d, d.tree) {
-		if m.inFile > maxErrorsInFile {
-			break
-		}
-		keys, isTable := d.tree[table].(map[string]any)
-		switch {
-		case !slices.Contains(tables(m.fields), table):
-			m.fail(d, d.keyPlace(table), []string{table}, m.unknownTop(table, d.tree[table]))
-		case !isTable:
-			m.fail(d, d.keyPlace(table), []string{table}, m.notATable(table, d.tree[table]))
-		default:
-			m.applyTable(d, table, keys)
-		}
-	}
+	m.applyTable(d, nil, d.tree)
 	slices.SortStableFunc(m.errs[before:], func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }
 
-func (m *merger) applyTable(d *document, table string, keys map[string]any) {
-	for _, name := range sortedKeys(d, keys, table) {
+// applyTable lays a table of the file over the policy; at is where it stands, nil for the file itself. Tables may
+// stand in tables ([linger.auto]), however TOML lets that be written.
+func (m *merger) applyTable(d *document, at []string, keys map[string]any) {
+	for _, name := range sortedKeys(d, keys, at...) {
 		if m.inFile > maxErrorsInFile {
 			return
 		}
-		path := []string{table, name}
-		key := table + "." + name
+		path := append(slices.Clone(at), name)
+		key := strings.Join(path, ".")
 		f, known := m.byKey[key]
-		if !known || strings.Contains(name, ".") {
-			m.fail(d, d.keyPlace(path...), path, m.unknownKey(table, name))
-			continue
+		inner, isTable := keys[name].(map[string]any)
+		switch wantTable := m.hasTable(key); {
+		case strings.Contains(name, ".") || !known && !wantTable: // "reap.batch" in quotes is one name, no path
+			m.fail(d, d.keyPlace(path...), path, m.unknown(at, name, keys[name]))
+		case wantTable && !isTable:
+			m.fail(d, d.keyPlace(path...), path, m.notATable(key, keys[name]))
+		case wantTable:
+			m.applyTable(d, path, inner)
+		default:
+			m.applyKey(d, path, f, keys[name])
 		}
-		faults := f.set(&m.policy, keys[name])
-		for _, fault := range faults {
-			m.fail(d, d.elemPlace(fault.elem, path...), path, fault)
-		}
-		if len(faults) > 0 {
-			m.bad[key] = true
-			continue
-		}
-		line, column := d.text.at(d.keyPlace(path...))
-		m.origins[key] = origin{file: d.file, rank: m.rank, line: line, column: column, source: d.text.line(line)}
 	}
 }
+
+func (m *merger) applyKey(d *document, path []string, f field, v any) {
+	faults := f.set(&m.policy, v)
+	for _, fault := range faults {
+		m.fail(d, d.elemPlace(fault.elem, path...), path, fault)
+	}
+	if len(faults) > 0 {
+		m.bad[f.key] = true
+		return
+	}
+	line, column := d.text.at(d.keyPlace(path...))
+	m.origins[f.key] = origin{file: d.file, rank: m.rank, line: line, column: column, source: d.text.line(line)}
+}
+
+// hasTable tells whether the policy has a table of this name.
+func (m *merger) hasTable(name string) bool { return slices.Contains(tables(m.fields), name) }
 
 // fail notes an error at an offset, up to the limit.
 func (m *merger) fail(d *document, off int, path []string, f *fault) {
@@ -137,15 +139,23 @@ func (m *merger) notATable(table string, v any) *fault {
 		return newFault("is a list of tables where one table is wanted", fmt.Sprintf("write [%s], with single brackets", table))
 	}
 	return newFault(fmt.Sprintf("is %s where a table is wanted", describe(v)),
-		fmt.Sprintf("write [%s] on a line of its own and the keys below it: %s", table, strings.Join(names(m.fields, table), ", ")))
+		fmt.Sprintf("write [%s] on a line of its own and the keys below it: %s", table, strings.Join(m.contents(table), ", ")))
 }
 
-// unknownTop says what is meant by a name that is no table.
-func (m *merger) unknownTop(name string, v any) *fault {
+// unknown says what is meant by a name that the table at does not have.
+func (m *merger) unknown(at []string, name string, v any) *fault {
 	_, isTable := v.(map[string]any)
 	if !isTable {
 		_, isTable = v.([]map[string]any)
 	}
+	if len(at) == 0 {
+		return m.unknownTop(name, isTable)
+	}
+	return m.unknownKey(strings.Join(at, "."), name, isTable)
+}
+
+// unknownTop says what is meant by a name that is no table.
+func (m *merger) unknownTop(name string, isTable bool) *fault {
 	all := tables(m.fields)
 	if !isTable {
 		if homes := m.homes(name); len(homes) > 0 {
@@ -156,27 +166,60 @@ func (m *merger) unknownTop(name string, v any) *fault {
 	if isTable {
 		what = "there is no such table"
 	}
-	if near := nearest(name, all); near != "" && isTable {
+	if near := m.nearestTable(name, all); near != "" && isTable {
 		return newFault(what, fmt.Sprintf("did you mean [%s]?", near))
 	}
 	if key := m.nearestKey(name); key != "" && !isTable {
-		table, rest, _ := strings.Cut(key, ".")
+		table, rest := splitKey(key)
 		return newFault(what, fmt.Sprintf("did you mean %s, below [%s]?", rest, table))
 	}
 	return newFault(what, "the tables are "+strings.Join(bracket(all), ", "))
 }
 
 // unknownKey says what is meant by a key that its table does not have.
-func (m *merger) unknownKey(table, name string) *fault {
+func (m *merger) unknownKey(table, name string, isTable bool) *fault {
 	const what = "there is no such key"
-	own := names(m.fields, table)
-	if near := nearest(name, own); near != "" {
+	if near := m.nearestTable(name, m.inner(table)); near != "" {
+		return newFault(what, fmt.Sprintf("did you mean [%s]?", near))
+	}
+	if near := nearest(name, names(m.fields, table)); near != "" {
 		return newFault(what, fmt.Sprintf("did you mean %s?", near))
 	}
-	if homes := m.homes(name); len(homes) > 0 {
+	if homes := m.homes(name); len(homes) > 0 && !isTable {
 		return newFault(what, fmt.Sprintf("it belongs below %s", orList(bracket(homes))))
 	}
-	return newFault(what, fmt.Sprintf("the keys of [%s] are %s", table, strings.Join(own, ", ")))
+	return newFault(what, fmt.Sprintf("the keys of [%s] are %s", table, strings.Join(m.contents(table), ", ")))
+}
+
+// inner lists the tables that stand in a table.
+func (m *merger) inner(table string) []string {
+	var out []string
+	for _, t := range tables(m.fields) {
+		if in, _ := splitKey(t); in == table && t != table {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// contents lists a table's keys and, in brackets, the tables in it.
+func (m *merger) contents(table string) []string {
+	return append(names(m.fields, table), bracket(m.inner(table))...)
+}
+
+// nearestTable gives the table of those whose name, or the last part of it, is most like name.
+func (m *merger) nearestTable(name string, of []string) string {
+	if near := nearest(name, of); near != "" {
+		return near
+	}
+	last := make([]string, len(of))
+	for i, t := range of {
+		_, last[i] = splitKey(t)
+	}
+	if i := slices.Index(last, nearest(name, last)); i >= 0 {
+		return of[i]
+	}
+	return ""
 }
 
 // homes lists the tables that have a key of this name.

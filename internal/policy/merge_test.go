@@ -18,13 +18,13 @@ func TestErrors(t *testing.T) {
 		{"key of two other tables", "[log]\nenabled = true\n", `f:2:1: log.enabled: there is no such key; it belongs below [reap] or [hold]`},
 		{"key like none", "[kernel]\nfrobnicate = 1\n", `f:2:1: kernel.frobnicate: there is no such key; the keys of [kernel] are memcg_reaper, monitor_only`},
 		{"misspelt table", "[budgt]\ncpu = \"1%\"\n", `f:1:1: budgt: there is no such table; did you mean [budget]?`},
-		{"unknown table", "\n[frobnicate]\n", `f:2:1: frobnicate: there is no such table; the tables are [reap], [sweep], [budget], [hold], [kernel], [log]`},
+		{"unknown table", "\n[frobnicate]\n", `f:2:1: frobnicate: there is no such table; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
 		{"unknown list of tables", "[[reaps]]\n", `f:1:1: reaps: there is no such table; did you mean [reap]?`},
 		{"key before its table", "batch = \"1M\"\n[reap]\n", `f:1:1: batch: this key stands outside of its table; move it below [reap]`},
 		{"misspelt key outside", "treshold = 5\n", `f:1:1: treshold: there is no such key outside of the tables; did you mean threshold, below [sweep]?`},
-		{"nonsense outside", "frobnicate = 5\n", `f:1:1: frobnicate: there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [log]`},
+		{"nonsense outside", "frobnicate = 5\n", `f:1:1: frobnicate: there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
 		{"dotted unknown key", "reap.foo = 1\n", `f:1:1: reap.foo: there is no such key; the keys of [reap] are enabled, debounce, batch, slice, near_limit, ignore, retry_max`},
-		{"quoted key with a dot", "\"reap.batch\" = 1\n", `f:1:1: "reap.batch": there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [log]`},
+		{"quoted key with a dot", "\"reap.batch\" = 1\n", `f:1:1: "reap.batch": there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
 		{"table in a table", "[reap]\n[reap.extra]\na = 1\n", `f:2:1: reap.extra: there is no such key; the keys of [reap] are enabled, debounce, batch, slice, near_limit, ignore, retry_max`},
 
 		// Tables and values in each other's place.
@@ -184,13 +184,17 @@ func mustDuration(t *testing.T, s string) Duration {
 	return d
 }
 
-func TestIdleWarnings(t *testing.T) {
+func TestWarnings(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"", ""},
 		{"hold.units = []\n", `f:1:1: hold.units: the hold is on but its list of units is empty: nothing is held; name units, or set hold.enabled = false`},
 		{"hold.units = []\nhold.enabled = false\n", ""},
 		{"reap.enabled = false\nhold.enabled = false\nsweep.interval = 0\nsweep.threshold = 0\n",
 			`f:4:1: sweep.threshold: reap, hold and sweep are all off: scopereapd only counts; turn one of them on, unless that is meant`},
+		{"linger.users = ['a', 'b', '@c']\nlinger.never = ['@c', 'a*', 'b']\n",
+			`f:2:1: linger.never: "b" is in linger.users and in linger.never: never wins; take it out of one of the two
+f:2:1: linger.never: "@c" is in linger.users and in linger.never: never wins; take it out of one of the two`},
+		{"sessions.memcg = 'per-user'\n", `f:1:1: sessions.memcg: "per-user" has its price: systemd ignores MemoryMax= and the like on user-UID.slice, and below it nothing has a memory limit of its own any more: no user service, no rootless container, and systemd-oomd does not see user units; nor is there anything left to reap; if this machine needs any of that, set sessions.memcg = "keep"`},
 	} {
 		l, err := CheckBytes("f", []byte(c.in))
 		if err != nil {

@@ -1,16 +1,22 @@
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/scopereap/scopereap/logind"
+)
 
 // Policy is everything an operator can set. It holds no pointers but its lists,
 // which nobody may change after Load.
 type Policy struct {
-	Reap   Reap   `toml:"reap" json:"reap"`
-	Sweep  Sweep  `toml:"sweep" json:"sweep"`
-	Budget Budget `toml:"budget" json:"budget"`
-	Hold   Hold   `toml:"hold" json:"hold"`
-	Kernel Kernel `toml:"kernel" json:"kernel"`
-	Log    Log    `toml:"log" json:"log"`
+	Reap     Reap     `toml:"reap" json:"reap"`
+	Sweep    Sweep    `toml:"sweep" json:"sweep"`
+	Budget   Budget   `toml:"budget" json:"budget"`
+	Hold     Hold     `toml:"hold" json:"hold"`
+	Kernel   Kernel   `toml:"kernel" json:"kernel"`
+	Linger   Linger   `toml:"linger" json:"linger"`
+	Sessions Sessions `toml:"sessions" json:"sessions"`
+	Log      Log      `toml:"log" json:"log"`
 }
 
 // Reap says how dying memcgs are reaped once a teardown has been seen.
@@ -79,6 +85,33 @@ type Kernel struct {
 	MonitorOnly MonitorOnly `toml:"monitor_only" json:"monitor_only"`
 }
 
+// Linger says which users' slices and managers stay when their last session ends.
+type Linger struct {
+	// Users lists who lingers.
+	Users []logind.UserPattern `toml:"users" json:"users"`
+	// Never lists who is given linger in no case, neither by Users nor by Auto.
+	Never []logind.UserPattern `toml:"never" json:"never"`
+	Auto  LingerAuto           `toml:"auto" json:"auto"`
+}
+
+// LingerAuto says when a user earns linger by churn.
+type LingerAuto struct {
+	// TeardownsPerHour is how many teardowns of a user's slice in an hour earn it; 0 is off.
+	TeardownsPerHour int `toml:"teardowns_per_hour" json:"teardowns_per_hour"`
+	// MaxUsers is how many users may have earned it at a time.
+	MaxUsers int `toml:"max_users" json:"max_users"`
+	// ForgetAfter is how long a user without churn keeps it.
+	ForgetAfter Duration `toml:"forget_after" json:"forget_after"`
+}
+
+// Sessions says whether logins have memcgs of their own (cgroup v2).
+type Sessions struct {
+	// Memcg is which memcgs there are below a user's slice.
+	Memcg SessionMemcg `toml:"memcg" json:"memcg"`
+	// OnStop is what becomes of that when the daemon stops.
+	OnStop OnStop `toml:"on_stop" json:"on_stop"`
+}
+
 // Log says how much goes to the journal.
 type Log struct {
 	Level LogLevel `toml:"level" json:"level"`
@@ -123,6 +156,15 @@ func Default() Policy {
 		Kernel: Kernel{
 			MemcgReaper: MemcgReaperReport,
 			MonitorOnly: MonitorAuto,
+		},
+		Linger: Linger{
+			Users: []logind.UserPattern{},
+			Never: []logind.UserPattern{},
+			Auto:  LingerAuto{MaxUsers: 20, ForgetAfter: Duration(24 * time.Hour)},
+		},
+		Sessions: Sessions{
+			Memcg:  SessionMemcgKeep,
+			OnStop: OnStopKeep,
 		},
 		Log: Log{Level: LogInfo},
 	}

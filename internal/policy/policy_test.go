@@ -85,8 +85,8 @@ func structKeys(t *testing.T, typ reflect.Type, prefix string) []string {
 		if name == "" || name != f.Tag.Get("json") {
 			t.Errorf("%s.%s: toml tag %q, json tag %q", typ, f.Name, name, f.Tag.Get("json"))
 		}
-		if prefix == "" {
-			out = append(out, structKeys(t, f.Type, name+".")...)
+		if f.Type.Kind() == reflect.Struct {
+			out = append(out, structKeys(t, f.Type, prefix+name+".")...)
 			continue
 		}
 		out = append(out, prefix+name)
@@ -147,6 +147,16 @@ deadline = "1m"
 [kernel]
 memcg_reaper = "enable"
 monitor_only = "never"
+[linger]
+users = ["alice", "@ops", "1000-1999", 'DOM\svc-*']
+never = ["root"]
+[linger.auto]
+teardowns_per_hour = 6
+max_users = 5
+forget_after = "48h"
+[sessions]
+memcg = "per-user"
+on_stop = "undo"
 [log]
 level = "debug"
 `

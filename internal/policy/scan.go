@@ -10,7 +10,10 @@ import (
 // parts) and would need a stack as deep as the nesting.
 const (
 	maxDepth   = 16  // nested tables, arrays and dots in a key; the policy needs 2
-	maxKeyPart = 256 // bytes; the longest key has 15
+	maxKeyPart = 256 // bytes; the longest key has 18
+	// Parts of keys, values and elements of lists. A policy with all its lists full (maxList) has half as many. What
+	// goes beyond is no policy, and a megabyte of it took seconds to read.
+	maxItems = 10_000
 )
 
 // scanFault is what the scanner itself refuses.
@@ -40,6 +43,7 @@ type scanner struct {
 	set  map[string]int // joined path → offset of the key that set a value there or below
 	tabs map[string]int // joined path → offset of its [table]
 	bad  []*scanFault
+	n    int  // items so far, see maxItems
 	stop bool // text that makes no sense or goes beyond the limits
 }
 
@@ -127,8 +131,16 @@ func (sc *scanner) once(prefix, path []string, off int) {
 	}
 }
 
-// headerOnce refuses a second [table] of the same name.
+// headerOnce refuses a second [table] of the same name, and one at or below a key that has a value already: of an
+// inline table and a header for the same the module merges some.
 func (sc *scanner) headerOnce(table []string, off int) {
+	for n := 1; n <= len(table); n++ {
+		if at, ok := sc.set[joined(table[:n])]; ok && sc.isValue(table[:n], at) {
+			sc.note(&scanFault{off: off, key: keyString(table[:n]), first: at,
+				msg: "is set twice in this file", hint: "keep one of the two"})
+			return
+		}
+	}
 	first, twice := sc.tabs[joined(table)]
 	if twice {
 		sc.note(&scanFault{off: off, key: keyString(table), first: first,
@@ -160,6 +172,9 @@ func (sc *scanner) key() (parts []string, end int) {
 			break
 		}
 		parts = append(parts, part)
+		if sc.item(start); sc.stop {
+			break
+		}
 		if len(parts) > maxDepth {
 			sc.tooDeep(start)
 			break
@@ -202,6 +217,14 @@ func (sc *scanner) keyPart() (string, bool) {
 func (sc *scanner) tooDeep(off int) {
 	sc.refuse(&scanFault{off: off, first: -1, msg: "this is nested deeper than " + strconv.Itoa(maxDepth) + " levels",
 		hint: `a policy has tables and keys, "[table]" and "key = value", and nothing deeper`})
+}
+
+// item counts one more item, at an offset, and refuses one too many.
+func (sc *scanner) item(off int) {
+	if sc.n++; sc.n > maxItems {
+		sc.refuse(&scanFault{off: off, first: -1, msg: "the file has more than " + strconv.Itoa(maxItems) + " keys and values",
+			hint: "a policy has some dozens; see whether this file is a policy at all"})
+	}
 }
 
 // note adds a fault and goes on, up to the limit.

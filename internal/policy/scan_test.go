@@ -92,6 +92,34 @@ func TestScanRefusesDepth(t *testing.T) {
 	}
 }
 
+// Too many items are refused where the first too many stands, and as many as are allowed are not.
+func TestScanRefusesNumber(t *testing.T) {
+	for name, c := range map[string]struct {
+		in        string
+		line, col int
+	}{
+		"keys":     {numbered("a%d=1\n", maxItems/2+1), maxItems/2 + 1, 1},
+		"tables":   {numbered("[a%d]\n", maxItems+1), maxItems + 1, 2},
+		"elements": {"a=[\n" + strings.Repeat("1,\n", maxItems) + "]", maxItems, 1},
+		"dotted":   {strings.Repeat("a.b.c=1\n", maxItems/4) + "x=1", 0, 0},
+	} {
+		_, err := CheckBytes("x", []byte(c.in))
+		es, _ := err.(Errors)
+		if len(es) == 0 {
+			t.Errorf("%s: accepted", name)
+			continue
+		}
+		last := es[len(es)-1]
+		if got := strings.Contains(last.Msg, "more than 10000 keys and values"); got != (c.line > 0) || got && (last.Line != c.line || last.Column != c.col) {
+			t.Errorf("%s: %v", name, last)
+		}
+	}
+	full := numbered("'u%d',", maxList)
+	if _, err := CheckBytes("x", []byte("linger.users=["+full+"]\nlinger.never=["+full+"]\n")); err != nil {
+		t.Errorf("full lists: %v", err)
+	}
+}
+
 func TestTextAt(t *testing.T) {
 	x := newText("ab\n\nü€x\n")
 	for _, c := range []struct{ off, line, column int }{

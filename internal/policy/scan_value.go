@@ -17,6 +17,9 @@ func (sc *scanner) value(path []string, depth int, repeated bool) (whole span, e
 		sc.stop = true
 		return span{start, start}, nil
 	}
+	if sc.item(start); sc.stop {
+		return span{start, start}, nil
+	}
 	switch c := sc.s[start]; c {
 	case '"', '\'':
 		if !sc.quotedValue(c) {

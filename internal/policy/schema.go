@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,8 +19,14 @@ type field struct {
 	json func(p *Policy) any
 }
 
-func (f field) table() string { t, _, _ := strings.Cut(f.key, "."); return t }
-func (f field) name() string  { _, n, _ := strings.Cut(f.key, "."); return n }
+func (f field) table() string { t, _ := splitKey(f.key); return t }
+func (f field) name() string  { _, n := splitKey(f.key); return n }
+
+// splitKey cuts a full key into its table and its name: "linger.auto.max_users" is max_users of [linger.auto].
+func splitKey(key string) (table, name string) {
+	i := strings.LastIndexByte(key, '.')
+	return key[:max(i, 0)], key[i+1:]
+}
 
 // Ranges, each with the reason for its ends.
 const (
@@ -49,6 +56,13 @@ const (
 	maxHolds    = 5000
 	minDeadline = Duration(time.Second)
 	maxDeadline = Duration(time.Hour)
+	// A slice that is torn down once a second is torn down as fast as logins can come.
+	maxTeardowns = 3600
+	// Each lingering user has a manager of its own, 10 MB and more.
+	maxLingering = 10_000
+	// Teardowns are counted by the hour; forgetting sooner would forget who still churns.
+	minForget = Duration(time.Hour)
+	maxForget = Duration(30 * 24 * time.Hour)
 )
 
 // schema lists every key in the order of packaging/policy.toml.
@@ -77,22 +91,29 @@ func schema() []field {
 		durationField("hold.deadline", func(p *Policy) *Duration { return &p.Hold.Deadline }, minDeadline, maxDeadline, ""),
 		enumField("kernel.memcg_reaper", func(p *Policy) *MemcgReaper { return &p.Kernel.MemcgReaper }, MemcgReaperReport, MemcgReaperEnable),
 		enumField("kernel.monitor_only", func(p *Policy) *MonitorOnly { return &p.Kernel.MonitorOnly }, MonitorAuto, MonitorAlways, MonitorNever),
+		usersField("linger.users", func(p *Policy) *userList { return &p.Linger.Users }),
+		usersField("linger.never", func(p *Policy) *userList { return &p.Linger.Never }),
+		intField("linger.auto.teardowns_per_hour", func(p *Policy) *int { return &p.Linger.Auto.TeardownsPerHour }, 0, maxTeardowns, "0 turns it off"),
+		intField("linger.auto.max_users", func(p *Policy) *int { return &p.Linger.Auto.MaxUsers }, 0, maxLingering, ""),
+		durationField("linger.auto.forget_after", func(p *Policy) *Duration { return &p.Linger.Auto.ForgetAfter }, minForget, maxForget, ""),
+		enumField("sessions.memcg", func(p *Policy) *SessionMemcg { return &p.Sessions.Memcg }, SessionMemcgKeep, SessionMemcgPerUser),
+		enumField("sessions.on_stop", func(p *Policy) *OnStop { return &p.Sessions.OnStop }, OnStopKeep, OnStopUndo),
 		enumField("log.level", func(p *Policy) *LogLevel { return &p.Log.Level }, LogDebug, LogInfo, LogWarn, LogError),
 	}
 }
 
-// tables lists the tables of the schema in its order.
+// tables lists the tables of the schema in its order, those in other tables too.
 func tables(fields []field) []string {
 	var out []string
 	for _, f := range fields {
-		if n := len(out); n == 0 || out[n-1] != f.table() {
-			out = append(out, f.table())
+		if t := f.table(); !slices.Contains(out, t) {
+			out = append(out, t)
 		}
 	}
 	return out
 }
 
-// names lists the keys of one table in the schema's order.
+// names lists the keys of one table in the schema's order, without those of the tables in it.
 func names(fields []field, table string) []string {
 	var out []string
 	for _, f := range fields {

@@ -43,7 +43,7 @@ func Show(w io.Writer, rows []Row) error {
 	var b strings.Builder
 	table := ""
 	for _, r := range rows {
-		if t, _, _ := strings.Cut(r.Key, "."); t != table {
+		if t, _ := splitKey(r.Key); t != table {
 			if table != "" {
 				b.WriteByte('\n')
 			}
@@ -61,7 +61,7 @@ func Show(w io.Writer, rows []Row) error {
 }
 
 func setting(r Row) string {
-	_, name, _ := strings.Cut(r.Key, ".")
+	_, name := splitKey(r.Key)
 	return name + " = " + r.TOML
 }
 
