@@ -80,7 +80,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if t.Before.Reclaimable() == 0 {
 		return t, nil
 	}
-	s := &shield{tree: r.tree, journal: r.journal, file: "memory.min", raised: map[string]*raised{}, pagesize: r.pagesize}
+	s := newShield(r.tree, r.journal, "memory.min", r.pagesize)
 	if near {
 		s.file = "memory.low"
 		o.batch = t.Before.Reclaimable()
@@ -95,7 +95,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 
 // batches is the loop of a turn: shield, write, look.
 func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn) (Turn, error) {
-	began, still, elsewhere := r.thread.CPU(), 0, 0
+	began, still, elsewhere, renewed := r.thread.CPU(), 0, 0, false
 	left, least := t.Before.Reclaimable(), t.Before.Reclaimable()
 	for {
 		// A process that came into a deserted cgroup is the living's.
@@ -131,6 +131,13 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 			still++
 			if !r.abil.Reclaim.OK() {
 				drainLRU()
+			}
+			// Kernels of that age keep what only the ancestor's own slab frees.
+			if r.tree.Coarse && !renewed && !once {
+				renewed = true
+				if err := r.unstale(ancestor, ask, o.slice); err != nil {
+					return r.vanished(t, err)
+				}
 			}
 		}
 		spent := r.thread.CPU()-began >= o.grant

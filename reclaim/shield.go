@@ -24,8 +24,14 @@ type shield struct {
 	raised map[string]*raised
 	order  []string
 	fresh  time.Time // when usage was last compared with protection
+	// exact are values for cgroups that get neither more nor less, see unstale.
+	exact map[string]int64
 	// pagesize: the kernel rounds protection down to whole pages.
 	pagesize int64
+}
+
+func newShield(tree *Tree, journal *Journal, file string, pagesize int64) *shield {
+	return &shield{tree: tree, journal: journal, file: file, raised: map[string]*raised{}, pagesize: pagesize}
 }
 
 type raised struct {
@@ -138,7 +144,12 @@ func (s *shield) cover(cgroup string) (c change, ok bool, err error) {
 		return c, false, ignoreGone(err)
 	}
 	want := shieldFor(usage, s.pagesize)
-	if before >= want-shieldExtra/2 {
+	if exact, ok := s.exact[cgroup]; ok {
+		want = exact
+	} else if before >= want-shieldExtra/2 {
+		return c, false, nil
+	}
+	if before == want {
 		return c, false, nil
 	}
 	return change{id: id, cgroup: cgroup, file: s.file, before: before, after: want}, true, nil

@@ -17,7 +17,7 @@ const (
 )
 
 func (x *fixture) shield(j *Journal) *shield {
-	return &shield{tree: x.tree(), journal: j, file: "memory.min", raised: map[string]*raised{}, pagesize: testPage}
+	return newShield(x.tree(), j, "memory.min", testPage)
 }
 
 // mins are the values of memory.min of an ancestor's children.
