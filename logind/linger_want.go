@@ -1,0 +1,182 @@
+package logind
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// lingerWants is whom the rules mean, as far as it can be known.
+type lingerWants struct {
+	users map[uint32]lingerWant
+	held  map[string]bool // rules that could not be answered, and why they take nothing away
+	never map[uint32]bool // members of groups that never linger
+	rules LingerRules
+	notes []string // what to tell about rules that could not be answered
+}
+
+// knownUser is a user somebody has told of.
+type knownUser struct {
+	User
+	passive bool // cannot log in, and is not logged in either
+	seen    bool // logged in, or lingering
+	noGID   bool // the primary group is not known
+}
+
+// resolver finds the users of patterns.
+type resolver struct {
+	db    *UserDB
+	known []knownUser // those a range, a wildcard or a primary group is compared with
+}
+
+// excluded reports whether a user never lingers.
+func (w *lingerWants) excluded(u User) bool {
+	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p UserPattern) bool { return p.matchesUser(u) })
+}
+
+// wants resolves rules. An error means that it is not known who should never linger; then nothing may be done.
+func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, error) {
+	w := &lingerWants{
+		users: map[uint32]lingerWant{}, held: map[string]bool{}, never: map[uint32]bool{}, rules: rules,
+	}
+	for _, p := range rules.Never {
+		if _, isGroup := p.group(); !isGroup {
+			continue
+		}
+		members, err := r.match(ctx, p)
+		switch {
+		case errors.Is(err, ErrUnknownGroup):
+			w.notes = append(w.notes, fmt.Sprintf("linger.never: %v; it keeps nobody from lingering", err))
+		case err != nil:
+			return nil, fmt.Errorf("linger.never: who is in %s is not known: %w", p, err)
+		}
+		for _, u := range members {
+			w.never[u.UID] = true
+		}
+	}
+	for _, p := range rules.Users {
+		users, err := r.match(ctx, p)
+		if err != nil {
+			w.held[p.String()] = true
+			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
+		}
+		for _, u := range users {
+			if _, taken := w.users[u.UID]; !taken && !w.excluded(u) {
+				w.users[u.UID] = lingerWant{u, p.String(), p.exact()}
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// match finds a pattern's users. With an error there may be some all the same.
+func (r *resolver) match(ctx context.Context, p UserPattern) ([]User, error) {
+	group, isGroup := p.group()
+	switch {
+	case isGroup:
+		return r.members(ctx, group)
+	case p.kind == byName:
+		return only(r.db.ByName(ctx, p.text))
+	case p.kind == byUID && p.exact():
+		return only(r.db.ByUID(ctx, p.lo))
+	}
+	var users []User
+	for _, k := range r.known {
+		if !k.passive && p.matchesUser(k.User) {
+			users = append(users, k.User)
+		}
+	}
+	return users, nil
+}
+
+func only(u User, err error) ([]User, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []User{u}, nil
+}
+
+// members finds who is in a group: those it lists, those whose primary group it is, and of those who were seen also
+// whom only id -G tells.
+func (r *resolver) members(ctx context.Context, name string) ([]User, error) {
+	g, err := r.db.Group(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	in := map[uint32]User{}
+	var faults []error
+	for _, m := range g.Members {
+		u, err := r.db.ByName(ctx, m)
+		if err == nil {
+			in[u.UID] = u
+		} else if !errors.Is(err, ErrUnknownUser) { // groups often list those who have long left
+			faults = append(faults, err)
+		}
+	}
+	for _, k := range r.known {
+		if !k.noGID && k.GID == g.GID {
+			in[k.UID] = k.User
+		}
+		if _, known := in[k.UID]; known || !k.seen {
+			continue
+		}
+		gids, err := r.db.GroupsOf(ctx, k.Name)
+		if err != nil {
+			faults = append(faults, err)
+		} else if slices.Contains(gids, g.GID) {
+			in[k.UID] = k.User
+		}
+	}
+	users := slices.SortedFunc(maps.Values(in), func(a, b User) int { return cmp.Compare(a.UID, b.UID) })
+	return users, errors.Join(faults...)
+}
+
+// needsKnown reports whether any rule is compared with the users that are known.
+func (r LingerRules) needsKnown() bool {
+	wide := func(p UserPattern) bool { return !p.exact() }
+	return slices.ContainsFunc(r.Users, wide) || slices.ContainsFunc(r.Never, wide)
+}
+
+// gather lists the users that are known: of /etc/passwd, logged in, lingering, and those who linger by us, whom a
+// directory that is down may not tell at the moment.
+func (l *Linger) gather(ctx context.Context, loggedIn []knownUser, lingers map[string]int64, s *lingerState) []knownUser {
+	byUID := map[uint32]knownUser{}
+	local, err := l.db.Local()
+	if err != nil {
+		l.log.Debug("reading local users", "err", err)
+	}
+	for _, u := range local {
+		byUID[u.UID] = knownUser{User: u, passive: !u.canLogIn()}
+	}
+	see := func(u knownUser) {
+		if k, known := byUID[u.UID]; known && !k.noGID {
+			u = k
+		}
+		u.seen, u.passive = true, false
+		byUID[u.UID] = u
+	}
+	for _, u := range loggedIn {
+		see(u)
+	}
+	for name := range lingers {
+		if u, err := l.db.ByName(ctx, name); err == nil {
+			see(knownUser{User: u})
+		}
+	}
+	for _, e := range s.Set {
+		if k, known := byUID[e.UID]; known {
+			see(k)
+		} else {
+			byUID[e.UID] = knownUser{User: User{UID: e.UID, Name: e.Name}, noGID: true}
+		}
+	}
+	known := slices.Collect(maps.Values(byUID))
+	slices.SortFunc(known, func(a, b knownUser) int { return cmp.Compare(a.UID, b.UID) })
+	return known
+}
