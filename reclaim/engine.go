@@ -21,6 +21,9 @@ type EngineOptions struct {
 	Logger    *slog.Logger
 	// OnOutcome is called from the engine's own goroutine; it must not block.
 	OnOutcome func(Outcome)
+	// OnLeft is told what teardowns left dying, also where nothing is reaped.
+	// Called from the engine's own goroutine; it must not block.
+	OnLeft func(Left)
 }
 
 // Engine reaps: it owns the queue, the budget and the reaping thread.
@@ -37,10 +40,11 @@ type Engine struct {
 	reap      *reaper
 	sweeps    []*sweepJob
 	gate      pressureGate
-	nextSweep time.Time // zero: never
-	sweptAt   int64     // dying memcgs the last sweep left
-	dropped   time.Time // when the last resort was last used
-	holdFull  bool      // said once
+	nextSweep time.Time        // zero: never
+	sweptAt   int64            // dying memcgs the last sweep left
+	dropped   time.Time        // when the last resort was last used
+	holdFull  bool             // said once
+	known     map[string]int64 // see left.go
 
 	mu      sync.Mutex
 	inbox   []func(now time.Time)
@@ -59,6 +63,9 @@ func NewEngine(o EngineOptions) *Engine {
 	if o.OnOutcome == nil {
 		o.OnOutcome = func(Outcome) {}
 	}
+	if o.OnLeft == nil {
+		o.OnLeft = func(Left) {}
+	}
 	return &Engine{
 		opts: o,
 		tree: &Tree{
@@ -76,6 +83,7 @@ func NewEngine(o EngineOptions) *Engine {
 		stopped: make(chan struct{}),
 		cfg:     o.Config,
 		pinned:  map[string]Pinned{},
+		known:   map[string]int64{},
 	}
 }
 
@@ -123,7 +131,7 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 			return
 		}
 		// Where it still stands, it is about to go: its parent is next.
-		e.queue.teardown(e.tree.NearestLive(path.Dir(cgroup)), at, now, e.config().Debounce)
+		e.queue.teardown(e.tree.NearestLive(path.Dir(cgroup)), at, now, e.config().Debounce).tore(cgroup)
 	})
 }
 
@@ -189,6 +197,7 @@ func (e *Engine) start(ctx context.Context) error {
 	e.reap = newReaper(e.tree, thread, journal, e.opts.Abilities, e.log)
 	e.applyScheduler()
 	e.recoverHeld(time.Now())
+	e.learnKnown(ctx)
 	return nil
 }
 

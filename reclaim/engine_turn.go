@@ -26,14 +26,20 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.forceEmpty(en, cfg)
 		return
 	}
-	if verdict := e.decide(en.path, cfg); verdict != MayReap {
-		en.out.Verdict = verdict
-		e.finish(en)
+	verdict := e.decide(en.path, cfg)
+	if verdict == MonitorOnly && len(en.torn) > 0 && !en.waited {
+		en.waited, en.due = true, time.Now().Add(leftWait)
 		return
 	}
 	direct, err := e.tree.DirectDying(en.path)
 	if err != nil {
 		e.lost(en, err, cfg)
+		return
+	}
+	e.tellLeft(en, direct)
+	if verdict != MayReap {
+		en.out.Verdict = verdict
+		e.finish(en)
 		return
 	}
 	freed := en.saw(direct)
@@ -98,6 +104,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	}
 	now := time.Now()
 	if direct, err := e.tree.DirectDying(en.path); err == nil {
+		e.tellLeft(en, direct)
 		en.saw(direct)
 		e.tellFreed(en)
 	}

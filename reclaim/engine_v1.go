@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 )
 
@@ -88,6 +89,7 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 			en.out.Freed, en.out.DyingAfter, en.out.Pins = 0, 1, out.Pins
 			en.dying = 1
 		}
+		e.opts.OnLeft(Left{Ancestor: path.Dir(en.path), Cgroups: []string{en.path}, Dying: en.dying})
 	} else {
 		en.events = nil // it lives again, or was not ours
 	}

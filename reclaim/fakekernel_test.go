@@ -146,6 +146,7 @@ type engineRun struct {
 	*Engine
 	t        *testing.T
 	outcomes chan Outcome
+	lefts    chan Left
 	stop     func()
 	journal  string
 }
@@ -161,12 +162,13 @@ func testConfig() Config {
 
 func (x *fixture) engine(t *testing.T, c Config) *engineRun {
 	t.Helper()
-	r := &engineRun{t: t, outcomes: make(chan Outcome, 1000), journal: path.Join(t.TempDir(), "shields")}
+	r := &engineRun{t: t, outcomes: make(chan Outcome, 1000), lefts: make(chan Left, 1000), journal: path.Join(t.TempDir(), "shields")}
 	r.Engine = NewEngine(EngineOptions{
 		Hierarchy: Hierarchy{Mode: Unified, Root: x.root, RecursiveProt: true},
 		FS:        x.fs, Abilities: canReclaim, Config: c, Journal: r.journal,
 		Pressure:  Pressure{Proc: fakeProc(t, psi("0.00"), psi("0.00"))},
 		OnOutcome: func(o Outcome) { r.outcomes <- o },
+		OnLeft:    func(l Left) { r.lefts <- l },
 	})
 	return r
 }

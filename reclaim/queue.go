@@ -22,6 +22,9 @@ type entry struct {
 	fresh bool
 	// events are the times of the teardowns that wait to be told freed.
 	events []time.Time
+	// torn are the cgroups torn down whose remains have not been counted yet.
+	torn   []string
+	waited bool // monitor only: the kernel has had its time to free them
 
 	tries     int           // turns in a row that got stuck
 	look      time.Duration // how long the next settling look waits
@@ -148,6 +151,12 @@ func (q *queue) move(e *entry, ancestor string, now time.Time, debounce time.Dur
 	for _, at := range e.events {
 		q.teardown(ancestor, at, now, debounce)
 	}
+	q.entries[ancestor].tore(e.torn...)
+}
+
+// tore notes cgroups that were torn down.
+func (e *entry) tore(cgroups ...string) {
+	e.torn = append(e.torn, cgroups[:min(len(cgroups), maxEvents-len(e.torn))]...)
 }
 
 // Settling: the kernel frees an emptied memcg after RCU grace periods and on a
