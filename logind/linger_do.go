@@ -15,6 +15,8 @@ type lingerOp struct {
 	dry    bool
 	view   lingerView
 	unlock func()
+	// giveBack undoes what takeFresh took, while the state was not written; nil after that.
+	giveBack func()
 	// offline: where nobody answers for logind, linger is turned off by removing its file, which is then all there is.
 	offline bool
 }
@@ -51,29 +53,26 @@ func (l *Linger) begin(ctx context.Context, bus *lingerBus, dry bool) (*lingerOp
 		o.unlock()
 		return nil, err
 	}
-	if dry {
-		o.view.state = s.clone()
-		l.mu.Lock()
-		for _, c := range l.fresh {
-			o.view.state.Churn.note(c)
-		}
-		l.mu.Unlock()
-	}
+	o.giveBack = l.takeFresh(s)
 	return o, nil
 }
 
-func (o *lingerOp) end() { o.unlock() }
+func (o *lingerOp) end() {
+	if o.giveBack != nil {
+		o.giveBack()
+	}
+	o.unlock()
+}
 
 // save writes the state, with all that was noted.
 func (o *lingerOp) save() error {
 	if o.dry {
 		return nil
 	}
-	giveBack := o.l.takeFresh(o.view.state)
 	if err := o.l.file.write(o.view.state); err != nil {
-		giveBack()
 		return err
 	}
+	o.giveBack = nil
 	o.l.keepBook(o.view.state)
 	return nil
 }

@@ -60,7 +60,7 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 		}
 		list = append(list, u)
 	}
-	v := lingerView{now: l.opts.Now(), state: s.clone(), lingers: lingers}
+	v := lingerView{now: l.opts.Now(), state: s, lingers: lingers}
 	v.settle()
 	for _, e := range v.state.Set {
 		u := LingerUser{UID: e.UID, Name: e.Name, Known: true, Rule: e.Rule, Before: e.Before}

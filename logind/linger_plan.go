@@ -21,6 +21,8 @@ type lingerView struct {
 	wants   map[uint32]lingerWant // by UID
 	// held are rules that are in force but could not be answered.
 	held map[string]bool
+	// never says who must not linger, if anybody.
+	never func(User) bool
 }
 
 const (
@@ -100,6 +102,7 @@ func (v *lingerView) plan() []LingerChange {
 		mine[e.UID] = true
 		w, wanted := v.wants[e.UID]
 		step := LingerChange{UID: e.UID, Name: e.Name, Rule: e.Rule}
+		never := v.never != nil && v.never(User{UID: e.UID, Name: e.Name})
 		renamed := wanted && w.user.Name != e.Name
 		switch {
 		case wanted && !renamed:
@@ -112,7 +115,7 @@ func (v *lingerView) plan() []LingerChange {
 				step.Action = LingerEnable
 				steps = append(steps, step)
 			}
-		case v.held[e.Rule]:
+		case !never && v.held[e.Rule]:
 		case e.Phase == lingerSetting: // wait and see
 		case e.Phase == lingerTaken:
 			continue
@@ -121,6 +124,8 @@ func (v *lingerView) plan() []LingerChange {
 			step.Why = "no rule wants it any more"
 			if renamed {
 				step.Why = "the user is now called " + w.user.Name
+			} else if never {
+				step.Why = "a rule says that this user never lingers"
 			}
 			steps = append(steps, step)
 		}

@@ -99,8 +99,20 @@ func (l *Linger) peek() (*lingerState, error) {
 // it.
 func (o *lingerOp) want(ctx context.Context, w *lingerWants) {
 	l, v := o.l, &o.view
-	v.held = w.held
+	v.held, v.never = w.held, w.excluded
 	v.wants = maps.Clone(w.users)
+	for uid, want := range v.wants {
+		// A directory can know a user by more names than one. logind's file has the one that goes with the UID.
+		e := v.state.entry(uid)
+		_, lingers := v.lingers[want.user.Name]
+		if e != nil && e.Name == want.user.Name || e == nil && lingers {
+			continue
+		}
+		if u, err := l.db.ByUID(ctx, uid); err == nil {
+			want.user = u
+			v.wants[uid] = want
+		}
+	}
 	for _, e := range v.state.Set {
 		u := User{UID: e.UID, Name: e.Name}
 		if e.Rule == RuleCtl && !w.excluded(u) {

@@ -104,6 +104,9 @@ func newLingerState() *lingerState { return &lingerState{Version: lingerVersion,
 // encode is the inverse of parseLingerState.
 func (s *lingerState) encode() ([]byte, error) {
 	slices.SortFunc(s.Set, func(a, b lingerEntry) int { return cmp.Compare(a.UID, b.UID) })
+	if s.Set == nil {
+		s.Set = []lingerEntry{}
+	}
 	text, err := json.MarshalIndent(s, "", " ")
 	return append(text, '\n'), err
 }
@@ -130,11 +133,4 @@ func (s *lingerState) put(e lingerEntry) {
 // drop forgets a user's entry.
 func (s *lingerState) drop(uid uint32) {
 	s.Set = slices.DeleteFunc(s.Set, func(e lingerEntry) bool { return e.UID == uid })
-}
-
-func (s *lingerState) clone() *lingerState {
-	c := *s
-	c.Set = slices.Clone(s.Set)
-	c.Churn = s.Churn.clone()
-	return &c
 }

@@ -101,7 +101,6 @@ func (l *Linger) Remove(ctx context.Context, rules LingerRules, user string, dry
 	if u := s.Churn[e.UID]; u != nil {
 		u.forget()
 	}
-	l.forgetFresh(e.UID, dry)
 	if e.Phase == lingerTaken {
 		s.drop(e.UID)
 		c.Action, c.Why = LingerLeave, "linger is not on"
@@ -130,24 +129,9 @@ func (l *Linger) Reset(ctx context.Context, dry bool) ([]LingerChange, error) {
 	for _, e := range s.Set {
 		steps = append(steps, LingerChange{UID: e.UID, Name: e.Name, Action: LingerDisable, Rule: e.Rule})
 	}
-	if !dry {
-		l.mu.Lock()
-		l.fresh = nil
-		l.mu.Unlock()
-	}
 	s.Churn = churnBook{}
 	err = o.do(ctx, steps)
 	return append(news, steps...), err
-}
-
-// forgetFresh takes back what was noted about a user.
-func (l *Linger) forgetFresh(uid uint32, dry bool) {
-	if dry {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.fresh = slices.DeleteFunc(l.fresh, func(c churn) bool { return c.uid == uid })
 }
 
 // user finds a user by what somebody typed: a name or a UID.

@@ -22,6 +22,9 @@ func userPath(uid uint32) dbus.ObjectPath {
 
 // loginCall answers logind's calls. The lock is held.
 func (m *Machine) loginCall(r request) reply {
+	if answer, about := m.usersCall(r); about {
+		return answer
+	}
 	switch r.member {
 	case "ListSessions":
 		rows := []login1.Session{}

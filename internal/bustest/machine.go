@@ -31,6 +31,7 @@ type Machine struct {
 	faults      map[string]Fault
 	calls       map[string]int
 	jobs        uint32
+	users       users
 }
 
 // Unit is a unit loaded in the fake PID 1.
