@@ -65,6 +65,7 @@ func runCore(ctx context.Context, r *Run) error {
 		{"2: idle", c.idle},
 		{"3: login time", c.loginTime},
 		{"4: unshielded", c.unshielded},
+		{"5: drop_caches", c.dropCaches},
 	} {
 		r.Log.Info("phase " + phase.name)
 		if err := phase.do(ctx); err != nil {

