@@ -1,0 +1,212 @@
+package cronguard
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxLine is the most bytes of a crontab line: cronie's MAX_COMMAND. maxVixie is what Debian's cron takes of a command.
+const (
+	maxLine  = 128 << 10
+	maxVixie = 998
+)
+
+// maxDelay bounds RANDOM_DELAY, as cronie does (entry.c).
+const maxDelay = 24 * time.Hour
+
+// maxProblems is how many broken lines of one file are told. What has more is no crontab.
+const maxProblems = 20
+
+// tableLine is a crontab's line with a job.
+type tableLine struct {
+	Line     int
+	Schedule Schedule
+	User     string // in a system table only
+	Command  string // what the shell gets: up to the first %, \% made %
+}
+
+// fault is what is wrong with a line.
+type fault struct {
+	Line int
+	Text string
+}
+
+// tableRules are how a crontab is to be read.
+type tableRules struct {
+	System bool // lines name a user
+	Cronie bool // cronie reads it, not Debian's cron
+}
+
+// parseTable reads a crontab. Broken lines are told, the others are read.
+func parseTable(text string, rules tableRules) ([]tableLine, []fault) {
+	t := table{rules: rules}
+	text = strings.TrimPrefix(text, "\ufeff")
+	whole := text == "" || strings.HasSuffix(text, "\n")
+	for line := range strings.Lines(text) {
+		t.n++
+		t.line(strings.TrimSuffix(line, "\n"))
+	}
+	if last := text[strings.LastIndexByte(text, '\n')+1:]; !whole && strings.Trim(last, " \t") != "" {
+		t.fault("the last line does not end with a newline: cron ignores " + t.loss() + "; add one")
+	}
+	return t.lines, t.faults
+}
+
+// table is a crontab being read.
+type table struct {
+	rules  tableRules
+	n      int // the line
+	loc    *time.Location
+	delay  time.Duration
+	cr     bool // carriage returns were told of
+	lines  []tableLine
+	faults []fault
+}
+
+// loss is what cron does not run for one mistake.
+func (t *table) loss() string {
+	if t.rules.Cronie {
+		return "this line"
+	}
+	return "the whole file"
+}
+
+func (t *table) fault(text string) {
+	switch {
+	case len(t.faults) < maxProblems:
+		t.faults = append(t.faults, fault{t.n, text})
+	case len(t.faults) == maxProblems:
+		t.faults = append(t.faults, fault{t.n, "more lines are broken; see whether this is a crontab"})
+	}
+}
+
+func (t *table) line(text string) {
+	if strings.HasSuffix(text, "\r") {
+		text = strings.TrimSuffix(text, "\r")
+		if !t.cr && strings.Trim(text, " \t") != "" {
+			t.cr = true
+			t.fault("lines end in a carriage return, which cron hands to the shell; remove them (sed -i 's/\\r$//')")
+		}
+	}
+	text = strings.TrimLeft(text, " \t")
+	switch {
+	case text == "" || text[0] == '#':
+		return
+	case strings.IndexByte(text, 0) >= 0:
+		t.fault("holds a NUL byte; see whether this is a crontab")
+		return
+	case len(text) > maxLine:
+		t.fault(fmt.Sprintf("is longer than %d bytes; put the command into a script", maxLine))
+		return
+	}
+	if name, value, ok := parseEnv(text); ok {
+		t.env(name, value)
+		return
+	}
+	if err := t.job(text); err != nil {
+		text := err.Error()
+		if !t.rules.Cronie {
+			text += "; until then Debian's cron ignores the whole file"
+		}
+		t.fault(text)
+	}
+}
+
+// env takes what changes when the lines below are due. Debian's cron knows neither of these.
+func (t *table) env(name, value string) {
+	if !t.rules.Cronie {
+		return
+	}
+	switch name {
+	case "CRON_TZ":
+		if value == "" {
+			t.loc = nil
+			return
+		}
+		loc, err := time.LoadLocation(value)
+		if err != nil {
+			t.fault(fmt.Sprintf("CRON_TZ %s is no time zone of this machine; see timedatectl list-timezones", shown(value)))
+			return
+		}
+		t.loc = loc
+	case "RANDOM_DELAY":
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil || n < 0 || time.Duration(n) > maxDelay/time.Minute {
+			t.fault(fmt.Sprintf("RANDOM_DELAY %s: write minutes from 0 to %d", shown(value), maxDelay/time.Minute))
+			return
+		}
+		t.delay = time.Duration(n) * time.Minute
+	}
+}
+
+// job reads a line with a schedule.
+func (t *table) job(text string) error {
+	text = strings.TrimPrefix(text, "-") // cronie and SUSE: do not log this one
+	words, rest := cutWords(text, len(fieldRules))
+	if strings.HasPrefix(text, "@") {
+		words, rest = cutWords(text, 1)
+	}
+	s, _, err := parseSchedule(words)
+	if err != nil {
+		return err
+	}
+	s.loc, s.delay = t.loc, t.delay
+	l := tableLine{Line: t.n, Schedule: s}
+	if t.rules.System {
+		var user []string
+		user, rest = cutWords(rest, 1)
+		if len(user) == 0 || strings.HasPrefix(user[0], "*") {
+			return fmt.Errorf("no user after the schedule; a system table has one between schedule and command")
+		}
+		l.User = user[0]
+	}
+	if t.rules.Cronie {
+		rest = strings.TrimPrefix(rest, "-n ") // mail only when it fails
+	}
+	if rest = strings.TrimLeft(rest, " \t"); rest == "" || strings.HasPrefix(rest, "*") {
+		return fmt.Errorf("no command after the schedule%s; add one", map[bool]string{true: " and the user"}[t.rules.System])
+	}
+	if !t.rules.Cronie && len(rest) > maxVixie {
+		t.fault(fmt.Sprintf("the command is longer than %d bytes, which Debian's cron cuts off or refuses; "+
+			"put it into a script", maxVixie))
+	}
+	l.Command = commandOf(rest)
+	t.lines = append(t.lines, l)
+	return nil
+}
+
+// cutWords takes up to n words off a line, and returns the rest without the blanks before it.
+func cutWords(text string, n int) (words []string, rest string) {
+	for len(words) < n && text != "" {
+		end := strings.IndexAny(text, " \t")
+		if end < 0 {
+			end = len(text)
+		}
+		words = append(words, text[:end])
+		text = strings.TrimLeft(text[end:], " \t")
+	}
+	return words, text
+}
+
+// commandOf is what the shell gets of a line's command: up to the first %, after which comes its standard input, with
+// each \% made a % (cronie's do_command.c).
+func commandOf(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '%':
+			return b.String()
+		case c == '\\' && i+1 < len(text):
+			i++
+			if text[i] != '%' {
+				b.WriteByte(c)
+			}
+			b.WriteByte(text[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

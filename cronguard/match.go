@@ -1,0 +1,183 @@
+package cronguard
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Session is what logind tells of a login session.
+type Session struct {
+	User    string
+	UID     uint32
+	Service string    // the PAM service that opened it
+	Leader  int       // PID of the process that opened it: cron's child, which is the job's parent
+	At      time.Time // when, in the machine's time zone
+}
+
+// How a session was found to be a job's.
+const (
+	ByCommand  = "command"  // a shell below the leader runs the job's command
+	ByWords    = "words"    // a process below the leader is the job's command, which the shell became
+	ByRunParts = "runparts" // run-parts below the leader runs the job's directory
+	BySchedule = "schedule" // no process tells, but only one job of the user was due
+	ByService  = "service"  // only at's jobs come from atd
+)
+
+// Match is the job that opened a session, or those that may have.
+type Match struct {
+	Job      Job
+	Evidence string
+	// Candidates are those that fit equally well where more than one does; Job is then empty.
+	Candidates []Job
+}
+
+// Match finds the job that opened a session, from the processes below the session's leader, and where these tell
+// nothing (they have ended, or have not begun) from what was due. It is true where exactly one job fits. All of a
+// user's at jobs count as one, and such a session always matches.
+//
+// The command is not there yet when logind tells of the session: cron opens it, then forks and execs. A caller should
+// ask at once, and after some 20, 100 and 500 ms while the evidence is BySchedule or none.
+func (inv *Inventory) Match(s Session, procs []Process) (Match, bool) {
+	if s.Service == atService {
+		user := inv.userOf(s)
+		return Match{Job: Job{
+			ID: atID(user), Source: At, User: user, Service: atService, Schedule: Schedule{text: "once", kind: oneTime},
+		}, Evidence: ByService}, true
+	}
+	if !isCron(s.Service) {
+		return Match{}, false
+	}
+	jobs := inv.jobsOf(s)
+	procs = slices.Clone(procs)
+	slices.SortStableFunc(procs, func(a, b Process) int { return a.Depth - b.Depth })
+	// The shallowest process that fits is cron's own child; below it anything may run.
+	for _, p := range procs {
+		for _, how := range evidences {
+			fit := slices.DeleteFunc(slices.Clone(jobs), func(j Job) bool { return !how.fits(j.Command, p.Args) })
+			if len(fit) > 0 {
+				return choose(fit, s.At, how.name)
+			}
+		}
+	}
+	fit := due(jobs, s.At)
+	// A busy machine's cron is late.
+	if len(fit) == 0 {
+		fit = due(jobs, s.At.Add(-time.Minute))
+	}
+	fit = slices.DeleteFunc(fit, func(j Job) bool { return j.Service == "" })
+	return unique(fit, BySchedule)
+}
+
+var evidences = []struct {
+	name string
+	fits func(command string, args []string) bool
+}{
+	{ByCommand, isShellOf},
+	{ByWords, isWordsOf},
+	{ByRunParts, isRunPartsOf},
+}
+
+// choose takes those of several jobs with one command that are due.
+func choose(fit []Job, at time.Time, evidence string) (Match, bool) {
+	if len(fit) > 1 {
+		if now := due(fit, at); len(now) > 0 {
+			fit = now
+		}
+	}
+	return unique(fit, evidence)
+}
+
+func unique(fit []Job, evidence string) (Match, bool) {
+	switch len(fit) {
+	case 0:
+		return Match{}, false
+	case 1:
+		return Match{Job: fit[0], Evidence: evidence}, true
+	}
+	slices.SortFunc(fit, byID)
+	return Match{Evidence: evidence, Candidates: fit}, false
+}
+
+func due(jobs []Job, at time.Time) []Job {
+	var out []Job
+	for _, j := range jobs {
+		if j.Schedule.Due(at) {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// jobsOf are the lines of crontabs that run as the session's user: only they have sessions from cron.
+func (inv *Inventory) jobsOf(s Session) []Job {
+	var out []Job
+	id := strconv.FormatUint(uint64(s.UID), 10)
+	for _, j := range inv.Jobs {
+		table := j.Source == SystemTable || j.Source == CronD || j.Source == UserTable
+		if table && (j.User == s.User || j.User == id) {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+func (inv *Inventory) userOf(s Session) string {
+	if s.User != "" {
+		return s.User
+	}
+	return inv.userName(s.UID)
+}
+
+// isCron reports whether a PAM service is cron's.
+func isCron(service string) bool { return service == "cron" || service == "crond" }
+
+// isShellOf reports whether a process is "SHELL -c COMMAND", as cron starts it. The shell is whatever SHELL= says.
+func isShellOf(command string, args []string) bool {
+	return len(args) == 3 && args[1] == "-c" && sameCommand(args[2], command)
+}
+
+// sameCommand compares what a process shows with what the table says. A carriage return at a line's end is in the
+// former only, and a very long one may have been cut when it was read.
+func sameCommand(shown, command string) bool {
+	shown, command = strings.TrimRight(shown, " \t\r"), strings.TrimRight(command, " \t\r")
+	return shown == command || len(shown) >= maxCmdline/2 && strings.HasPrefix(command, shown)
+}
+
+// isWordsOf reports whether a process is a simple command itself. Shells do not fork for the last command of -c, but
+// become it: "nice -n5 /opt/x y" is "nice -n5 /opt/x y" and then "/opt/x y", for a script with its interpreter in front.
+func isWordsOf(command string, args []string) bool {
+	if len(args) == 0 || strings.ContainsAny(command, "|&;<>()$`\\\"'*?[#~\n") {
+		return false
+	}
+	words := strings.Fields(command)
+	for len(words) > 0 && (strings.Contains(words[0], "=") || words[0] == "exec") {
+		words = words[1:]
+	}
+	if len(words) == 0 {
+		return false
+	}
+	if sameWords(words, args) || len(args) > 1 && sameWords(words, args[1:]) {
+		return true
+	}
+	// What a wrapper became: at least the program with its path, at the end of the line.
+	n := len(words) - len(args)
+	return n > 0 && strings.HasPrefix(words[n], "/") && slices.Equal(words[n:], args)
+}
+
+// sameWords compares arguments; the program may be shown with its path or without.
+func sameWords(words, args []string) bool {
+	return len(words) == len(args) && path.Base(words[0]) == path.Base(args[0]) && slices.Equal(words[1:], args[1:])
+}
+
+// isRunPartsOf reports whether a process is run-parts for a directory that the command hands to it.
+func isRunPartsOf(command string, args []string) bool {
+	if len(args) < 2 || !strings.Contains(command, "run-parts") {
+		return false
+	}
+	i := slices.IndexFunc(args, func(a string) bool { return path.Base(a) == "run-parts" })
+	dir := path.Clean(args[len(args)-1])
+	return i >= 0 && i < len(args)-1 && i < 3 && path.IsAbs(dir) && dir != "/" && mentions(command, dir)
+}

@@ -1,0 +1,192 @@
+package cronguard
+
+import (
+	"math"
+	"strings"
+	"time"
+)
+
+// Schedule says when a job runs. The zero value is never.
+type Schedule struct {
+	text string // as written
+	kind scheduleKind
+
+	minute, hour, dom, month, dow field
+	// restrict: the day of the month and the day of the week must both fit, as they must when one of them begins with
+	// "*"; else one of them is enough (crontab(5)).
+	restrict bool
+	loc      *time.Location // CRON_TZ; nil: the time's own
+	delay    time.Duration  // RANDOM_DELAY: it may be due that much later
+
+	period float64   // anacron: days between two runs
+	once   time.Time // at: when
+}
+
+type scheduleKind uint8
+
+const (
+	never scheduleKind = iota
+	calendar
+	atBoot
+	periodic
+	oneTime
+	named // a directory's nominal rate
+)
+
+// String is the schedule as written.
+func (s Schedule) String() string { return s.text }
+
+// MarshalText is the schedule as written.
+func (s Schedule) MarshalText() ([]byte, error) { return []byte(s.text), nil }
+
+// Due reports whether the job is due in t's minute, which is in the time zone of t unless CRON_TZ gives another. With
+// RANDOM_DELAY it is due in every minute that the delay may choose, and so it is where "~" chooses one. Jobs at boot
+// and anacron's are never due.
+func (s Schedule) Due(t time.Time) bool {
+	switch s.kind {
+	case oneTime:
+		return s.once.Truncate(time.Minute).Equal(t.Truncate(time.Minute))
+	case calendar:
+		if s.loc != nil {
+			t = t.In(s.loc)
+		}
+		for d := time.Duration(0); d <= s.delay; d += time.Minute {
+			if s.fits(t.Add(-d)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s Schedule) fits(t time.Time) bool {
+	if !s.minute.has(t.Minute()) || !s.hour.has(t.Hour()) || !s.month.has(int(t.Month())) {
+		return false
+	}
+	dom, dow := s.dom.has(t.Day()), s.dow.has(int(t.Weekday()))
+	if s.restrict {
+		return dom && dow
+	}
+	return dom || dow
+}
+
+// daysInYear is the mean of the Gregorian calendar, and leapShare how often there is a 29th of February.
+const (
+	daysInYear = 365.2425
+	leapShare  = 97.0 / 400
+)
+
+var daysInMonth = [...]float64{0, 31, 28 + leapShare, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+
+// RunsPerDay is how often the job runs a day in the long run: products of how many minutes, hours and days fit. Days of
+// the week are taken as independent of days of the month, which they are over 400 years but for a few in a thousand.
+func (s Schedule) RunsPerDay() float64 {
+	switch s.kind {
+	case periodic, named:
+		if s.period <= 0 {
+			return 0
+		}
+		return 1 / s.period
+	case calendar:
+	default:
+		return 0
+	}
+	week := 0.0
+	for d := range 7 {
+		week += s.dow.p[d] / 7
+	}
+	days := 0.0
+	for m := 1; m <= 12; m++ {
+		if s.month.p[m] == 0 {
+			continue
+		}
+		fit := 0.0
+		for d := 1; d <= 31; d++ {
+			share := min(1, daysInMonth[m]-float64(d-1)) // a 29th of February is there in a quarter of all years
+			if share <= 0 {
+				break
+			}
+			p := s.dom.p[d]
+			if s.restrict {
+				p *= week
+			} else {
+				p += (1 - p) * week
+			}
+			fit += p * share
+		}
+		days += s.month.p[m] * fit
+	}
+	return s.minute.sum() * s.hour.sum() * days / daysInYear
+}
+
+// field is a set of values. Where "~" leaves the choice to chance, a value is in it with less than certainty.
+type field struct{ p [60]float64 }
+
+func (f *field) has(v int) bool { return v >= 0 && v < len(f.p) && f.p[v] > 0 }
+
+func (f *field) add(v int, p float64) { f.p[v] = 1 - (1-f.p[v])*(1-p) }
+
+func (f *field) sum() float64 {
+	n := 0.0
+	for _, p := range f.p {
+		n += p
+	}
+	return math.Round(n*1e9) / 1e9
+}
+
+// shorthands are crontab(5)'s names for schedules, with the fields they stand for. Both crons compare them to the
+// letter, in small letters.
+var shorthands = map[string]string{
+	"@yearly":   "0 0 1 1 *",
+	"@annually": "0 0 1 1 *",
+	"@monthly":  "0 0 1 * *",
+	"@weekly":   "0 0 * * 0",
+	"@daily":    "0 0 * * *",
+	"@midnight": "0 0 * * *",
+	"@hourly":   "0 * * * *",
+}
+
+const shorthandNames = "@reboot @yearly @annually @monthly @weekly @daily @midnight @hourly"
+
+// ParseSchedule reads the five time fields of a crontab line, or one of its shorthands. The error says which field is
+// wrong and what to write.
+func ParseSchedule(text string) (Schedule, error) {
+	words := strings.FieldsFunc(text, isBlank)
+	s, n, err := parseSchedule(words)
+	if err == nil && n < len(words) {
+		err = errExtra(words[n])
+	}
+	return s, err
+}
+
+// parseSchedule reads a schedule from the first words of a line, and returns how many of them it took.
+func parseSchedule(words []string) (Schedule, int, error) {
+	if len(words) == 0 {
+		return Schedule{}, 0, errFields(0)
+	}
+	if name := words[0]; strings.HasPrefix(name, "@") {
+		if name == "@reboot" {
+			return Schedule{text: name, kind: atBoot}, 1, nil
+		}
+		fields, ok := shorthands[name]
+		if !ok {
+			return Schedule{}, 0, errShorthand(name)
+		}
+		s, _, err := parseSchedule(strings.Fields(fields))
+		s.text = name
+		return s, 1, err
+	}
+	if len(words) < len(fieldRules) {
+		return Schedule{}, 0, errFields(len(words))
+	}
+	s := Schedule{text: strings.Join(words[:len(fieldRules)], " "), kind: calendar}
+	for i, to := range []*field{&s.minute, &s.hour, &s.dom, &s.month, &s.dow} {
+		f, err := fieldRules[i].parse(words[i])
+		if err != nil {
+			return Schedule{}, 0, err
+		}
+		*to = f
+	}
+	s.restrict = strings.HasPrefix(words[2], "*") || strings.HasPrefix(words[4], "*")
+	return s, len(fieldRules), nil
+}
