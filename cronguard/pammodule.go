@@ -1,0 +1,160 @@
+package cronguard
+
+import (
+	"bytes"
+	"path"
+	"strings"
+)
+
+// allReturns is what a module may return of which nothing is known.
+var allReturns = func() []int {
+	out := make([]int, returnCount)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}()
+
+// returns are the results that a module can have.
+func (s *pamStack) returns(i int) []int {
+	h := s.handlers[i]
+	switch {
+	case h.mustFail:
+		return []int{retPermDenied}
+	case h.is("pam_permit.so"):
+		return []int{retSuccess}
+	case h.is("pam_deny.so"):
+		return []int{retSessionErr}
+	case h.is("pam_succeed_if.so"):
+		return succeedIf(s.service, h.entry.args)
+	}
+	return allReturns
+}
+
+// succeedIf is what pam_succeed_if(8) can return for a service (pam_succeed_if.c). Only conditions on the service are
+// decided; what depends on the user is not known.
+func succeedIf(service string, args []string) []int {
+	var cond []string
+	conditions, known := 0, true
+	failures := []int{retAuthErr, retServiceErr, retUserUnknown}
+	for _, a := range args {
+		switch a {
+		case "debug", "use_uid", "quiet", "quiet_fail", "quiet_success", "audit":
+			continue
+		}
+		if cond = append(cond, a); len(cond) < 3 {
+			continue
+		}
+		conditions++
+		switch met, err := serviceCondition(service, cond[0], cond[1], cond[2]); {
+		case err == Yes && known:
+			return []int{retServiceErr}
+		case err == Yes:
+			return failures
+		case met == No && known:
+			return []int{retAuthErr}
+		case met == No:
+			return failures
+		case met == Unknown:
+			known = false
+		}
+		cond = nil
+	}
+	switch {
+	case len(cond) > 0 && known:
+		return []int{retServiceErr}
+	case len(cond) > 0:
+		return failures
+	case known:
+		return []int{retSuccess}
+	}
+	return append(failures, retSuccess)
+}
+
+// serviceCondition decides a condition. err: it is not one that the module understands.
+func serviceCondition(service, attribute, op, value string) (met, err Tri) {
+	if !strings.EqualFold(attribute, "service") {
+		return Unknown, No
+	}
+	is := func(b bool) (Tri, Tri) {
+		if b {
+			return Yes, No
+		}
+		return No, No
+	}
+	switch strings.ToLower(op) {
+	case "=":
+		return is(service == value)
+	case "!=":
+		return is(service != value)
+	case "in":
+		return is(inList(service, value))
+	case "notin":
+		return is(!inList(service, value))
+	case "=~", "glob", "!~", "noglob":
+		match, err := path.Match(value, service)
+		if err != nil || strings.ContainsAny(value, `[\`) {
+			return Unknown, No // path.Match and fnmatch(3) differ in these
+		}
+		return is(match == (op[0] == '=' || strings.EqualFold(op, "glob")))
+	case "ingroup", "notingroup", "innetgr", "notinnetgr":
+		return Unknown, No // they look at the user, whatever the attribute
+	}
+	// Numbers: a service name is none. And words that are no operator.
+	return Unknown, Yes
+}
+
+func inList(s, list string) bool {
+	for _, item := range strings.Split(list, ":") {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+// ttyCron are the services whose daemon sets PAM_TTY to "cron" (cronie's security.c, Debian's cron). pam_systemd then
+// takes class "background" whatever its arguments and environment say (session_context_mangle in pam_systemd.c; so
+// since 235 and still in 258, where class=none came).
+var ttyCron = map[string]bool{"cron": true, "crond": true}
+
+// class is the session class that pam_systemd at i asks for.
+func (s *pamStack) class(i int) string {
+	if ttyCron[s.service] {
+		return "background"
+	}
+	if s.envClass(i) {
+		return ClassUnknown
+	}
+	class := ClassAuto
+	for _, a := range s.handlers[i].entry.args {
+		if v, ok := strings.CutPrefix(a, "class="); ok {
+			class = v
+		}
+	}
+	return class
+}
+
+// envClass reports whether a pam_env before i may set XDG_SESSION_CLASS, which pam_systemd prefers to its argument.
+func (s *pamStack) envClass(i int) bool {
+	for _, h := range s.handlers[:i] {
+		if !h.is("pam_env.so") {
+			continue
+		}
+		files := []string{"/etc/environment", "/etc/security/pam_env.conf"}
+		for _, a := range h.entry.args {
+			for _, option := range []string{"envfile=", "conffile="} {
+				if f, ok := strings.CutPrefix(a, option); ok && strings.HasPrefix(f, "/") {
+					files = append(files, f)
+				}
+			}
+		}
+		for _, f := range files {
+			data, _, err := s.tree.read(f)
+			if err == nil && bytes.Contains(data, []byte("XDG_SESSION_CLASS")) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,224 @@
+package cronguard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// pamDirs are where libpam looks for a service, in this order (pam_private.h: PAM_CONFIG_DF, PAM_CONFIG_DIST_DF, and
+// PAM_CONFIG_DIST2_DF, which is /usr/etc on SUSE and missing elsewhere).
+var pamDirs = [...]string{etcPamDir, "/usr/lib/pam.d", "/usr/etc/pam.d"}
+
+const (
+	etcPamDir = "/etc/pam.d"
+	pamConf   = "/etc/pam.conf"
+)
+
+// Bounds for what somebody else wrote. Real PAM files have some hundred bytes and link once or twice.
+const (
+	maxPamFile  = 1 << 20 // bytes
+	maxSymlinks = 40      // as the kernel's (path_resolution(7))
+)
+
+// pamTree is the PAM configuration below a root directory, some of it replaced in memory. Paths in it are as a process
+// sees them whose root directory that is: links lead nowhere out of it.
+type pamTree struct {
+	root    string
+	overlay map[string][]byte // by resolved path
+	parsed  map[string]*pamFile
+}
+
+func newPamTree(root string) *pamTree {
+	if root == "" {
+		root = "/"
+	}
+	return &pamTree{root: root, overlay: map[string][]byte{}, parsed: map[string]*pamFile{}}
+}
+
+// with is the tree with one file replaced. target must not be a link.
+func (t *pamTree) with(target string, data []byte) (*pamTree, error) {
+	real, err := t.resolve(target)
+	if err != nil {
+		return nil, err
+	}
+	n := newPamTree(t.root)
+	for p, d := range t.overlay {
+		n.overlay[p] = d
+	}
+	n.overlay[real] = data
+	return n, nil
+}
+
+// host is a path of the tree as this process opens it.
+func (t *pamTree) host(p string) string { return filepath.Join(t.root, p) }
+
+// resolve follows links within the root. The last part of the path need not exist.
+func (t *pamTree) resolve(p string) (string, error) {
+	rest := strings.Split(p, "/")
+	cur := "/"
+	for links := 0; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			cur = path.Dir(cur)
+			continue
+		}
+		next := path.Join(cur, part)
+		info, err := os.Lstat(t.host(next))
+		if errors.Is(err, fs.ErrNotExist) && len(rest) == 0 {
+			return next, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			cur = next
+			continue
+		}
+		if links++; links > maxSymlinks {
+			return "", &fs.PathError{Op: "open", Path: p, Err: unix.ELOOP}
+		}
+		to, err := os.Readlink(t.host(next))
+		if err != nil {
+			return "", err
+		}
+		if strings.HasPrefix(to, "/") {
+			cur = "/"
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return cur, nil
+}
+
+// read gives a file's content and where it really lies. It opens nothing but regular files: a FIFO would block, a
+// device could do anything. /dev/null is an empty file.
+func (t *pamTree) read(p string) (data []byte, real string, err error) {
+	if strings.ContainsRune(p, 0) {
+		return nil, "", fs.ErrNotExist
+	}
+	if real, err = t.resolve(p); err != nil {
+		return nil, "", err
+	}
+	if data, ok := t.overlay[real]; ok {
+		return data, real, nil
+	}
+	if real == os.DevNull {
+		return nil, real, nil
+	}
+	data, err = readRegular(t.host(real))
+	return data, real, err
+}
+
+var errNotRegular = errors.New("is not a regular file")
+
+// readRegular reads a regular file of at most maxPamFile bytes that is not a link.
+func readRegular(host string) ([]byte, error) {
+	// O_NONBLOCK: opening a FIFO returns at once.
+	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNotRegular
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxPamFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxPamFile {
+		return nil, fmt.Errorf("is larger than %d bytes", maxPamFile)
+	}
+	return data, nil
+}
+
+// missing reports an error for which libpam looks in the next directory. It runs as root, so a file that this process
+// may not read is not missing.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) ||
+		errors.Is(err, unix.ENAMETOOLONG)
+}
+
+// open finds and parses the file that libpam opens for a name: that of a service or an include. nil: there is none.
+func (t *pamTree) open(name string) (*pamFile, error) {
+	candidates := []string{name}
+	if !strings.HasPrefix(name, "/") {
+		candidates = candidates[:0]
+		for _, dir := range pamDirs {
+			candidates = append(candidates, dir+"/"+name)
+		}
+	}
+	for _, p := range candidates {
+		f, err := t.file(p)
+		if err == nil || !missing(err) {
+			return f, err
+		}
+	}
+	return nil, nil
+}
+
+// file reads and parses one file.
+func (t *pamTree) file(p string) (*pamFile, error) {
+	p = path.Clean(p)
+	if f := t.parsed[p]; f != nil {
+		return f, nil
+	}
+	data, real, err := t.read(p)
+	switch {
+	case err == nil:
+	case missing(err):
+		return nil, err
+	case errors.Is(err, fs.ErrPermission):
+		return nil, &PamError{Place: Place{File: p}, Msg: "not allowed to read it", Hint: "run this as root", Err: err}
+	default:
+		return nil, &PamError{Place: Place{File: p}, Msg: plainError(err).Error(), Hint: "see what it is, and mend or remove it", Err: err}
+	}
+	lines, err := parsePam(p, data)
+	if err != nil {
+		return nil, err
+	}
+	f := &pamFile{path: p, real: real, data: data, lines: lines}
+	for i := range f.lines {
+		f.entries = append(f.entries, newEntry(f, &f.lines[i], f.lines[i].tokens))
+	}
+	t.parsed[p] = f
+	return f, nil
+}
+
+// plainError is a system's error without the path, which the message has already.
+func plainError(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("cannot %s it: %w", pe.Op, pe.Err)
+	}
+	return err
+}
+
+// usesDirectories reports whether there is a pam.d at all: without one libpam reads pam.conf.
+func (t *pamTree) usesDirectories() bool {
+	for _, dir := range pamDirs {
+		real, err := t.resolve(dir)
+		if err != nil {
+			continue
+		}
+		if info, err := os.Stat(t.host(real)); err == nil && info.IsDir() {
+			return true
+		}
+	}
+	return false
+}
