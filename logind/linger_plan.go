@@ -19,8 +19,7 @@ type lingerView struct {
 	state   *lingerState
 	lingers map[string]int64      // logind's files: times in nanoseconds by user name
 	wants   map[uint32]lingerWant // by UID
-	// held are rules that are in force but could not be answered.
-	held map[string]bool
+	held    unanswered
 	// never says who must not linger, if anybody.
 	never func(User) bool
 }
@@ -106,7 +105,10 @@ func (v *lingerView) plan() []LingerChange {
 		renamed := wanted && w.user.Name != e.Name
 		switch {
 		case wanted && !renamed:
-			e.Rule, step.Rule = w.rule, w.rule
+			if !v.held.rules[e.Rule] {
+				e.Rule = w.rule
+			}
+			step.Rule = e.Rule
 			insist := e.Phase == lingerTaken && w.exact && !v.now.Before(e.At.Add(insistAfter))
 			if insist {
 				step.Why = "somebody else had turned it off, but a rule names this user"
@@ -115,7 +117,7 @@ func (v *lingerView) plan() []LingerChange {
 				step.Action = LingerEnable
 				steps = append(steps, step)
 			}
-		case !never && v.held[e.Rule]:
+		case !never && v.held.mayMean(e):
 		case e.Phase == lingerSetting: // wait and see
 		case e.Phase == lingerTaken:
 			continue

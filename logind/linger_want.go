@@ -12,10 +12,34 @@ import (
 // lingerWants is whom the rules mean, as far as it can be known.
 type lingerWants struct {
 	users map[uint32]lingerWant
-	held  map[string]bool // rules that could not be answered, and why they take nothing away
+	held  unanswered
 	never map[uint32]bool // members of groups that never linger
 	rules LingerRules
 	notes []string // what to tell about rules that could not be answered
+}
+
+// unanswered is about rules that are in force but could not be answered. They take nothing away from whom they may mean.
+type unanswered struct {
+	rules map[string]bool // as written
+	exact []UserPattern   // of them, those for one user
+	// failed: asking for a group's members went wrong, so that it may be anybody who is in it. That a group is not
+	// known (a directory that is down says so, too, but so it does for a misspelt one) holds only those it gave linger.
+	failed bool
+}
+
+func (h *unanswered) add(p UserPattern, err error) {
+	h.rules[p.String()] = true
+	if p.exact() {
+		h.exact = append(h.exact, p)
+	} else if !errors.Is(err, ErrUnknownGroup) {
+		h.failed = true
+	}
+}
+
+func (h *unanswered) mayMean(e lingerEntry) bool {
+	return h.failed || h.rules[e.Rule] || slices.ContainsFunc(h.exact, func(p UserPattern) bool {
+		return p.matchesUser(User{UID: e.UID, Name: e.Name})
+	})
 }
 
 // knownUser is a user somebody has told of.
@@ -40,7 +64,7 @@ func (w *lingerWants) excluded(u User) bool {
 // wants resolves rules. An error means that it is not known who should never linger; then nothing may be done.
 func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, error) {
 	w := &lingerWants{
-		users: map[uint32]lingerWant{}, held: map[string]bool{}, never: map[uint32]bool{}, rules: rules,
+		users: map[uint32]lingerWant{}, held: unanswered{rules: map[string]bool{}}, never: map[uint32]bool{}, rules: rules,
 	}
 	for _, p := range rules.Never {
 		if _, isGroup := p.group(); !isGroup {
@@ -60,7 +84,7 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 	for _, p := range rules.Users {
 		users, err := r.match(ctx, p)
 		if err != nil {
-			w.held[p.String()] = true
+			w.held.add(p, err)
 			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
 		}
 		for _, u := range users {
