@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/logind"
+)
+
+// lingerFlags are what the verbs of linger have in common.
+type lingerFlags struct {
+	state, dir string
+	asJSON     bool
+	dryRun     bool
+}
+
+// lingerRate tells how many teardowns a user had in the last hour; nil: nobody counts, and "-" is shown.
+type lingerRate func(uid uint32) (perHour float64, ok bool)
+
+func newLinger(a *app, rate lingerRate) *cobra.Command {
+	f := &lingerFlags{}
+	cmd := &cobra.Command{
+		Use:   "linger",
+		Short: "Show and change which users linger",
+		Long: `A lingering user's slice, user manager and runtime directory stay between
+sessions. That saves the memory cgroups which each login, or cron job with a
+session, would leave there. systemd-logind does it; scopereapd asks logind for
+those the policy's [linger] names.
+
+What scopereap turned on it can turn off again. What an administrator turned on
+(loginctl enable-linger) it leaves alone. These verbs work without scopereapd,
+too; list and --dry-run need no root.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError(errors.New("name what to do: linger list, add USER…, remove USER…, or reset"))
+		},
+	}
+	fl := cmd.PersistentFlags()
+	fl.StringVar(&f.state, "state", logind.LingerState, "the file in which scopereap remembers what it turned on")
+	fl.StringVar(&f.dir, "linger-dir", logind.LingerDir, "logind's directory of who lingers")
+	_ = fl.MarkHidden("state")
+	_ = fl.MarkHidden("linger-dir")
+	cmd.AddCommand(newLingerList(a, f, rate), newLingerAdd(a, f), newLingerRemove(a, f), newLingerReset(a, f))
+	return cmd
+}
+
+// open makes the library's Linger, with warnings on standard error.
+func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *logind.Linger {
+	return logind.NewLinger(logind.LingerOptions{
+		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{cmd.ErrOrStderr()}),
+	})
+}
+
+// warner is a log that prints warnings as a verb does. What was done is said by the verbs themselves.
+type warner struct{ w io.Writer }
+
+func (h *warner) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+
+func (h *warner) Handle(_ context.Context, r slog.Record) error {
+	own := false // errors of single changes come back as errors
+	r.Attrs(func(a slog.Attr) bool {
+		own = own || a.Key == "err"
+		return true
+	})
+	if own {
+		return nil
+	}
+	_, err := fmt.Fprintln(h.w, "scopereapctl:", r.Message)
+	return err
+}
+
+func (h *warner) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h *warner) WithGroup(string) slog.Handler { return h }
+
+// lingerDenied makes a missing permission one clear sentence.
+func lingerDenied(cmd *cobra.Command, err error) error {
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+		return &exitError{exitNotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
+	}
+	return err
+}
+
+func newLingerList(a *app, f *lingerFlags, rate lingerRate) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Show who lingers, by which rule, since when, and who set it",
+		Long: `linger list shows everybody who lingers, and who should by the policy. Teardowns
+are how often the user's slice went away in the hour before linger was turned on,
+and in the last hour; "-" is not known.
+
+JSON: {users: [{uid, user, known, lingers, rule, since, set_by, note,
+teardowns_before, teardowns_after}], error}; set_by is "scopereap" or
+"administrator", rule a pattern of the policy, "auto", or "scopereapctl" for
+linger add; error says what keeps the list from being complete.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := a.loadPolicy()
+			if err != nil {
+				return err
+			}
+			list, err := f.open(cmd, rate).List(cmd.Context(), loaded.Policy.LingerRules())
+			if err != nil && list == nil && errors.Is(err, os.ErrPermission) {
+				return lingerDenied(cmd, err)
+			}
+			p := a.printer(cmd)
+			r := lingerReport{Users: append([]logind.LingerUser{}, list...)}
+			if err != nil {
+				r.Error = err.Error()
+			}
+			if f.asJSON {
+				return p.json(r)
+			}
+			r.text(p)
+			if err != nil {
+				return fmt.Errorf("the list may lack users the policy means: %w", err)
+			}
+			return nil
+		},
+	}
+	jsonFlag(cmd, &f.asJSON)
+	return cmd
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/logind"
+)
+
+const lingerChangeJSON = `
+
+JSON: {dry_run, changes: [{uid, user, action, rule, why, again, error}]}; action is
+"enable", "disable" or "leave", again the rule of the policy that turns it on
+again.`
+
+func newLingerAdd(a *app, f *lingerFlags) *cobra.Command {
+	return f.changing(&cobra.Command{
+		Use:   "add USER…",
+		Short: "Let users linger, whatever the policy",
+		Long: `linger add lets users (names or UIDs) linger until linger remove or reset. The
+policy's linger.never is heeded. It needs root.` + lingerChangeJSON,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, users []string) error {
+			loaded, err := a.loadPolicy()
+			if err != nil {
+				return err
+			}
+			l, rules := f.open(cmd, nil), loaded.Policy.LingerRules()
+			return a.eachUser(cmd, f, users, func(ctx context.Context, user string) (logind.LingerChange, error) {
+				return l.Add(ctx, rules, user, f.dryRun)
+			})
+		},
+	})
+}
+
+func newLingerRemove(a *app, f *lingerFlags) *cobra.Command {
+	return f.changing(&cobra.Command{
+		Use:   "remove USER…",
+		Short: "Turn off linger that scopereap turned on",
+		Long: `linger remove turns linger off for users (names or UIDs) for whom scopereap turned
+it on. It refuses where an administrator did. It needs root.` + lingerChangeJSON,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, users []string) error {
+			var rules logind.LingerRules
+			if loaded, err := a.loadPolicy(); err == nil {
+				rules = loaded.Policy.LingerRules()
+			} else { // it only tells what comes again; undoing must always work
+				fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: %v\n", err)
+			}
+			l := f.open(cmd, nil)
+			return a.eachUser(cmd, f, users, func(ctx context.Context, user string) (logind.LingerChange, error) {
+				return l.Remove(ctx, rules, user, f.dryRun)
+			})
+		},
+	})
+}
+
+func newLingerReset(a *app, f *lingerFlags) *cobra.Command {
+	return f.changing(&cobra.Command{
+		Use:   "reset",
+		Short: "Turn off all linger that scopereap turned on",
+		Long: `linger reset undoes all that scopereap did to linger, and forgets who has earned
+it. What the policy wants comes again while scopereapd runs. It works without
+systemd-logind, too. It needs root.` + lingerChangeJSON,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.mayChange(cmd); err != nil {
+				return err
+			}
+			list, err := f.open(cmd, nil).Reset(cmd.Context(), f.dryRun)
+			if len(list) == 0 && err == nil && !f.asJSON {
+				fmt.Fprintln(cmd.OutOrStdout(), "Nobody lingers by scopereap: nothing to do.")
+				return nil
+			}
+			return a.told(cmd, f, list, err)
+		},
+	})
+}
+
+// changing adds the flags of verbs that change something.
+func (f *lingerFlags) changing(cmd *cobra.Command) *cobra.Command {
+	jsonFlag(cmd, &f.asJSON)
+	cmd.Flags().BoolVarP(&f.dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+func (f *lingerFlags) mayChange(cmd *cobra.Command) error {
+	if f.dryRun {
+		return nil
+	}
+	return needRoot(cmd, "changing who lingers needs root; --dry-run does not")
+}
+
+// eachUser does one thing to each user, going on after errors.
+func (a *app) eachUser(
+	cmd *cobra.Command, f *lingerFlags, users []string, do func(context.Context, string) (logind.LingerChange, error),
+) error {
+	if err := f.mayChange(cmd); err != nil {
+		return err
+	}
+	var list []logind.LingerChange
+	var faults []error
+	for _, user := range users {
+		c, err := do(cmd.Context(), user)
+		if c.Name == "" {
+			c.Name, c.Action = user, logind.LingerLeave
+		}
+		if err != nil && c.Err == nil {
+			c.Err = err
+		}
+		list = append(list, c)
+		faults = append(faults, err)
+		if cmd.Context().Err() != nil {
+			break
+		}
+	}
+	return a.told(cmd, f, list, errors.Join(faults...))
+}
+
+// told writes what was done.
+func (a *app) told(cmd *cobra.Command, f *lingerFlags, list []logind.LingerChange, err error) error {
+	r := lingerChanges{DryRun: f.dryRun, Changes: []lingerChange{}}
+	for _, c := range list {
+		out := lingerChange{LingerChange: c}
+		if c.Err != nil {
+			out.Error = c.Err.Error()
+		}
+		r.Changes = append(r.Changes, out)
+	}
+	p := a.printer(cmd)
+	if f.asJSON {
+		err = errors.Join(err, p.json(r))
+	} else {
+		r.text(p)
+	}
+	return lingerDenied(cmd, err)
+}
