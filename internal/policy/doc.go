@@ -13,6 +13,8 @@
 // later name wins; of two with the same name the one in /etc wins over /run over
 // /usr/lib and the loser is not read at all; a link to /dev/null masks the name.
 //
+// A table may stand in another, such as [linger.auto], written in any way TOML has for it.
+//
 // A key replaces the key it overrides, lists too: a drop-in's list is the whole
 // list, nothing is appended. Keys that a file does not mention stay as they were.
 //

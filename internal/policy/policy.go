@@ -96,11 +96,11 @@ type Linger struct {
 
 // LingerAuto says when a user earns linger by churn.
 type LingerAuto struct {
-	// TeardownsPerHour is how many teardowns of a user's slice in an hour earn it; 0 is off.
+	// TeardownsPerHour is how many teardowns of a user's slice in an hour do not earn it yet; 0 is off.
 	TeardownsPerHour int `toml:"teardowns_per_hour" json:"teardowns_per_hour"`
 	// MaxUsers is how many users may have earned it at a time.
 	MaxUsers int `toml:"max_users" json:"max_users"`
-	// ForgetAfter is how long a user without churn keeps it.
+	// ForgetAfter is how long a user keeps it who churns less than half as much.
 	ForgetAfter Duration `toml:"forget_after" json:"forget_after"`
 }
 

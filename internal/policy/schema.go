@@ -56,8 +56,8 @@ const (
 	maxHolds    = 5000
 	minDeadline = Duration(time.Second)
 	maxDeadline = Duration(time.Hour)
-	// A slice that is torn down once a second is torn down as fast as logins can come.
-	maxTeardowns = 3600
+	// logind keeps a user's slice for UserStopDelaySec= (10 s), so it cannot be torn down more often than 360 times.
+	maxTeardowns = 300
 	// Each lingering user has a manager of its own, 10 MB and more.
 	maxLingering = 10_000
 	// Teardowns are counted by the hour; forgetting sooner would forget who still churns.

@@ -1,0 +1,21 @@
+package policy
+
+import (
+	"slices"
+	"time"
+
+	"github.com/scopereap/scopereap/logind"
+)
+
+// LingerRules is what the policy means to the linger reconciler. Its lists are its own.
+func (p Policy) LingerRules() logind.LingerRules {
+	return logind.LingerRules{
+		Users: slices.Clone(p.Linger.Users),
+		Never: slices.Clone(p.Linger.Never),
+		Auto: logind.LingerAuto{
+			TeardownsPerHour: p.Linger.Auto.TeardownsPerHour,
+			MaxUsers:         p.Linger.Auto.MaxUsers,
+			ForgetAfter:      time.Duration(p.Linger.Auto.ForgetAfter),
+		},
+	}
+}

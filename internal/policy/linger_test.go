@@ -1,0 +1,38 @@
+package policy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scopereap/scopereap/logind"
+)
+
+func TestLingerRules(t *testing.T) {
+	l, err := CheckBytes("f", []byte("[linger]\nusers = ['a', '@b']\nnever = ['c']\n"+
+		"auto = {teardowns_per_hour = 6, max_users = 5, forget_after = '48h'}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := func(s string) logind.UserPattern {
+		u, err := logind.ParseUserPattern(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	want := logind.LingerRules{
+		Users: []logind.UserPattern{pattern("a"), pattern("@b")},
+		Never: []logind.UserPattern{pattern("c")},
+		Auto:  logind.LingerAuto{TeardownsPerHour: 6, MaxUsers: 5, ForgetAfter: 48 * time.Hour},
+	}
+	got := l.Policy.LingerRules()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	got.Users[0] = pattern("x")
+	if l.Policy.Linger.Users[0].String() != "a" {
+		t.Error("rules and policy share a list")
+	}
+}
