@@ -141,6 +141,8 @@ func (r *lingerRig) want(what, got, want string, lingering ...string) {
 func TestReconcileFollowsTheRules(t *testing.T) {
 	r := newLingerRig(t)
 	r.want("no rules", r.reconcile(rules()), "")
+	// Not logged in, and that carol is in staff only id -G knows.
+	r.want("never by id -G", r.reconcile(LingerRules{Users: users("carol"), Never: users("@staff")}), "")
 	r.want("names", r.reconcile(rules("alice", "carol", "nobody-here")),
 		"enable alice (alice)\nenable carol (carol)\n", "alice", "carol")
 	r.want("again", r.reconcile(rules("alice", "carol", "nobody-here")), "", "alice", "carol")

@@ -66,6 +66,18 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 	w := &lingerWants{
 		users: map[uint32]lingerWant{}, held: unanswered{rules: map[string]bool{}}, never: map[uint32]bool{}, rules: rules,
 	}
+	var meant []lingerWant
+	for _, p := range rules.Users {
+		users, err := r.match(ctx, p)
+		if err != nil {
+			w.held.add(p, err)
+			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
+		}
+		for _, u := range users {
+			meant = append(meant, lingerWant{u, p.String(), p.exact()})
+		}
+	}
+	r.see(meant)
 	for _, p := range rules.Never {
 		if _, isGroup := p.group(); !isGroup {
 			continue
@@ -81,22 +93,30 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 			w.never[u.UID] = true
 		}
 	}
-	for _, p := range rules.Users {
-		users, err := r.match(ctx, p)
-		if err != nil {
-			w.held.add(p, err)
-			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
-		}
-		for _, u := range users {
-			if _, taken := w.users[u.UID]; !taken && !w.excluded(u) {
-				w.users[u.UID] = lingerWant{u, p.String(), p.exact()}
-			}
+	for _, m := range meant {
+		if _, taken := w.users[m.user.UID]; !taken && !w.excluded(m.user) {
+			w.users[m.user.UID] = m
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return w, nil
+}
+
+// see adds users of directories whom rules have found, so that id -G is asked whether they are in a group that never
+// lingers.
+func (r *resolver) see(meant []lingerWant) {
+	known := make(map[uint32]bool, len(r.known))
+	for _, k := range r.known {
+		known[k.UID] = true
+	}
+	for _, m := range meant {
+		if !known[m.user.UID] {
+			known[m.user.UID] = true
+			r.known = append(r.known, knownUser{User: m.user, seen: true})
+		}
+	}
 }
 
 // match finds a pattern's users. With an error there may be some all the same.

@@ -1,6 +1,8 @@
 package logind
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -38,6 +40,9 @@ func (m *memory[T]) get(key string, ask func() (T, error)) (T, error) {
 		return r.value, r.err
 	}
 	value, err := ask()
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return value, err // who asked gave up; that says nothing
+	}
 	r = remembered[T]{value, err, now.Add(m.keep)}
 	if err != nil {
 		r.until = now.Add(m.keepNone)

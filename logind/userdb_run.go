@@ -46,6 +46,8 @@ func (db *UserDB) run(ctx context.Context, name string, args ...string) (string,
 	switch {
 	case out.over:
 		return "", fmt.Errorf("%s: wrote more than %d bytes and was stopped", what, maxAnswer)
+	case err != nil && ctx.Err() != nil:
+		return "", fmt.Errorf("%s: %w", what, ctx.Err())
 	case errors.Is(limited.Err(), context.DeadlineExceeded) && ctx.Err() == nil:
 		return "", fmt.Errorf("%s: no answer within %v; is the directory service (SSSD, LDAP) up?", what, db.opts.Timeout)
 	case err != nil:

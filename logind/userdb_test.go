@@ -134,6 +134,14 @@ func TestUserDBRemembers(t *testing.T) {
 	ask("ldap", 4)
 	now = now.Add(-100 * time.Hour) // the clock was set back
 	ask("ldap", 5)
+	gaveUp, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := db.ByName(gaveUp, "other"); !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	if _, err := db.ByName(ctx, "other"); err != nil {
+		t.Errorf("that one gave up was remembered: %v", err)
+	}
 }
 
 // The machine's own getent and id.
