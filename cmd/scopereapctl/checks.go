@@ -2,15 +2,20 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
 // checks is all that doctor knows, in the order it is told: does it leak, what
 // helps here, does that run, what stands in its way, the policy.
 func checks() []check {
-	return slices.Concat(leakChecks(), defenceChecks(), daemonChecks(), kernelChecks(), policyChecks())
+	return slices.Concat(leakChecks(), defenceChecks(), daemonChecks(), kernelChecks(), loginChecks(), policyChecks())
 }
 
 // freeThem is what to do about those that are dying now.
@@ -136,7 +141,13 @@ func kernelChecks() []check {
 	return []check{
 		{"sessions-each", isNote,
 			func(f facts) bool { return f.Sessions == sessionsEach && !f.noNeed() },
-			said("every session has a memcg of its own, so every logout can leave a dying one"), nil, nil},
+			said("every session has a memcg of its own, so every logout can leave a dying one"),
+			func(f facts) string {
+				if !f.Mode.V2() || f.perUser() {
+					return ""
+				}
+				return `sessions.memcg = "per-user" in the policy does away with them, with linger altogether; its price: ` + perUserPrice
+			}, nil},
 		{"sessions-user", isOK,
 			func(f facts) bool { return f.Sessions == sessionsUser && !f.noNeed() },
 			said("sessions have no memcgs of their own, users have: a dying one is left only when a user's last session ends"), nil, nil},
@@ -176,6 +187,133 @@ func kernelChecks() []check {
 			said("there is no pressure stall information: scopereapd cannot give way when memory or I/O is short"),
 			said("boot with psi=1"), nil},
 	}
+}
+
+// perUserPrice is what sessions.memcg = "per-user" costs.
+const perUserPrice = "no memory limits on and below users' slices, not for user services or rootless containers, and no systemd-oomd for user units"
+
+// loginChecks are about linger and about sessions without memcgs.
+func loginChecks() []check {
+	const start = "systemctl start scopereapd, or look at its journal where it runs: journalctl -u scopereapd"
+	free := func(f facts) bool { return f.perUser() && f.MemcgFree.Installed }
+	wanted := func(f facts) bool { return f.Policy.Sessions.Memcg == policy.SessionMemcgPerUser }
+	return []check{
+		{"logins-linger", isOK,
+			func(f facts) bool { all, linger := f.loggedIn(); return all > 0 && all == linger && !f.noNeed() },
+			func(f facts) string {
+				all, _ := f.loggedIn()
+				return plural(int64(all), "user") + " logged in, all linger: no logout ends a user's slice"
+			}, nil, nil},
+		{"logins-no-linger", isNote,
+			func(f facts) bool { all, linger := f.loggedIn(); return linger < all && !f.noNeed() },
+			func(f facts) string {
+				all, linger := f.loggedIn()
+				return fmt.Sprintf("%s logged in, %s: without linger a user's last logout ends a slice, a user manager and a runtime directory, a memcg each",
+					plural(int64(all), "user"), lingering(linger))
+			},
+			said("let those linger who come and go often: users below [linger] in the policy, or scopereapctl linger add USER"), nil},
+		{"per-user", isOK,
+			func(f facts) bool { return free(f) && wanted(f) && len(f.MemcgFree.Pending()) == 0 },
+			func(f facts) string {
+				return `sessions.memcg = "per-user" is in effect` + inEffect(f.MemcgFree.Users) + "; its price: " + perUserPrice
+			}, nil, nil},
+		{"per-user-pending", isNote,
+			func(f facts) bool { return free(f) && wanted(f) && len(f.MemcgFree.Pending()) > 0 },
+			func(f facts) string {
+				return fmt.Sprintf(`sessions.memcg = "per-user" is in effect%s, but only after their slice has started anew for %s; its price: %s`,
+					inEffect(f.MemcgFree.Users), userNames(f.MemcgFree.Pending()), perUserPrice)
+			},
+			said("a slice ends some seconds after its user's last logout; of those who linger at a stop of user-UID.slice, which ends all they run"), nil},
+		{"per-user-missing", isWarn,
+			func(f facts) bool {
+				return f.perUser() && !f.MemcgFree.Installed && len(f.MemcgFree.Conflicts) == 0 && !f.noNeed()
+			},
+			func(f facts) string {
+				return `the policy says sessions.memcg = "per-user", but there is no ` + f.MemcgFree.Path
+			}, said(start), nil},
+		{"per-user-conflict", isWarn,
+			func(f facts) bool { return f.perUser() && len(f.MemcgFree.Conflicts) > 0 },
+			func(f facts) string {
+				c := f.MemcgFree.Conflicts[0]
+				at := pathWords(c.File)
+				if c.Line > 0 {
+					at = fmt.Sprintf("%s, line %d", at, c.Line)
+				}
+				return fmt.Sprintf(`sessions.memcg = "per-user" is contradicted (%s): %s: %s`,
+					plural(int64(len(f.MemcgFree.Conflicts)), "file"), at, c.Msg)
+			},
+			func(f facts) string { return f.MemcgFree.Conflicts[0].Hint }, nil},
+		{"per-user-left", isWarn,
+			func(f facts) bool { return free(f) && !wanted(f) },
+			func(f facts) string {
+				return fmt.Sprintf(`the policy says sessions.memcg = "keep", but %s is still there; its price: %s`, f.MemcgFree.Path, perUserPrice)
+			},
+			func(f facts) string {
+				return fmt.Sprintf("systemctl reload-or-restart scopereapd; without scopereapd: rm %s && systemctl daemon-reload", f.MemcgFree.Path)
+			}, nil},
+		{"per-user-v1", isNote,
+			func(f facts) bool { return wanted(f) && !f.MemcgFree.Supported },
+			said(`sessions.memcg = "per-user" means nothing here: it needs the memory controller on cgroup v2`), nil, nil},
+		{"per-user-limits", isNote,
+			func(f facts) bool { return f.perUser() && len(f.Limits) > 0 },
+			func(f facts) string {
+				l := f.Limits[0]
+				return fmt.Sprintf(`sessions.memcg = "per-user" makes %s of users mean nothing, first %s=%s of user %d's %s`,
+					plural(int64(len(f.Limits)), "memory limit"), l.Setting, size(int64(min(l.Bytes, math.MaxInt64))), l.UID, pathWords(l.Unit))
+			},
+			said(`if they are needed: sessions.memcg = "keep", or for single users an empty DisableControllers= in a drop-in 60-….conf of their user-UID.slice`), nil},
+	}
+}
+
+// lingering is "none of them lingers", "1 of them lingers" or "2 of them linger".
+func lingering(n int) string {
+	switch n {
+	case 0:
+		return "none of them lingers"
+	case 1:
+		return "1 of them lingers"
+	}
+	return fmt.Sprintf("%d of them linger", n)
+}
+
+// inEffect says for how many of the users with a slice, " for 1 of 3 users (1 exempt)"; without users nothing.
+func inEffect(users []logind.SlicedUser) string {
+	if len(users) == 0 {
+		return ""
+	}
+	n, exempt := 0, 0
+	for _, u := range users {
+		switch {
+		case u.InEffect:
+			n++
+		case u.Exempt != "":
+			exempt++
+		}
+	}
+	s := fmt.Sprintf(" for %d of %s", n, plural(int64(len(users)), "user"))
+	if exempt > 0 {
+		s += fmt.Sprintf(" (%d exempt)", exempt)
+	}
+	return s
+}
+
+// maxNames is how many users a sentence names.
+const maxNames = 5
+
+// userNames names users, the first few.
+func userNames(users []logind.SlicedUser) string {
+	var names []string
+	for i, u := range users {
+		if i == maxNames {
+			return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), len(users)-i)
+		}
+		name := u.Name
+		if name == "" {
+			name = strconv.FormatUint(uint64(u.UID), 10)
+		}
+		names = append(names, pathWords(name))
+	}
+	return strings.Join(names, ", ")
 }
 
 func policyChecks() []check {

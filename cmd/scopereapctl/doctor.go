@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -15,9 +16,17 @@ type doctorReport struct {
 	MountPoint    string            `json:"mount_point"`
 	Abilities     reclaim.Abilities `json:"abilities"`
 	AbilitiesFrom string            `json:"abilities_from"`
+	Sessions      sessionsReport    `json:"sessions"`
 	Findings      []finding         `json:"findings"`
 	Todo          int               `json:"todo"` // findings of severity warn
 	Policy        string            `json:"policy"`
+}
+
+// sessionsReport is what doctor found of logins and their memcgs.
+type sessionsReport struct {
+	Memcgs sessionMemcgs         `json:"memcgs"`
+	State  logind.MemcgFreeState `json:"per_user"`
+	Limits []logind.MemoryLimit  `json:"limits"`
 }
 
 func newDoctor(a *app) *cobra.Command {
@@ -35,7 +44,10 @@ It ends with 10 where it found something to do, that is a finding of severity
 "warn".
 
 JSON: {mode, mount_point, abilities, abilities_from: "scopereapd", "probe" or
-"files", findings: [{code, severity: "ok", "note" or "warn", text, remedy,
+"files", sessions: {memcgs: "each", "user", "none" or "unknown", per_user:
+{supported, installed, path, conflicts: [{file, line, msg, hint}], users: [{uid,
+name, logged_in, lingers, in_effect, exempt}]}, limits: [{uid, unit, setting,
+bytes}] that sessions.memcg = "per-user" makes mean nothing}, findings: [{code, severity: "ok", "note" or "warn", text, remedy,
 policy: [{key, value}]}], todo, policy: a drop-in with all of that}.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,6 +81,7 @@ func examined(f facts) doctorReport {
 	findings := diagnose(f)
 	return doctorReport{
 		Mode: f.Mode, MountPoint: f.MountPoint, Abilities: f.Abilities, AbilitiesFrom: f.AbilitiesFrom,
+		Sessions: sessionsReport{f.Sessions, f.MemcgFree, append([]logind.MemoryLimit{}, f.Limits...)},
 		Findings: findings, Todo: todo(findings), Policy: snippet(findings),
 	}
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -20,6 +23,8 @@ type facts struct {
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
 	PolicyErr error
 	Warnings  []policy.Warning
+	MemcgFree logind.MemcgFreeState // the users with a slice, and the drop-in of sessions.memcg
+	Limits    []logind.MemoryLimit  // that sessions.memcg = "per-user" makes mean nothing; nil where it is not wanted
 }
 
 // sessionMemcgs says whether logins have memory cgroups of their own.
@@ -49,7 +54,26 @@ func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 	} else {
 		f.Policy, f.Warnings = loaded.Policy, loaded.Warnings
 	}
+	a.examineSessions(ctx, m, &f)
 	return f, ctx.Err()
+}
+
+// busPatience bounds the questions to PID 1; doctor can do without an answer.
+const busPatience = 3 * time.Second
+
+// examineSessions looks who is logged in, and for the drop-in of sessions.memcg. What cannot be read is left out.
+func (a *app) examineSessions(ctx context.Context, m *machine, f *facts) {
+	o := logind.MemcgFreeOptions{CallTimeout: busPatience, Logger: slog.New(slog.DiscardHandler)}
+	if m.Mode.V2() {
+		o.Cgroup = m.Root
+	}
+	free := logind.NewMemcgFree(o)
+	f.MemcgFree, _ = free.State(ctx)
+	if f.perUser() && len(f.MemcgFree.Users) > 0 {
+		limited, cancel := context.WithTimeout(ctx, busPatience)
+		defer cancel()
+		f.Limits, _ = free.Limits(limited)
+	}
 }
 
 // userSlice is what systemd-logind puts all sessions below.

@@ -268,3 +268,25 @@ func TestCompleteCgroup(t *testing.T) {
 		}
 	}
 }
+
+// What doctor says of logins is read from the same tree.
+func TestExamineSessions(t *testing.T) {
+	m, a := fakeV2(t), idle(t)
+	for _, dir := range []string{"user.slice/user-1000.slice/session-1.scope", "user.slice/user-1001.slice"} {
+		if err := os.MkdirAll(filepath.Join(m.Root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(m.Root, "cgroup.controllers"), []byte("cpu memory\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := facts{}
+	a.examineSessions(t.Context(), m, &f)
+	users := f.MemcgFree.Users
+	if !f.MemcgFree.Supported || len(users) != 2 || users[0].UID != 1000 || !users[0].LoggedIn || users[0].InEffect || users[1].LoggedIn {
+		t.Errorf("%+v", f.MemcgFree)
+	}
+	if f.Limits != nil {
+		t.Errorf("limits were asked for: %v", f.Limits)
+	}
+}

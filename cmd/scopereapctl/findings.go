@@ -75,7 +75,8 @@ func snippet(findings []finding) string {
 	lines := map[string][]string{}
 	for _, f := range findings {
 		for _, s := range f.Policy {
-			table, key, _ := strings.Cut(s.Key, ".")
+			dot := strings.LastIndexByte(s.Key, '.')
+			table, key := s.Key[:dot], s.Key[dot+1:]
 			if lines[table] == nil {
 				tables = append(tables, table)
 			}
@@ -105,6 +106,24 @@ func (f facts) noNeed() bool { return f.Abilities.Reparents.OK() }
 
 // watched: a daemon runs and reaps.
 func (f facts) watched() bool { return f.Daemon != nil && f.Daemon.Engine.MonitorOnly == "" }
+
+// perUser: sessions without memcgs are wanted on this machine, or there already.
+func (f facts) perUser() bool {
+	return f.MemcgFree.Supported && (f.MemcgFree.Installed || f.Policy.Sessions.Memcg == policy.SessionMemcgPerUser)
+}
+
+// loggedIn counts the users with a session, and those of them who linger.
+func (f facts) loggedIn() (all, linger int) {
+	for _, u := range f.MemcgFree.Users {
+		if u.LoggedIn {
+			all++
+			if u.Lingers {
+				linger++
+			}
+		}
+	}
+	return all, linger
+}
 
 // unreachable counts the dying whose ancestors may not be touched.
 func (f facts) unreachable(verdicts ...string) (n int64) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -105,5 +106,16 @@ func v1Report() statusReport {
 }
 
 func factsOf(r statusReport) facts {
-	return facts{statusReport: r, Root: true, Sessions: sessionsEach, Policy: policy.Default()}
+	return facts{statusReport: r, Root: true, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
+}
+
+const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"
+
+// sliced are two users who are logged in and linger and one who lingers only, without the drop-in.
+func sliced(v2 bool) logind.MemcgFreeState {
+	return logind.MemcgFreeState{Supported: v2, Path: perUserPath, Conflicts: []logind.MemcgFreeConflict{}, Users: []logind.SlicedUser{
+		{UID: 1000, Name: "alice", LoggedIn: true, Lingers: true},
+		{UID: 1001, Name: `DOM\bob`, LoggedIn: true, Lingers: true},
+		{UID: 2000, Lingers: true},
+	}}
 }

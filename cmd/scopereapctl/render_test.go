@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -129,9 +130,14 @@ func doctored(t *testing.T) map[string]facts {
 	healthy := factsOf(reportOf(reclaim.Survey{Live: 143}, trixie(), daemonStatus(trixie())))
 	healthy.Daemon.Version = version
 	healthy.Sessions = sessionsNone
+	healthy.Policy.Sessions.Memcg, healthy.MemcgFree.Installed = policy.SessionMemcgPerUser, true
+	for i := range healthy.MemcgFree.Users {
+		healthy.MemcgFree.Users[i].InEffect = true
+	}
 
 	leaking := factsOf(reportOf(leaky(), trixie(), nil))
 	leaking.AbilitiesFrom, leaking.Root = fromFiles, false
+	leaking.MemcgFree.Users[0].Lingers, leaking.MemcgFree.Users[1].Lingers = false, false
 	leaking.Abilities.Swappiness, leaking.Abilities.Reparents = dunno("root"), dunno("root")
 
 	old := factsOf(troubled())
@@ -142,6 +148,8 @@ func doctored(t *testing.T) map[string]facts {
 	middle := factsOf(reportOf(reclaim.Survey{Dying: 7, Live: 9}, bullseye(), nil))
 	middle.AbilitiesFrom, middle.Swap = fromProbe, true
 	middle.Abilities.Reclaim, middle.Abilities.Reparents = yes(), dunno("mkdir: read-only")
+	middle.MemcgFree.Users = nil
+	middle.Policy.Sessions.Memcg = policy.SessionMemcgPerUser
 	middle.Warnings = []policy.Warning{{File: "x", Msg: "hm"}}
 
 	v1 := factsOf(v1Report())
@@ -149,10 +157,27 @@ func doctored(t *testing.T) map[string]facts {
 
 	v1off := factsOf(v1Report())
 	v1off.Policy.Hold.Enabled = false
+	v1off.Policy.Sessions.Memcg = policy.SessionMemcgPerUser
 	v1off.Daemon.Engine.MonitorOnly = "reap.enabled = false"
 
 	stuck := factsOf(reportOf(reclaim.Survey{Dying: 300, Live: 9, Ancestors: []reclaim.Surveyed{
 		surveyed("/user.slice", 300, reclaim.MayReap, dead(1<<20, 1<<20, 0))}}, trixie(), daemonStatus(trixie())))
+
+	stuck.MemcgFree.Installed = true
+	stuck.MemcgFree.Users[1].Lingers = false
+
+	pending := factsOf(reportOf(reclaim.Survey{Live: 9}, trixie(), daemonStatus(trixie())))
+	pending.Daemon.Version = version
+	pending.Policy.Sessions.Memcg, pending.MemcgFree.Installed = policy.SessionMemcgPerUser, true
+	pending.MemcgFree.Users[0].InEffect = true
+	pending.MemcgFree.Users[2].Exempt = "/etc/systemd/system/user-2000.slice.d/60-x.conf"
+	for uid := range uint32(6) {
+		pending.MemcgFree.Users = append(pending.MemcgFree.Users, logind.SlicedUser{UID: 3000 + uid, Lingers: true})
+	}
+	pending.MemcgFree.Conflicts = []logind.MemcgFreeConflict{{File: "/etc/systemd/system/user-.slice.d/90-x.conf", Line: 2,
+		Msg: "an empty DisableControllers= leaves users' slices the memory controller", Hint: "take the line out"}}
+	pending.Limits = []logind.MemoryLimit{{UID: 1000, Unit: "user-1000.slice", Setting: "MemoryMax", Bytes: 4 << 30},
+		{UID: 1001, Unit: "user@1001.service/app.slice/x.scope", Setting: "MemoryHigh", Bytes: 1 << 30}}
 
 	reparents := factsOf(monitoring())
 	reparents.Dying = 5_000
@@ -161,6 +186,7 @@ func doctored(t *testing.T) map[string]facts {
 	return map[string]facts{
 		"doctor-healthy": healthy, "doctor-leaking": leaking, "doctor-old": old, "doctor-middle": middle,
 		"doctor-v1": v1, "doctor-v1-off": v1off, "doctor-reparents": reparents, "doctor-silent": mute, "doctor-stuck": stuck,
+		"doctor-pending": pending,
 	}
 }
 
