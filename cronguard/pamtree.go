@@ -93,6 +93,9 @@ func (t *pamTree) resolve(p string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if to == os.DevNull {
+			return to, nil // there in every root, mounted or not
+		}
 		if strings.HasPrefix(to, "/") {
 			cur = "/"
 		}

@@ -1,0 +1,115 @@
+package cronguard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Apply does what is planned, service by service, each file atomically and its backup first. It stops at the first
+// error; what was done before that stays.
+func (p Plan) Apply() error {
+	if !p.Changes() {
+		return nil
+	}
+	unlock, err := p.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, item := range p.Items {
+		if !item.changes() {
+			continue
+		}
+		if err := p.apply(item); err != nil {
+			return fmt.Errorf("%s: %w", item.Service, err)
+		}
+	}
+	return nil
+}
+
+// lock keeps two guards apart.
+func (p Plan) lock() (func(), error) {
+	if err := os.MkdirAll(p.stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the guard's state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(p.stateDir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another guard is at work in %s: try again", p.stateDir)
+	}
+	return func() { f.Close() }, nil
+}
+
+func (p Plan) apply(item PlanItem) error {
+	if item.Action == ActionForget {
+		return forget(p.stateDir, item.Service, "")
+	}
+	tree := newPamTree(p.root)
+	dir, err := tree.resolve(etcPamDir)
+	if err != nil {
+		return err
+	}
+	host := tree.host(dir + "/" + item.Service)
+	is, err := unchanged(item, host)
+	if err != nil {
+		return err
+	}
+	if item.record != nil {
+		if err := item.record.save(p.stateDir, item.backup); err != nil {
+			return err
+		}
+	}
+	switch item.Action {
+	case ActionRemove:
+		if err := os.Remove(host); err != nil {
+			return err
+		}
+		if err := syncDir(filepath.Dir(host)); err != nil {
+			return err
+		}
+	case ActionChange:
+		if err := writeAtomic(host, item.After, is); err != nil {
+			return err
+		}
+	}
+	if item.record != nil {
+		return forget(p.stateDir, item.Service, item.record.Backup)
+	}
+	return forget(p.stateDir, item.Service, "")
+}
+
+// unchanged makes sure that a file is still as it was planned for, and says what the new one should be like.
+func unchanged(item PlanItem, host string) (newFile, error) {
+	info, err := os.Lstat(host)
+	if item.Before == nil && errors.Is(err, fs.ErrNotExist) {
+		return newFile{mode: 0o644, uid: -1, gid: -1}, nil
+	}
+	if err != nil {
+		return newFile{}, err
+	}
+	if err := plainOwn(item.File, info); err != nil {
+		return newFile{}, err
+	}
+	data, err := readRegular(host)
+	if err != nil {
+		return newFile{}, err
+	}
+	if item.Before == nil || !bytes.Equal(data, item.Before) {
+		return newFile{}, fmt.Errorf("%s has changed in the meantime: nothing was done to it; try again", item.File)
+	}
+	n := newFile{mode: info.Mode().Perm(), uid: -1, gid: -1, attrs: attrsOf(host)}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		n.uid, n.gid = int(st.Uid), int(st.Gid)
+	}
+	return n, nil
+}

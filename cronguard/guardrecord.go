@@ -1,0 +1,134 @@
+package cronguard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+)
+
+const recordVersion = 1
+
+// guardRecord is what the guard remembers of a service's file, in STATEDIR/SERVICE.json. The file as it was before is
+// beside it.
+type guardRecord struct {
+	Version int          `json:"version"`
+	Service string       `json:"service"`
+	Target  string       `json:"target"`          // the file that was changed
+	Created bool         `json:"created"`         // there was none: it is a changed copy of the distribution's
+	Method  string       `json:"method"`          // MethodPermit or MethodNone
+	Backup  string       `json:"backup"`          // name in the state directory
+	Before  string       `json:"before"`          // sha256 of the backup
+	After   string       `json:"after"`           // sha256 of the changed file
+	Prior   string       `json:"prior,omitempty"` // sha256 of what the change replaced
+	Mode    uint32       `json:"mode"`            // permission bits before
+	UID     int          `json:"uid"`
+	GID     int          `json:"gid"`
+	Shared  []sharedFile `json:"shared,omitempty"` // what it was made from
+	Time    time.Time    `json:"time"`
+	Systemd int          `json:"systemd,omitempty"` // its version; 0: not known
+}
+
+// sharedFile is a file that went into a guarded one.
+type sharedFile struct {
+	Name   string `json:"name"` // as libpam looks for it
+	Path   string `json:"path"` // where it was found
+	SHA256 string `json:"sha256"`
+}
+
+// made reports whether data is what the guard wrote, or was about to replace when it was interrupted.
+func (r *guardRecord) made(data []byte) bool {
+	sum := sha256Hex(data)
+	return sum == r.After || sum == r.Prior
+}
+
+// same reports whether two records say the same of the same file, whenever they were made.
+func (r *guardRecord) same(o *guardRecord) bool {
+	a, b := *r, *o
+	a.Time, a.Systemd, a.Prior = b.Time, b.Systemd, b.Prior
+	return reflect.DeepEqual(a, b)
+}
+
+func recordName(service string) string { return service + ".json" }
+
+// backupName has the content's sum, so that a new backup does not overwrite the one that a record still names.
+func backupName(service, sum string) string { return service + "." + sum[:12] + ".before" }
+
+// loadRecord reads a service's record. nil: there is none.
+func loadRecord(stateDir, service string) (*guardRecord, error) {
+	file := filepath.Join(stateDir, recordName(service))
+	data, err := readRegular(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	bad := func(err error) error {
+		return fmt.Errorf("%s: %w; the guard's record cannot be read: see what it is, and move it away", file, err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%s: not allowed to read the guard's record; run this as root", file)
+	}
+	if err != nil {
+		return nil, bad(plainError(err))
+	}
+	var r guardRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, bad(err)
+	}
+	if r.Version != recordVersion || r.Service != service || r.Target != etcPamDir+"/"+service ||
+		len(r.Before) != 64 || r.Backup != backupName(service, r.Before) {
+		return nil, bad(errors.New("is not a record of this version and service"))
+	}
+	return &r, nil
+}
+
+// loadBackup reads the file as it was before, to the byte.
+func loadBackup(stateDir string, r *guardRecord) ([]byte, error) {
+	file := filepath.Join(stateDir, r.Backup)
+	data, err := readRegular(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; the backup cannot be read", file, plainError(err))
+	}
+	if sha256Hex(data) != r.Before {
+		return nil, fmt.Errorf("%s: the backup is not what was saved", file)
+	}
+	return data, nil
+}
+
+// save writes a record and the backup that it names, the backup first.
+func (r *guardRecord) save(stateDir string, backup []byte) error {
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return fmt.Errorf("make the guard's state directory: %w", err)
+	}
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeAtomic(filepath.Join(stateDir, r.Backup), backup, newFile{mode: 0o600, uid: -1, gid: -1}); err != nil {
+		return err
+	}
+	return writeAtomic(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), newFile{mode: 0o600, uid: -1, gid: -1})
+}
+
+// forget removes a service's record, and then its backups but keep.
+func forget(stateDir, service, keep string) error {
+	if keep == "" {
+		err := os.Remove(filepath.Join(stateDir, recordName(service)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forget the guard's record: %w", err)
+		}
+	}
+	olds, err := filepath.Glob(filepath.Join(stateDir, service+".*.before"))
+	if err != nil {
+		return err
+	}
+	for _, old := range olds {
+		if filepath.Base(old) != keep {
+			_ = os.Remove(old) // a backup more does no harm
+		}
+	}
+	return nil
+}

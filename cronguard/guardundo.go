@@ -1,0 +1,90 @@
+package cronguard
+
+import (
+	"slices"
+	"strings"
+)
+
+// PlanUnguard plans to give services' files back. No services: all of cron, crond and atd that have a guard or the
+// record of one. It only reads.
+func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
+	p := Plan{root: root, stateDir: stateDir}
+	tree := newPamTree(root)
+	asked := len(services) > 0
+	if !asked {
+		services = guardServices[:]
+	}
+	for _, service := range clean(services) {
+		item := PlanItem{Service: service, Action: ActionRefuse}
+		if !slices.Contains(guardServices[:], service) {
+			item.Why = "is not a cron service; the guard changes " + strings.Join(guardServices[:], ", ") + " and no others"
+		} else if err := planUnguard(tree, stateDir, &item); err != nil {
+			item.Action, item.Why = ActionRefuse, err.Error()
+		}
+		if asked || item.Action != ActionNothing {
+			p.Items = append(p.Items, item)
+		}
+	}
+	return p, nil
+}
+
+func planUnguard(t *pamTree, stateDir string, item *PlanItem) error {
+	record, err := loadRecord(stateDir, item.Service)
+	if err != nil {
+		return err
+	}
+	own, err := findOwn(t, item.Service)
+	if err != nil {
+		return err
+	}
+	item.File = own.target
+	if !own.there {
+		item.Action, item.Why = ActionNothing, "there is no guard"
+		if record != nil {
+			item.Action, item.Why = ActionForget, "the guarded file is gone: only the record is forgotten"
+		}
+		return nil
+	}
+	item.Before = own.data
+	change := func(after []byte, why string) error {
+		item.Action, item.After, item.Why = ActionChange, after, why
+		item.Diff = unified(diffName(item.File, item.Before), diffName(item.File, after), item.Before, after)
+		switch {
+		case after == nil:
+			item.Action = ActionRemove
+		case item.Diff == "":
+			item.Action, item.Why = ActionForget, "the file is as it was before the guard: only the record is forgotten"
+		}
+		return nil
+	}
+	reverted, blocks, revertErr := revertBlocks(own.target, own.data)
+	if record != nil && record.made(own.data) {
+		if record.Created {
+			return change(nil, "the file is the guard's own copy of the distribution's, which counts again")
+		}
+		backup, err := loadBackup(stateDir, record)
+		switch {
+		case err == nil:
+			return change(backup, "the file as it was before the guard, to the byte")
+		case revertErr == nil && sha256Hex(reverted) == record.Before:
+			return change(reverted, "the file as it was before the guard, to the byte; the backup was damaged, the guard's block has it too")
+		}
+		return err
+	}
+	switch {
+	case revertErr != nil:
+		return revertErr
+	case blocks > 0 && record == nil:
+		return change(reverted, "there is no record of this guard: only its block is taken out, the rest stays")
+	case blocks > 0 && record.Created && sha256Hex(reverted) == record.Before:
+		return change(nil, "the file is the guard's own copy of the distribution's, which counts again")
+	case blocks > 0:
+		return change(reverted, "somebody has changed the file since: only the guard's block is taken out, the rest stays")
+	case record != nil:
+		item.Action = ActionForget
+		item.Why = "the guard's block is no longer in the file, which somebody has replaced or put back: only the record is forgotten"
+		return nil
+	}
+	item.Action, item.Why = ActionNothing, "there is no guard"
+	return nil
+}

@@ -1,0 +1,195 @@
+package cronguard
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+)
+
+// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as it is.
+func newRewriter(t *pamTree, service, method string) (*rewriter, StackVerdict, error) {
+	s, err := t.stack(service, typeSession)
+	if err != nil {
+		return nil, StackVerdict{}, err
+	}
+	w, err := s.walk()
+	if err != nil {
+		return nil, StackVerdict{}, err
+	}
+	v := s.judge(w)
+	r := &rewriter{stack: s, method: method}
+	for i := range s.handlers {
+		if w.reached[i] && s.makes[i] {
+			r.targets = append(r.targets, i)
+		}
+	}
+	if len(r.targets) > 0 && !s.own {
+		return nil, v, refuse("%s has no session lines, so those of %s count, which the guard does not change; "+
+			"by hand: give %s session lines of its own", etcPamDir+"/"+service, s.file, service)
+	}
+	for _, i := range r.targets {
+		if method == MethodNone && s.envClass(i) {
+			r.method = MethodPermit // XDG_SESSION_CLASS would count for more than class=none
+		}
+	}
+	return r, v, nil
+}
+
+// maxServices is how many PAM services are looked at. A machine has some thirty.
+const maxServices = 1000
+
+// verify makes sure that a rewritten file does what it should and nothing else.
+func verify(before, after *pamTree, r *rewriter, planned []string) error {
+	service := r.stack.service
+	s, err := after.stack(service, typeSession)
+	if err != nil {
+		return refuse("the changed file would not be understood (%v): nothing was changed", err)
+	}
+	w, err := s.walk()
+	if err != nil {
+		return refuse("the changed file would not be understood (%v): nothing was changed", err)
+	}
+	if w.runs() != No {
+		return refuse("pam_systemd would still make sessions after the change (%s): nothing was changed", s.judge(w).Why)
+	}
+	for _, typ := range pamTypes {
+		old, err := before.stack(service, typ)
+		if err != nil {
+			return err
+		}
+		new, err := after.stack(service, typ)
+		if err != nil {
+			return err
+		}
+		want := r.signatures(old)
+		if typ == typeSession {
+			for _, i := range r.targets {
+				want[i] = r.replaced(old.handlers[i])
+			}
+		}
+		if !slices.Equal(r.squeeze(want), r.squeeze(r.signatures(new))) {
+			return refuse("the %s modules of %s would not be the same after the change: nothing was changed", typ, service)
+		}
+	}
+	services, err := before.services()
+	if err != nil {
+		return err
+	}
+	for _, other := range services {
+		if other == service || slices.Contains(planned, other) {
+			continue
+		}
+		was, wasErr := before.verdict(other)
+		is, isErr := after.verdict(other)
+		if was.Runs != is.Runs || was.Class != is.Class || (wasErr == nil) != (isErr == nil) {
+			return refuse("the change would reach %s too, which uses %s's file: nothing was changed; by hand: give %s a file of its own",
+				printable(other), service, printable(other))
+		}
+	}
+	return nil
+}
+
+// signature is all that counts of a handler. A marker's is "".
+func signature(h handler, name string, args []string, level int) string {
+	if h.marker {
+		return ""
+	}
+	return fmt.Sprintf("%t %t %v %q %q %d", h.mustFail, h.entry.silent, h.entry.actions, name, args, level)
+}
+
+func (r *rewriter) signatures(s *pamStack) []string {
+	var out []string
+	for _, h := range s.handlers {
+		out = append(out, signature(h, h.entry.name, h.entry.args, r.level(h)))
+	}
+	return out
+}
+
+// level is a handler's substack level, which no longer counts where a substack was taken apart.
+func (r *rewriter) level(h handler) int {
+	if r.flat {
+		return 0
+	}
+	return h.level
+}
+
+// squeeze drops markers where a substack was taken apart.
+func (r *rewriter) squeeze(in []string) []string {
+	if !r.flat {
+		return in
+	}
+	return slices.DeleteFunc(slices.Clone(in), func(s string) bool { return s == "" })
+}
+
+// replaced is the signature that a target should have after the change.
+func (r *rewriter) replaced(h handler) string {
+	if r.method == MethodPermit {
+		return signature(h, "pam_permit.so", nil, r.level(h))
+	}
+	var args []string
+	had := false
+	for _, a := range h.entry.args {
+		if len(a) >= 6 && a[:6] == "class=" {
+			a, had = "class=none", true
+		}
+		args = append(args, a)
+	}
+	if !had {
+		args = append(args, "class=none")
+	}
+	return signature(h, h.entry.name, args, r.level(h))
+}
+
+// services are the names of all files in the pam.d directories.
+func (t *pamTree) services() ([]string, error) {
+	var out []string
+	for _, dir := range pamDirs {
+		real, err := t.resolve(dir)
+		if err != nil {
+			continue
+		}
+		f, err := os.Open(t.host(real))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		names, err := f.Readdirnames(maxServices + 1)
+		f.Close()
+		if len(names) == 0 {
+			continue // empty, or not a directory
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, names...)
+	}
+	slices.Sort(out)
+	if out = slices.Compact(out); len(out) > maxServices {
+		return nil, refuse("there are more than %d files in %s: the guard does not look at them all", maxServices, etcPamDir)
+	}
+	return out, nil
+}
+
+// shared are the files that a guarded file was made from, beside itself.
+func shared(r *rewriter, created bool, from string, base []byte) []sharedFile {
+	var out []sharedFile
+	if created {
+		out = append(out, sharedFile{Name: from, Path: from, SHA256: sha256Hex(base)})
+	}
+	for _, f := range r.inlined {
+		s := sharedFile{Name: f.path, Path: f.path, SHA256: sha256Hex(f.data)}
+		for _, dir := range pamDirs {
+			if path.Dir(f.path) == dir {
+				s.Name = path.Base(f.path)
+			}
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
