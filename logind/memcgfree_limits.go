@@ -36,7 +36,8 @@ var sliceLimits = []struct {
 	name  string
 	unset uint64
 }{
-	{"MemoryMin", 0}, {"MemoryLow", 0}, {"MemoryHigh", math.MaxUint64}, {"MemoryMax", math.MaxUint64}, {"MemorySwapMax", math.MaxUint64},
+	{"MemoryMin", 0}, {"MemoryLow", 0},
+	{"MemoryHigh", math.MaxUint64}, {"MemoryMax", math.MaxUint64}, {"MemorySwapMax", math.MaxUint64},
 }
 
 // Limits tells what stands against the drop-in: memory settings of the users' slices that live, as PID 1 knows them

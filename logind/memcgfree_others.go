@@ -67,7 +67,10 @@ func (f *MemcgFree) others() otherDropIns {
 			dir := filepath.Join(base, e.Name())
 			if e.Name() == "slice.d" || e.Name() == "user-.slice.d" {
 				f.judge(&found, dir, nil)
-			} else if uid, ok := uidOf("/user.slice/" + strings.TrimSuffix(e.Name(), ".d")); ok && strings.HasSuffix(e.Name(), ".d") {
+				continue
+			}
+			slice, isDir := strings.CutSuffix(e.Name(), ".d")
+			if uid, ok := uidOf("/user.slice/" + slice); ok && isDir {
 				f.judge(&found, dir, &uid)
 			}
 		}
@@ -99,7 +102,7 @@ func (f *MemcgFree) judge(found *otherDropIns, dir string, uid *uint32) {
 			found.exempt[*uid] = path
 		case uid != nil:
 			found.conflicts = append(found.conflicts, MemcgFreeConflict{path, line,
-				fmt.Sprintf("DisableControllers= leaves user %d the memory controller, but ours, read later, would take it away", *uid),
+				fmt.Sprintf("DisableControllers= leaves user %d the memory controller; ours is read later and takes it", *uid),
 				fmt.Sprintf("rename it to %q to exempt that user, or take the line out", "60-"+e.Name())})
 		case masks:
 			found.conflicts = append(found.conflicts, MemcgFreeConflict{path, line,

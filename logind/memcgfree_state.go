@@ -32,8 +32,9 @@ type SlicedUser struct {
 	LoggedIn bool   `json:"logged_in"`      // a session's scope lives
 	Lingers  bool   `json:"lingers"`
 	// InEffect is whether nothing below the slice can have a memcg now: "memory" is not in its cgroup.subtree_control.
-	// After a change PID 1 applies it to slices without Delegate= below at their next unit's start; where a user
-	// manager has switched the controller on for its own units the kernel keeps it on (EBUSY) until that slice ends.
+	// This is what cgroupfs says, because after a daemon-reload PID 1 may apply the drop-in to a slice that lives at
+	// once, at the next start of a unit below, or not: where a user manager has switched the controller on for its own
+	// units, the kernel refuses to switch it off above them (EBUSY) as long as they live.
 	InEffect bool `json:"in_effect"`
 	// Exempt is the administrator's file that leaves this user the memcgs, "" for none.
 	Exempt string `json:"exempt,omitempty"`
@@ -62,7 +63,8 @@ func (f *MemcgFree) State(ctx context.Context) (MemcgFreeState, error) {
 	s.Conflicts = append(s.Conflicts, others.conflicts...)
 	_, s.Installed, err = f.own()
 	if err != nil { // somebody else's file is in its place
-		s.Conflicts = append(s.Conflicts, MemcgFreeConflict{File: f.Path(), Msg: "is not scopereapd's file", Hint: "see what it is for, and remove it"})
+		s.Conflicts = append(s.Conflicts, MemcgFreeConflict{File: f.Path(),
+			Msg: "is not scopereapd's file", Hint: "see what it is for, and remove it"})
 	}
 	tree := f.userTree()
 	uids, err := sliceUIDs(tree)
@@ -133,7 +135,8 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 // userName is what logind calls a user it knows: the NAME= of its state file, which every systemd writes and anybody may
 // read. Unlike /etc/passwd it knows the users of LDAP and SSSD too.
 func (f *MemcgFree) userName(uid uint32) string {
-	text, err := readBounded(filepath.Join(f.opts.Root, "run/systemd/users", strconv.FormatUint(uint64(uid), 10)), maxUserFile)
+	file := strconv.FormatUint(uint64(uid), 10)
+	text, err := readBounded(filepath.Join(f.opts.Root, "run/systemd/users", file), maxUserFile)
 	if err != nil {
 		return ""
 	}
