@@ -43,6 +43,8 @@ type process struct {
 	exited chan struct{}
 }
 
+func (d *process) stateDir() string { return filepath.Join(d.dir, "state") }
+
 func (d *process) runDir() string { return filepath.Join(d.dir, "run") }
 
 // lockedBuffer is what a process logs, readable meanwhile.
@@ -75,7 +77,7 @@ func newDaemon(t *testing.T, bus string, env ...string) *process {
 		t.Fatal(err)
 	}
 	d := &process{t: t, dir: dir, log: &lockedBuffer{}, exited: make(chan struct{})}
-	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--policy-root", dir)
+	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--policy-root", dir, "--state-dir", d.stateDir())
 	d.cmd.Env = append([]string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + bus, "PATH=" + os.Getenv("PATH")}, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	return d

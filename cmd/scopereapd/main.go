@@ -39,6 +39,7 @@ func (e *exitError) Unwrap() error { return e.err }
 // flags are the daemon's.
 type flags struct {
 	runDir     string
+	stateDir   string
 	policyRoot string
 	restore    bool
 }
@@ -103,7 +104,8 @@ is reaping.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	fl := cmd.Flags()
 	fl.StringVar(&f.runDir, "run-dir", "/run/scopereap", "directory for the socket, the lock and the journals")
-	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
+	fl.StringVar(&f.stateDir, "state-dir", "/var/lib/scopereap", "directory for the ledger and for which users were made to linger")
+	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
 	return cmd
 }

@@ -55,5 +55,6 @@ func (d *node) reload() {
 	for _, c := range changes {
 		d.log.Info("policy changed", "key", c.Key, "from", c.Old, "to", c.New)
 	}
+	d.triggers.soon()
 	d.log.Info("policy reloaded", "changes", len(changes), "files", len(loaded.Files()))
 }

@@ -29,6 +29,9 @@ type node struct {
 	hold    *reclaim.Hold
 	machine reclaim.Hierarchy
 
+	account  *account
+	triggers *triggers
+
 	policy    atomic.Pointer[policy.Loaded]
 	policyErr atomic.Pointer[string] // why the last reload was refused
 }
@@ -79,6 +82,7 @@ func serve(ctx context.Context, f flags) (err error) {
 // build makes the parts.
 func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 	p := d.policy.Load().Policy
+	d.account = d.openLedger()
 	if !d.machine.Mode.V2() && p.Hold.Enabled {
 		d.hold = reclaim.NewHold(fs, reclaim.HoldOptions{
 			Max:         p.Hold.Max,
@@ -98,8 +102,10 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
 		Logger:    d.log,
 		OnOutcome: d.tell,
+		OnLeft:    d.account.left,
 	})
 	d.bus = logind.New(logind.Options{Logger: d.log})
+	d.triggers = d.newTriggers()
 }
 
 // run runs the parts until ctx ends or one of them fails.
@@ -123,6 +129,11 @@ func (d *node) run(ctx context.Context) error {
 	part("control socket", func() error { return server.Serve(ctx, listener) })
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
+	part("triggers", func() error { d.removeTriggers(ctx); return nil })
+	part("ledger", func() error {
+		d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) })
+		return nil
+	})
 	part("reload", func() error { d.reloadOnHangup(ctx); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
 	<-ctx.Done()
@@ -185,11 +196,15 @@ func (d *node) take(ev logind.Event) {
 	}
 	switch ev.Kind {
 	case logind.Started:
+		d.account.started(ev)
+		d.triggers.started(ev)
 		p := d.policy.Load().Policy.Hold
 		if p.Enabled && policy.MatchAny(p.Units, ev.Unit) {
 			d.engine.Started(ev.ControlGroup)
 		}
 	case logind.Teardown:
+		d.account.ended(ev)
+		d.triggers.ended(ev)
 		d.engine.Teardown(ev.ControlGroup, ev.At)
 	}
 }

@@ -16,6 +16,8 @@ func (d *node) verbs() map[string]control.Verb {
 	return map[string]control.Verb{
 		control.VerbStatus: {Handler: d.status},
 		control.VerbSweep:  {Handler: d.sweep, RootOnly: true},
+		// It names users and cron entries.
+		control.VerbLeaks: {Handler: d.leaks, RootOnly: true},
 	}
 }
 
@@ -32,6 +34,10 @@ func (d *node) status(context.Context, json.RawMessage, func(any) bool) (any, er
 		s.PolicyError = *why
 	}
 	return s, nil
+}
+
+func (d *node) leaks(context.Context, json.RawMessage, func(any) bool) (any, error) {
+	return d.account.Report(), nil
 }
 
 func busStats(s logind.Stats) control.Bus {

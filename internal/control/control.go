@@ -48,4 +48,5 @@ type response struct {
 const (
 	VerbStatus = "status"
 	VerbSweep  = "sweep"
+	VerbLeaks  = "leaks" // the result is a ledger.Report
 )

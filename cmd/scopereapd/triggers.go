@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/logind"
+)
+
+// triggers takes away what makes memcgs die, as far as the policy asks for it:
+// users linger, and their sessions have no memcgs of their own.
+type triggers struct {
+	linger *logind.Linger
+	memcgs *logind.MemcgFree
+	state  string        // of linger
+	kick   chan struct{} // look soon
+	said   map[string]bool
+}
+
+const (
+	// lookTriggers is how often both are compared with the policy: groups and
+	// directories change without a signal.
+	lookTriggers = 10 * time.Minute
+	// kickDelay gathers what comes at once, such as all users after a boot.
+	kickDelay = 2 * time.Second
+	// undoTime bounds what a stop may take; systemd waits 90 s.
+	undoTime = 45 * time.Second
+)
+
+// lingerState is the file's name in the state directory.
+var lingerState = filepath.Base(logind.LingerState)
+
+func (d *node) newTriggers() *triggers {
+	state := filepath.Join(d.flags.stateDir, lingerState)
+	return &triggers{
+		linger: logind.NewLinger(logind.LingerOptions{State: state, Logger: d.log, Rate: d.account.rate}),
+		memcgs: logind.NewMemcgFree(logind.MemcgFreeOptions{Logger: d.log, Root: d.flags.policyRoot}),
+		state:  state,
+		kick:   make(chan struct{}, 1),
+		said:   map[string]bool{},
+	}
+}
+
+// soon has the policy compared with the machine. It never blocks.
+func (t *triggers) soon() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// started and ended take in what the bus tells.
+func (t *triggers) started(ev logind.Event) {
+	if isUserSlice(ev.Unit) {
+		t.soon() // a new user, whom a rule may be for
+	}
+}
+
+func (t *triggers) ended(ev logind.Event) {
+	switch {
+	case !ev.HasUID:
+	case isUserSlice(ev.Unit):
+		if t.linger.SliceTornDown(ev.UID, ev.At) {
+			t.soon()
+		}
+	case isSession(ev.Unit):
+		t.linger.SessionEnded(ev.UID, ev.At)
+	}
+}
+
+// isUserSlice: user-1000.slice, and not user.slice or a slice below it.
+func isUserSlice(unit string) bool {
+	uid, ok := strings.CutPrefix(unit, "user-")
+	if !ok {
+		return false
+	}
+	uid, ok = strings.CutSuffix(uid, ".slice")
+	return ok && uid != "" && strings.Trim(uid, "0123456789") == ""
+}
+
+// removeTriggers keeps the machine as the policy wants it until ctx ends.
+func (d *node) removeTriggers(ctx context.Context) {
+	t := d.triggers
+	ticker := time.NewTicker(lookTriggers)
+	defer ticker.Stop()
+	defer d.stopTriggers()
+	var had policy.Sessions
+	for tick := true; ; {
+		p := d.policy.Load().Policy
+		d.reconcileLinger(ctx, p)
+		if tick || p.Sessions != had { // not at every login: PID 1 may have to reload
+			d.reconcileMemcgs(ctx, p)
+			had = p.Sessions
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			tick = true
+		case <-t.kick:
+			tick = false
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(kickDelay):
+			}
+		}
+	}
+}
+
+func (d *node) reconcileLinger(ctx context.Context, p policy.Policy) {
+	rules := p.LingerRules()
+	if len(rules.Users) == 0 && rules.Auto.TeardownsPerHour == 0 && !d.triggers.setBefore() {
+		return
+	}
+	_, err := d.triggers.linger.Reconcile(ctx, rules) // which tells what it does
+	d.triggers.once(d, "linger", err)
+}
+
+// setBefore reports whether there may be linger that an earlier policy set.
+func (t *triggers) setBefore() bool {
+	_, err := os.Stat(t.state)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (d *node) reconcileMemcgs(ctx context.Context, p policy.Policy) {
+	var err error
+	if p.Sessions.Memcg == policy.SessionMemcgPerUser {
+		_, err = d.triggers.memcgs.Install(ctx)
+	} else {
+		_, err = d.triggers.memcgs.Remove(ctx)
+	}
+	d.triggers.once(d, "sessions.memcg = \""+string(p.Sessions.Memcg)+"\"", err)
+}
+
+// once logs a failure the first time it is seen, and that it is over.
+func (t *triggers) once(d *node, about string, err error) {
+	if err != nil && errors.Is(err, context.Canceled) {
+		return
+	}
+	switch was := t.said[about]; {
+	case err != nil && !was:
+		d.log.Warn("not done, and tried again every "+lookTriggers.String(), "what", about, "err", err)
+	case err == nil && was:
+		d.log.Info("done after all", "what", about)
+	}
+	t.said[about] = err != nil
+}
+
+// stopTriggers writes down what is known, and undoes what goes with the daemon.
+func (d *node) stopTriggers() {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	p := d.policy.Load().Policy
+	if p.LingerRules().Auto.TeardownsPerHour > 0 {
+		if err := d.triggers.linger.Flush(ctx); err != nil {
+			d.log.Warn("which users churn is not written down", "err", err)
+		}
+	}
+	if p.Sessions.OnStop == policy.OnStopUndo {
+		if _, err := d.triggers.memcgs.Remove(ctx); err != nil {
+			d.log.Error("undo sessions.memcg", "err", err)
+		}
+	}
+}
