@@ -135,6 +135,17 @@ func (l *Listener) Snapshot() []Session {
 	return all
 }
 
+// Session returns what is known of a live session, false if nothing is (yet).
+func (l *Listener) Session(id string) (Session, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.model.sessions[id]
+	if s == nil || s.info == nil {
+		return Session{}, false
+	}
+	return *s.info, true
+}
+
 func (l *Listener) count(f func(*Stats)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,29 +11,28 @@ import (
 )
 
 // jobs finds out which cron job opened a session. The session's processes
-// tell, but not at once: cron opens the session, then forks and execs. So each
-// session of cron's is looked at some times, beside everything else.
+// tell, but not at once: cron opens the session, then forks and execs. Nor is
+// it known at once whose session it is. So each new session is looked at some
+// times, beside everything else, until it is clear.
 type jobs struct {
 	log       *slog.Logger
 	inventory *cronguard.Cache
+	session   func(id string) (logind.Session, bool)
 
 	mu    sync.Mutex
 	found map[string]*found // by session ID
 }
 
 type found struct {
-	leader uint32
-	began  time.Time
-	job    string // "" while nothing is known
-	sure   bool   // the processes told, not the schedule alone
+	began time.Time
+	job   string // "" while nothing is known
 }
 
-// lookAt are the times after a session's start at which its processes are
-// looked at.
+// lookAt are the times after a session's start at which it is looked at.
 var lookAt = [...]time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
 
-// maxFound bounds the sessions of cron's that are remembered. Of those beyond
-// only the schedule tells.
+// maxFound bounds the sessions that are remembered. Of those beyond only the
+// schedule tells.
 const maxFound = 256
 
 func newJobs(root string, log *slog.Logger) *jobs {
@@ -48,21 +47,49 @@ func isCronService(service string) bool {
 	return false
 }
 
-// began follows a session of cron's.
-func (j *jobs) began(s *logind.Session, at time.Time) {
-	if !isCronService(s.Service) {
-		return
-	}
+// began follows a session that may be cron's.
+func (j *jobs) began(id string, at time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.found[s.ID] != nil {
+	if j.found[id] != nil {
 		return
 	}
 	if len(j.found) >= maxFound {
 		j.forgetOldest()
 	}
-	j.found[s.ID] = &found{leader: s.Leader, began: at}
-	go j.follow(*s, at)
+	f := &found{began: at}
+	j.found[id] = f
+	go j.follow(id, f)
+}
+
+func (j *jobs) follow(id string, f *found) {
+	began := time.Now()
+	for _, after := range lookAt {
+		time.Sleep(time.Until(began.Add(after)))
+		s, ok := j.session(id)
+		if !ok {
+			continue
+		}
+		if !isCronService(s.Service) {
+			break
+		}
+		procs, err := cronguard.Processes("/proc", int(s.Leader))
+		job, sure := j.match(s, f.began, procs)
+		j.mu.Lock()
+		if job != "" {
+			f.job = job
+		}
+		j.mu.Unlock()
+		j.log.Debug("cron session", "session", id, "service", s.Service, "job", job, "processes", len(procs), "sure", sure)
+		if sure || err != nil { // or the leader is gone
+			return
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.found[id] == f && f.job == "" {
+		delete(j.found, id)
+	}
 }
 
 func (j *jobs) forgetOldest() {
@@ -75,28 +102,6 @@ func (j *jobs) forgetOldest() {
 	delete(j.found, oldest)
 }
 
-func (j *jobs) follow(s logind.Session, at time.Time) {
-	began := time.Now()
-	for _, after := range lookAt {
-		time.Sleep(time.Until(began.Add(after)))
-		procs, err := cronguard.Processes("/proc", int(s.Leader))
-		job, sure := j.match(s, at, procs)
-		j.mu.Lock()
-		f := j.found[s.ID]
-		if f == nil || f.leader != s.Leader { // it has ended meanwhile
-			j.mu.Unlock()
-			return
-		}
-		if job != "" {
-			f.job, f.sure = job, sure
-		}
-		j.mu.Unlock()
-		if sure || err != nil { // the leader is gone
-			return
-		}
-	}
-}
-
 // ended returns the ID of the job that opened a session which has ended, or "".
 func (j *jobs) ended(s *logind.Session, at time.Time) string {
 	if !isCronService(s.Service) {
@@ -105,10 +110,11 @@ func (j *jobs) ended(s *logind.Session, at time.Time) string {
 	j.mu.Lock()
 	f := j.found[s.ID]
 	delete(j.found, s.ID)
-	j.mu.Unlock()
 	if f != nil && f.job != "" {
+		defer j.mu.Unlock()
 		return f.job
 	}
+	j.mu.Unlock()
 	if f != nil {
 		at = f.began
 	}

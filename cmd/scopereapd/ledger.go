@@ -24,9 +24,15 @@ type account struct {
 	path string
 	jobs *jobs
 
+	users *logind.UserDB
 	mu    sync.Mutex
-	names map[uint32]string // of users, learned from their sessions
+	names map[uint32]string // of users, from their sessions and /etc/passwd
+	read  time.Time         // when /etc/passwd was
 }
+
+// readNames is how often /etc/passwd may be read for a UID that nobody knows.
+// A directory is never asked: that can take seconds, and the bus waits.
+const readNames = time.Minute
 
 // maxNames bounds the names remembered; beyond, a user goes by the UID.
 const maxNames = 10000
@@ -34,6 +40,15 @@ const maxNames = 10000
 func (a *account) name(uid uint32) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.names[uid] == "" && time.Since(a.read) > readNames {
+		a.read = time.Now()
+		local, _ := a.users.Local()
+		for _, u := range local {
+			if a.names[u.UID] == "" && len(a.names) < maxNames {
+				a.names[u.UID] = u.Name
+			}
+		}
+	}
 	if n := a.names[uid]; n != "" {
 		return n
 	}
@@ -50,9 +65,8 @@ func (a *account) learn(s *logind.Session) {
 
 // started learns from a session that has begun.
 func (a *account) started(ev logind.Event) {
-	if ev.Session != nil {
-		a.learn(ev.Session)
-		a.jobs.began(ev.Session, ev.At)
+	if id, ok := sessionID(ev.Unit); ok {
+		a.jobs.began(id, ev.At)
 	}
 }
 
@@ -72,7 +86,8 @@ func (a *account) ended(ev logind.Event) {
 	if ev.HasUID {
 		keys = append(keys, ledger.Key{Kind: ledger.User, Name: a.name(ev.UID)})
 	}
-	a.Teardown(ev.ControlGroup, isSession(ev.Unit), keys...)
+	_, session := sessionID(ev.Unit)
+	a.Teardown(ev.ControlGroup, session, keys...)
 }
 
 func (a *account) left(l reclaim.Left) { a.Left(l.Cgroups, l.Dying) }
@@ -107,7 +122,12 @@ func (a *account) keep(ctx context.Context, failed func(error)) {
 // (StateDirectory=): where it is not there, as when the daemon is only tried
 // out, the ledger ends with the daemon.
 func (d *node) openLedger() *account {
-	a := &account{path: filepath.Join(d.flags.stateDir, ledger.FileName), jobs: newJobs(d.flags.policyRoot, d.log), names: map[uint32]string{}}
+	a := &account{
+		path:  filepath.Join(d.flags.stateDir, ledger.FileName),
+		jobs:  newJobs(d.flags.policyRoot, d.log),
+		users: logind.NewUserDB(logind.UserDBOptions{Root: d.flags.policyRoot}),
+		names: map[uint32]string{},
+	}
 	if _, err := os.Stat(d.flags.stateDir); err != nil {
 		d.log.Info("no state directory: who leaks is forgotten when scopereapd ends", "dir", d.flags.stateDir)
 		a.path = ""
@@ -119,6 +139,11 @@ func (d *node) openLedger() *account {
 	return a
 }
 
-func isSession(unit string) bool {
-	return strings.HasPrefix(unit, "session-") && strings.HasSuffix(unit, ".scope")
+// sessionID is the session whose scope a unit is.
+func sessionID(unit string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(unit, "session-")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(id, ".scope")
 }

@@ -105,6 +105,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		OnLeft:    d.account.left,
 	})
 	d.bus = logind.New(logind.Options{Logger: d.log})
+	d.account.jobs.session = d.bus.Session
 	d.triggers = d.newTriggers()
 }
 

@@ -63,13 +63,13 @@ func (t *triggers) started(ev logind.Event) {
 }
 
 func (t *triggers) ended(ev logind.Event) {
-	switch {
-	case !ev.HasUID:
-	case isUserSlice(ev.Unit):
-		if t.linger.SliceTornDown(ev.UID, ev.At) {
-			t.soon()
-		}
-	case isSession(ev.Unit):
+	if !ev.HasUID {
+		return
+	}
+	if isUserSlice(ev.Unit) && t.linger.SliceTornDown(ev.UID, ev.At) {
+		t.soon()
+	}
+	if _, ok := sessionID(ev.Unit); ok {
 		t.linger.SessionEnded(ev.UID, ev.At)
 	}
 }
