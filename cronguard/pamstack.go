@@ -10,8 +10,8 @@ import (
 // over from taking all of a root program's time.
 const (
 	maxIncludeLevel = 16
-	maxHandlers     = 4096
-	maxLoads        = 1024
+	maxHandlers     = 512
+	maxLoads        = 256
 )
 
 // handler is one module of a flat stack, as libpam calls them one after the other.

@@ -37,7 +37,7 @@ type walked struct {
 type end struct{ opened, ran bool }
 
 // maxWays is how many states are followed before one module. Real stacks have a handful.
-const maxWays = 1 << 12
+const maxWays = 1 << 8
 
 // runs judges by the ways in which the session opens, if there are any: a job whose session is refused does not run.
 // For No it takes all ways, because pam_systemd may have registered a session before a later module fails.
