@@ -70,8 +70,8 @@ func TestLedgerOfSessions(t *testing.T) {
 	machine.RemoveSession("2")
 	// user-runtime-dir@ loses its cgroup as soon as it has started.
 	want := map[ledger.Key]ledger.Count{
-		{Kind: ledger.User, Name: "alice"}:             {Sessions: 1, Teardowns: 1},
-		{Kind: ledger.User, Name: "bob"}:               {Sessions: 1, Teardowns: 1},
+		{Kind: ledger.User, Name: "alice"}:             {Sessions: 1, Teardowns: 2},
+		{Kind: ledger.User, Name: "bob"}:               {Sessions: 1, Teardowns: 2},
 		{Kind: ledger.Service, Name: "sshd"}:           {Sessions: 1, Teardowns: 1},
 		{Kind: ledger.Service, Name: "crond"}:          {Sessions: 1, Teardowns: 1},
 		{Kind: ledger.Unit, Name: "session-*.scope"}:   {Sessions: 2, Teardowns: 2},
