@@ -52,15 +52,19 @@ func TestAudit(t *testing.T) {
 		in   AuditInput
 		want []string
 	}{
-		{"session for all", AuditInput{Systemd: 252, Services: both, Lingers: func(u string) bool { return u == "bob" }}, []string{
-			"c1 yes 3600.00 guard, linger, disable the job",
-			"c2 yes 3600.00 guard, linger, disable the job",
-			"b yes 24.00 guard, disable the job",
-			"a yes 4.00 guard, linger, disable the job",
-			"at:dan yes 0.00 guard, linger, disable the job",
-			"r no 0.00 -",
+		{"session for all", AuditInput{Systemd: 252, Services: both, Lingers: func(u string) bool { return u == "bob" }},
+			[]string{
+				"c1 yes 3600.00 guard, linger, disable the job",
+				"c2 yes 3600.00 guard, linger, disable the job",
+				"b yes 24.00 guard, disable the job",
+				"a yes 4.00 guard, linger, disable the job",
+				"at:dan yes 0.00 guard, linger, disable the job",
+				"r no 0.00 -",
+			}},
+		{"measured first", AuditInput{Systemd: 256, Services: both, Measured: func(id string) (float64,
+			bool) {
+			return 9999, id == "a"
 		}},
-		{"measured first", AuditInput{Systemd: 256, Services: both, Measured: func(id string) (float64, bool) { return 9999, id == "a" }},
 			[]string{
 				"a yes 4.00 guard measured 9999, linger, disable the job",
 				"c1 yes 3600.00 guard, linger, disable the job",
@@ -79,8 +83,10 @@ func TestAudit(t *testing.T) {
 				"r no 0.00 -",
 				"at:dan no 0.00 -",
 			}},
-		{"no session", AuditInput{Services: map[string]AuditService{"crond": {Stack: StackVerdict{Runs: No}}, "atd": opens("background-light")}},
-			[]string{"at:dan yes 0.00 guard, disable the job", "c1 no 0.00 -", "c2 no 0.00 -", "b no 0.00 -", "r no 0.00 -", "a no 0.00 -"}},
+		{"no session", AuditInput{Services: map[string]AuditService{"crond": {Stack: StackVerdict{Runs: No}},
+			"atd": opens("background-light")}},
+			[]string{"at:dan yes 0.00 guard, disable the job", "c1 no 0.00 -", "c2 no 0.00 -", "b no 0.00 -", "r no 0.00 -",
+				"a no 0.00 -"}},
 		{"services unseen", AuditInput{}, []string{
 			"c1 unknown 3600.00 guard, linger, disable the job", "c2 unknown 3600.00 guard, linger, disable the job",
 			"b unknown 96.00 guard, linger, disable the job", "a unknown 4.00 guard, linger, disable the job",

@@ -47,7 +47,8 @@ func TestParseTable(t *testing.T) {
 			[]string{"1: no user", "2: no user"}},
 		{"user without command", "@daily root\n", tableRules{System: true, Cronie: true}, nil,
 			[]string{"1: no command after the schedule and the user"}},
-		{"NUL", "@daily a\x00b\n@daily c\n", tableRules{Cronie: true}, []line{{2, "@daily", "", "c"}}, []string{"1: holds a NUL"}},
+		{"NUL", "@daily a\x00b\n@daily c\n", tableRules{Cronie: true}, []line{{2, "@daily", "", "c"}},
+			[]string{"1: holds a NUL"}},
 		{"long", "@daily " + long + "\n@daily c\n", tableRules{Cronie: true}, []line{{2, "@daily", "", "c"}},
 			[]string{"1: is longer than 131072 bytes"}},
 		{"byte order mark", "\ufeff@daily c\n", tableRules{}, []line{{1, "@daily", "", "c"}}, nil},
@@ -167,7 +168,8 @@ func TestParseAtName(t *testing.T) {
 	if !ok || !cmp.Equal(got, want) {
 		t.Errorf("%v %t, want %v", got, ok, want)
 	}
-	for _, name := range []string{"", "=0001e01c5f0a3", ".SEQ", "a0001e01c5f0a", "a0001e01c5f0a3x", "a+001e01c5f0a3", "aa001eg1c5f0a3"} {
+	for _, name := range []string{"", "=0001e01c5f0a3", ".SEQ", "a0001e01c5f0a", "a0001e01c5f0a3x", "a+001e01c5f0a3",
+		"aa001eg1c5f0a3"} {
 		if _, ok := parseAtName(name); ok {
 			t.Errorf("%q is taken for a job", name)
 		}

@@ -147,7 +147,8 @@ func sameCommand(shown, command string) bool {
 }
 
 // isWordsOf reports whether a process is a simple command itself. Shells do not fork for the last command of -c, but
-// become it: "nice -n5 /opt/x y" is "nice -n5 /opt/x y" and then "/opt/x y", for a script with its interpreter in front.
+// become it: "nice -n5 /opt/x y" is "nice -n5 /opt/x y" and then "/opt/x y", for a script with its interpreter in
+// front.
 func isWordsOf(command string, args []string) bool {
 	if len(args) == 0 || strings.ContainsAny(command, "|&;<>()$`\\\"'*?[#~\n") {
 		return false

@@ -52,16 +52,21 @@ func TestMatch(t *testing.T) {
 		want  string
 	}{
 		{"the shell", alice(at(5, 5)), []Process{p(1, "/bin/sh", "-c", "nice -n 5 /opt/app --now")}, "command " + jobs + "2"},
-		{"another shell", alice(at(5, 5)), []Process{p(1, "/bin/bash", "-c", "nice -n 5 /opt/app --now\r")}, "command " + jobs + "2"},
+		{"another shell", alice(at(5, 5)), []Process{p(1, "/bin/bash", "-c", "nice -n 5 /opt/app --now\r")},
+			"command " + jobs + "2"},
 		{"become nice", alice(at(5, 5)), []Process{p(1, "nice", "-n", "5", "/opt/app", "--now")}, "words " + jobs + "2"},
 		{"become the program", alice(at(5, 5)), []Process{p(1, "/opt/app", "--now")}, "words " + jobs + "2"},
-		{"a script", alice(at(5, 5)), []Process{p(1, "/bin/bash", "/bin/run-parts", "/etc/cron.alice")}, "words " + jobs + "1"},
-		{"run-parts of a list", alice(at(5, 5)), []Process{p(1, "run-parts", "--report", "/etc/cron.alice")}, "runparts " + jobs + "1"},
+		{"a script", alice(at(5, 5)), []Process{p(1, "/bin/bash", "/bin/run-parts", "/etc/cron.alice")},
+			"words " + jobs + "1"},
+		{"run-parts of a list", alice(at(5, 5)), []Process{p(1, "run-parts", "--report", "/etc/cron.alice")},
+			"runparts " + jobs + "1"},
 		{"percent", alice(at(7, 7)), []Process{p(1, "/bin/sh", "-c", "echo 50% | mail -s x y")}, "command " + jobs + "5"},
-		{"deeper ones mean less", alice(at(5, 5)), []Process{p(3, "sh", "-c", "twice"), p(1, "sh", "-c", "run-parts /etc/cron.alice")},
+		{"deeper ones mean less", alice(at(5, 5)), []Process{p(3, "sh", "-c", "twice"), p(1, "sh", "-c",
+			"run-parts /etc/cron.alice")},
 			"command " + jobs + "1"},
 		{"two alike, one due", alice(at(3, 30)), []Process{p(1, "sh", "-c", "twice")}, "command " + jobs + "4"},
-		{"two alike, none due", alice(at(5, 1)), []Process{p(1, "sh", "-c", "twice")}, "? command " + jobs + "3 " + jobs + "4"},
+		{"two alike, none due", alice(at(5, 1)), []Process{p(1, "sh", "-c", "twice")},
+			"? command " + jobs + "3 " + jobs + "4"},
 		{"another user's", alice(at(5, 3)), []Process{p(1, "sh", "-c", "/opt/bob")}, "none"},
 		{"only one due", alice(at(5, 5)), nil, "schedule " + jobs + "2"},
 		{"cron is late", alice(at(5, 6)), nil, "schedule " + jobs + "2"},
@@ -95,7 +100,8 @@ func TestMatch(t *testing.T) {
 // Both ways of finding children, on a tree of files.
 func TestProcessesOfTree(t *testing.T) {
 	files := map[string]string{}
-	for _, p := range [][3]string{{"10", "1", "CROND\x00-n\x00"}, {"11", "10", "sh\x00-c\x00a b\x00"}, {"12", "11", ""}, {"13", "10", "x\x00"}} {
+	for _, p := range [][3]string{{"10", "1", "CROND\x00-n\x00"}, {"11", "10", "sh\x00-c\x00a b\x00"}, {"12", "11",
+		""}, {"13", "10", "x\x00"}} {
 		files[p[0]+"/stat"] = fmt.Sprintf("%s (a ) b) S %s 1 2 3\n", p[0], p[1])
 		files[p[0]+"/cmdline"] = p[2]
 	}

@@ -116,7 +116,7 @@ func (s Schedule) RunsPerDay() float64 {
 		}
 		days += s.month.p[m] * fit
 	}
-	return s.minute.sum() * s.hour.sum() * days / daysInYear
+	return rounded(s.minute.sum() * s.hour.sum() * days / daysInYear)
 }
 
 // field is a set of values. Where "~" leaves the choice to chance, a value is in it with less than certainty.
@@ -131,8 +131,11 @@ func (f *field) sum() float64 {
 	for _, p := range f.p {
 		n += p
 	}
-	return math.Round(n*1e9) / 1e9
+	return rounded(n)
 }
+
+// rounded takes away what adding up fractions has left over.
+func rounded(n float64) float64 { return math.Round(n*1e9) / 1e9 }
 
 // shorthands are crontab(5)'s names for schedules, with the fields they stand for. Both crons compare them to the
 // letter, in small letters.

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/cronguard"
+)
+
+// cronAuditReport is what `cron audit --json` writes.
+type cronAuditReport struct {
+	Root     string               `json:"root"`
+	Systemd  int                  `json:"systemd"` // its version; 0: not known
+	Jobs     []cronguard.AuditRow `json:"jobs"`
+	Problems []cronguard.Problem  `json:"problems"`
+	Advice   string               `json:"advice"`
+}
+
+func newCronAudit(a *app) *cobra.Command {
+	var asJSON bool
+	var root string
+	var systemd, limit int
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Show which cron jobs open sessions, and what each costs",
+		Long: `audit lists the jobs of cron, anacron and at, worst first: how often each runs a
+day, whether it opens a login session, how many memory cgroups that leaves a day,
+and what helps. It changes nothing. Without root it cannot read the users' own
+crontabs, and says so.
+
+EXPECTED is for cgroup v2: a scope a session, and three more for a user who does
+not linger, with the user's slice. MEASURED is what scopereapd has counted, "-"
+where it has not. Remedies:
+  guard             scopereapctl cron guard: no session at all
+  class=none        on atd's pam_systemd line, from systemd 258
+  background-light  likewise, from systemd 256: a scope, but no user manager
+  linger            for the user: a scope a session, but nothing else
+  disable the job   where nobody needs it
+
+JSON: {root, systemd, jobs: [{id, source, file, line, schedule, user,
+runs_per_day, at_boot, service, no_session, via, opens_session: "yes", "no" or
+"unknown", class, at: {file, line} of pam_systemd, session_why, expected_per_day,
+measured_per_day, remedy, other_remedies, guard: "none", "guarded", "undone" or
+"stale", guard_why}], problems: [{file, line, text, denied}], advice}. Commands
+are left out: they may hold secrets.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case limit < 0:
+				return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
+			case systemd < 0:
+				return usageError(errors.New("--systemd must be a version such as 252"))
+			}
+			if !cmd.Flags().Changed("systemd") && strings.TrimRight(root, "/") == "" {
+				systemd = systemdVersion(cmd.Context())
+			}
+			r, err := cronAudit(root, systemd, nil)
+			if err != nil {
+				return err
+			}
+			p := a.printer(cmd)
+			if asJSON {
+				return p.json(r)
+			}
+			r.text(p, limit)
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	fl := cmd.Flags()
+	fl.StringVar(&root, "root", "/", "look at the system below this directory")
+	fl.IntVar(&systemd, "systemd", 0, "systemd's version (default: ask it)")
+	fl.IntVar(&limit, "limit", worst, "list at most this many jobs (0: all)")
+	_ = cmd.MarkFlagDirname("root")
+	return cmd
+}
+
+// cronAudit gathers the report. measured is the ledger's word on a job, or nil.
+func cronAudit(root string, systemd int, measured func(string) (float64, bool)) (cronAuditReport, error) {
+	r := cronAuditReport{Root: root, Systemd: systemd, Problems: []cronguard.Problem{}}
+	inv, err := cronguard.ReadInventory(root)
+	if err != nil {
+		return r, err
+	}
+	services, more := cronguard.AuditServices(inv, root, filepath.Join(root, cronguard.DefaultStateDir))
+	r.Jobs = cronguard.Audit(inv, cronguard.AuditInput{
+		Systemd: systemd, Services: services, Measured: measured, Lingers: lingers(root),
+	})
+	r.Problems = append(append(r.Problems, inv.Problems...), more...)
+	r.Advice = cronguard.Advice(r.Jobs)
+	return r, nil
+}
+
+// lingers says who lingers: logind keeps a file of each one's name.
+func lingers(root string) func(string) bool {
+	return func(user string) bool {
+		if user == "" || strings.ContainsAny(user, "/\x00") || user == "." || user == ".." {
+			return false
+		}
+		_, err := os.Lstat(filepath.Join(root, "/var/lib/systemd/linger", user))
+		return err == nil
+	}
+}

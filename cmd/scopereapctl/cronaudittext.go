@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/scopereap/scopereap/cronguard"
+)
+
+// text writes the report for people, with at most limit jobs (0: all).
+func (r cronAuditReport) text(p printer, limit int) {
+	shown := r.Jobs
+	if limit > 0 && len(shown) > limit {
+		shown = shown[:limit]
+	}
+	if len(shown) == 0 {
+		fmt.Fprintln(p.w, "No cron jobs.")
+	} else {
+		rows := make([][]string, 0, len(shown))
+		for _, j := range shown {
+			rows = append(rows, []string{pathWords(j.ID), pathWords(j.User), pathWords(j.Schedule.String()), runsWords(j),
+				sessionWords(j), expectedWords(j), measuredWords(j), remedyWords(j)})
+		}
+		p.columns([]string{"JOB", "USER", "SCHEDULE", "RUNS/DAY", "SESSION", "EXPECTED", "MEASURED", "REMEDY"}, rows)
+	}
+	if more := len(r.Jobs) - len(shown); more > 0 {
+		fmt.Fprintf(p.w, "and %s more (--limit 0 lists all)\n", plural(int64(more), "job"))
+	}
+	for _, line := range r.why(shown) {
+		fmt.Fprintf(p.w, "%s\n", p.wrap(line, 0))
+	}
+	r.problemText(p)
+	if r.Advice != "" {
+		fmt.Fprintf(p.w, "\n%s\n", p.wrap(r.Advice, 0))
+	}
+}
+
+// why says once of each PAM service where its verdict comes from.
+func (r cronAuditReport) why(jobs []cronguard.AuditRow) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, j := range jobs {
+		if j.Service == "" || seen[j.Service] {
+			continue
+		}
+		seen[j.Service] = true
+		line := fmt.Sprintf("Service %s: session %s", j.Service, j.Opens)
+		if j.SessionWhy != "" {
+			line += ": " + pathWords(j.SessionWhy)
+		}
+		switch j.Guard {
+		case cronguard.GuardOn:
+			line += "; guarded"
+		case cronguard.GuardUndone, cronguard.GuardStale:
+			line += fmt.Sprintf("; guard %s: %s", j.Guard, pathWords(j.GuardWhy))
+		}
+		out = append(out, line)
+	}
+	if len(out) > 0 {
+		out[0] = "\n" + out[0]
+	}
+	return out
+}
+
+func (r cronAuditReport) problemText(p printer) {
+	denied, first := 0, true
+	for _, x := range r.Problems {
+		if x.Denied {
+			denied++
+			continue
+		}
+		if first {
+			fmt.Fprintln(p.w)
+			first = false
+		}
+		fmt.Fprintf(p.w, "%s %s\n", p.paint(yellow, "problem:"), pathWords(x.String()))
+	}
+	if denied > 0 {
+		fmt.Fprintf(p.w, "\n%s could not be read without root: some jobs are missing here (try with sudo).\n",
+			plural(int64(denied), "file or directory"))
+	}
+}
+
+func runsWords(j cronguard.AuditRow) string {
+	switch {
+	case j.AtBoot:
+		return "at boot"
+	case j.Source == cronguard.At:
+		return "once"
+	}
+	return rate(j.RunsPerDay)
+}
+
+func sessionWords(j cronguard.AuditRow) string {
+	if j.Opens == cronguard.Yes && j.Class != "" {
+		return "yes, " + j.Class
+	}
+	return j.Opens.String()
+}
+
+func expectedWords(j cronguard.AuditRow) string {
+	if j.Opens == cronguard.Unknown {
+		return "≤ " + rate(j.Expected)
+	}
+	return rate(j.Expected)
+}
+
+func measuredWords(j cronguard.AuditRow) string {
+	if j.Measured == nil {
+		return "-"
+	}
+	return rate(*j.Measured)
+}
+
+// remedyWords is the best remedy, and what to know of the guard.
+func remedyWords(j cronguard.AuditRow) string {
+	switch {
+	case j.Guard == cronguard.GuardUndone:
+		return "guard again (it was undone)"
+	case j.Guard == cronguard.GuardStale:
+		return "guard again (it is stale)"
+	case j.Guard == cronguard.GuardOn:
+		return "guarded"
+	}
+	words := string(j.Remedy)
+	for i, o := range j.Others {
+		words += map[bool]string{true: "; or ", false: ", "}[i == 0] + string(o)
+	}
+	return words
+}
+
+// rate is a figure a day with no more digits than it is worth.
+func rate(n float64) string {
+	switch {
+	case n == 0:
+		return "0"
+	case n >= 10:
+		return count(int64(n + 0.5))
+	case n >= 1:
+		return strconv.FormatFloat(n, 'f', 1, 64)
+	case n >= 0.01:
+		return strconv.FormatFloat(n, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(n, 'g', 1, 64)
+}
