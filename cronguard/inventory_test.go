@@ -93,19 +93,21 @@ func rhel() map[string]string {
 		"etc/cron.hourly/0anacron": script,
 		"etc/cron.daily/logrotate": script,
 		"etc/cron.daily/a.sh":      script,
-		"etc/anacrontab":           "1 5 cron.daily nice run-parts /etc/cron.daily\n@monthly 45 cron.monthly nice run-parts /etc/cron.monthly\n",
-		"var/spool/cron/bob":       "0 4 * * * x\n",
-		"var/spool/cron/root":      "0 5 * * * y\n",
-		"var/spool/at/spool/":      "",
+		"etc/anacrontab": "1 5 cron.daily nice run-parts /etc/cron.daily\n" +
+			"@monthly 45 cron.monthly nice run-parts /etc/cron.monthly\n",
+		"var/spool/cron/bob":  "0 4 * * * x\n",
+		"var/spool/cron/root": "0 5 * * * y\n",
+		"var/spool/at/spool/": "",
 	}
 }
 
 // suse is SUSE 15.
 func suse() map[string]string {
 	return map[string]string{
-		"usr/etc/pam.d/crond":               "session include common-session\n",
-		"usr/sbin/cron":                     script,
-		"etc/crontab":                       "-*/15 * * * * root test -x /usr/lib/cron/run-crons && /usr/lib/cron/run-crons >/dev/null 2>&1\n",
+		"usr/etc/pam.d/crond": "session include common-session\n",
+		"usr/sbin/cron":       script,
+		"etc/crontab": "-*/15 * * * * root test -x /usr/lib/cron/run-crons && " +
+			"/usr/lib/cron/run-crons >/dev/null 2>&1\n",
 		"etc/cron.daily/suse.de-x":          script,
 		"var/spool/cron/tabs/carol":         "@hourly x\n",
 		"var/spool/cron/lastrun/cron.daily": "",
