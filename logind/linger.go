@@ -58,7 +58,8 @@ type LingerOptions struct {
 	LingerDir   string                                    // logind's; default /var/lib/systemd/linger
 	Users       *UserDB                                   // default NewUserDB(UserDBOptions{})
 	Logger      *slog.Logger                              // default slog.Default()
-	// Rate tells how many teardowns a user had in the last hour, for List; nil: only what SliceTornDown was told.
+	// Rate tells how many teardowns a user's units had in the last hour, for List; nil: only what SliceTornDown was
+	// told, which is of slices.
 	Rate func(uid uint32) (perHour float64, ok bool)
 	Now  func() time.Time // default time.Now
 }

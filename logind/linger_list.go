@@ -18,8 +18,8 @@ type LingerUser struct {
 	Since   time.Time `json:"since,omitzero"`   // for an administrator's: when it was last asked for
 	SetBy   string    `json:"set_by,omitempty"` // SetByUs or SetByAdministrator
 	Note    string    `json:"note,omitempty"`
-	// Before and After are teardowns of the user's slice in the hour before linger was turned on and in the last hour;
-	// nil: not known.
+	// Before and After are teardowns (see LingerOptions.Rate) in the hour before linger was turned on and in the last
+	// hour; nil: not known.
 	Before *float64 `json:"teardowns_before"`
 	After  *float64 `json:"teardowns_after"`
 }

@@ -23,6 +23,19 @@ type lingerFlags struct {
 // lingerRate tells how many teardowns a user had in the last hour; nil: nobody counts, and "-" is shown.
 type lingerRate func(uid uint32) (perHour float64, ok bool)
 
+// teardownRate asks the ledger, the first time that somebody wants to know.
+func (a *app) teardownRate() lingerRate {
+	ctx := context.Background()
+	m, users := a.measured(ctx), logind.NewUserDB(logind.UserDBOptions{})
+	return func(uid uint32) (float64, bool) {
+		u, err := users.ByUID(ctx, uid)
+		if err != nil {
+			return 0, false
+		}
+		return m.teardowns(u.Name)
+	}
+}
+
 func newLinger(a *app, rate lingerRate) *cobra.Command {
 	f := &lingerFlags{}
 	cmd := &cobra.Command{
@@ -91,9 +104,9 @@ func newLingerList(a *app, f *lingerFlags, rate lingerRate) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show who lingers, by which rule, since when, and who set it",
-		Long: `linger list shows everybody who lingers, and who should by the policy. Teardowns
-are how often the user's slice went away in the hour before linger was turned on,
-and in the last hour; "-" is not known.
+		Long: `linger list shows everybody who lingers, and who should by the policy. before/h
+is how many of the user's units (sessions, slice, user manager) ended in the hour
+before linger was turned on, after/h in the last hour; "-" is not known.
 
 JSON: {users: [{uid, user, known, lingers, rule, since, set_by, note,
 teardowns_before, teardowns_after}], error}; set_by is "scopereap" or
