@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,12 @@ are left out: they may hold secrets.`,
 			if !cmd.Flags().Changed("systemd") && strings.TrimRight(root, "/") == "" {
 				systemd = systemdVersion(cmd.Context())
 			}
-			r, err := cronAudit(root, systemd, nil)
+			var measured func(string) (float64, bool)
+			if strings.TrimRight(root, "/") == "" {
+				m := a.measured(cmd.Context())
+				measured = func(job string) (float64, bool) { return m.perDay(job, time.Now()) }
+			}
+			r, err := cronAudit(root, systemd, measured)
 			if err != nil {
 				return err
 			}

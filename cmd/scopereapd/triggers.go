@@ -93,11 +93,12 @@ func (d *node) removeTriggers(ctx context.Context) {
 	var had policy.Sessions
 	for tick := true; ; {
 		p := d.policy.Load().Policy
-		d.reconcileLinger(ctx, p)
+		// Before linger: it starts user managers, which would keep the memcgs.
 		if tick || p.Sessions != had { // not at every login: PID 1 may have to reload
 			d.reconcileMemcgs(ctx, p)
 			had = p.Sessions
 		}
+		d.reconcileLinger(ctx, p)
 		select {
 		case <-ctx.Done():
 			return

@@ -2,9 +2,11 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -50,6 +52,39 @@ func (m *Machine) Systemctl(ctx context.Context, args ...string) error {
 // Property returns one property of a unit.
 func (m *Machine) Property(ctx context.Context, unit, name string) (string, error) {
 	return Run(ctx, "systemctl", "show", "--value", "-p", name, unit)
+}
+
+// policyFile is the main policy file.
+const policyFile = "/etc/scopereap/policy.toml"
+
+// Policy writes the policy and, where the daemon runs, has it reloaded. An empty text removes it.
+func (m *Machine) Policy(ctx context.Context, text string) error {
+	err := os.MkdirAll(filepath.Dir(policyFile), 0o755)
+	if text == "" {
+		err = os.Remove(policyFile)
+	} else if err == nil {
+		err = os.WriteFile(policyFile, []byte(text), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	if pid, err := m.DaemonPID(ctx); pid == 0 || err != nil {
+		return err
+	}
+	return m.Systemctl(ctx, "reload", Unit)
+}
+
+// Ctl runs one of scopereapctl's verbs and decodes its JSON.
+func (m *Machine) Ctl(ctx context.Context, into any, args ...string) error {
+	out, err := exec.CommandContext(ctx, "scopereapctl", append(args, "--json")...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		return fmt.Errorf("scopereapctl %s: %w", strings.Join(args, " "), err)
+	}
+	return json.Unmarshal(out, into)
 }
 
 // StartDaemon starts the daemon and returns when it has said that it is ready.
