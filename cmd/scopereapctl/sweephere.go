@@ -52,11 +52,12 @@ func (a *app) sweepHere(ctx context.Context, m *machine, req reclaim.SweepReques
 func runSweep(ctx context.Context, engine *reclaim.Engine, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	var ended error
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		if err := engine.Run(ctx); err != nil {
-			cancel(err) // it could not begin: nobody will answer the sweep
+		if ended = engine.Run(ctx); ended != nil {
+			cancel(ended) // it could not begin: nobody will answer the sweep
 		}
 	}()
 	r, err := engine.Sweep(ctx, req)
@@ -65,6 +66,9 @@ func runSweep(ctx context.Context, engine *reclaim.Engine, req reclaim.SweepRequ
 	}
 	cancel(nil)
 	<-stopped
+	if err != nil && ended != nil {
+		err = ended // the sweep may have learned only that it stopped
+	}
 	return r, err
 }
 
