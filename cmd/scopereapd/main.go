@@ -42,6 +42,7 @@ type flags struct {
 	stateDir   string
 	policyRoot string
 	restore    bool
+	undo       bool
 }
 
 func run() int {
@@ -95,8 +96,11 @@ is reaping.`,
 			if os.Geteuid() != 0 {
 				return &exitError{exitNotRoot, errors.New("must be root: only root may write to other users' cgroups (try: sudo scopereapd)")}
 			}
-			if f.restore {
+			switch {
+			case f.restore:
 				return restore(f)
+			case f.undo:
+				return undo(cmd.Context(), f)
 			}
 			return serve(cmd.Context(), f)
 		},
@@ -107,6 +111,8 @@ is reaping.`,
 	fl.StringVar(&f.stateDir, "state-dir", "/var/lib/scopereap", "directory for the ledger and for which users were made to linger")
 	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
+	fl.BoolVar(&f.undo, "undo", false, "undo what was set up by policy, linger and sessions without memcgs, and exit (before removal; stop scopereapd first)")
+	cmd.MarkFlagsMutuallyExclusive("restore", "undo")
 	return cmd
 }
 

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/internal/sdlog"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -169,4 +172,22 @@ func (d *node) stopTriggers() {
 			d.log.Error("undo sessions.memcg", "err", err)
 		}
 	}
+}
+
+// undo takes back all that the policy has set up on the machine. What a cron
+// guard changed is undone by scopereapctl cron unguard.
+func undo(ctx context.Context, f flags) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTime)
+	defer cancel()
+	log := sdlog.New(os.Stderr, slog.LevelInfo)
+	linger := logind.NewLinger(logind.LingerOptions{State: filepath.Join(f.stateDir, lingerState), Logger: log})
+	_, err := linger.Reset(ctx, false)
+	if err != nil {
+		err = fmt.Errorf("linger: %w", err)
+	}
+	_, memcgs := logind.NewMemcgFree(logind.MemcgFreeOptions{Logger: log, Root: f.policyRoot}).Remove(ctx)
+	if memcgs != nil {
+		memcgs = fmt.Errorf("sessions without memcgs: %w", memcgs)
+	}
+	return errors.Join(err, memcgs)
 }
