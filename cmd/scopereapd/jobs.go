@@ -67,7 +67,7 @@ func (j *jobs) follow(id string, f *found) {
 	for _, after := range lookAt {
 		time.Sleep(time.Until(began.Add(after)))
 		s, ok := j.session(id)
-		if !ok {
+		if !ok || s.Service == "" { // ListSessions tells only the user
 			continue
 		}
 		if !isCronService(s.Service) {
