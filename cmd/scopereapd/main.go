@@ -78,6 +78,15 @@ func newCommand() *cobra.Command {
 units leave behind. It listens to systemd and logind, reclaims what only the
 dead hold, and sweeps periodically for the rest. The living lose nothing.
 
+Where the policy says so it takes the triggers away: [linger] has users linger, so
+that their slices do not come and go; sessions.memcg = "per-user" leaves what runs
+below a user's slice without memory cgroups. The price of the latter: systemd
+ignores MemoryMax= and its like on users' slices, and user services, rootless
+containers and systemd-oomd have no memory control there. A user whose slice is
+live keeps the memcgs until it ends; scopereapctl doctor says whose. scopereapd
+remembers what it set up, in its state directory, and takes back only that: when
+the rule goes, or with --undo.
+
 It runs as root, in the foreground. SIGHUP reloads the policy.
 
 Exit codes: 0 stopped as asked, 1 failed, 2 bad flags or a policy with errors,
