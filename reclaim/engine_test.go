@@ -313,12 +313,12 @@ func TestEngineBrokenFiles(t *testing.T) {
 	x.file("/memory", "memory.stat", "file many\n")
 	e := x.engine(t, testConfig()).start()
 	e.Teardown("/memory/s.scope", time.Now())
-	if o := e.outcome(); !strings.Contains(string(o.Verdict), "memory.stat: no decimal number in line \"file many\"") || o.Freed != 0 {
+	if o := e.outcome(); !strings.Contains(o.Error, "memory.stat: no decimal number in line \"file many\"") || o.Freed != 0 {
 		t.Errorf("%+v", o)
 	}
 	x.file("/stat", "cgroup.stat", "nr_dying")
 	e.Teardown("/stat/s.scope", time.Now())
-	if o := e.outcome(); !strings.Contains(string(o.Verdict), "cgroup.stat: the file ends in line \"nr_dying\"") || len(o.Latency) != 0 {
+	if o := e.outcome(); !strings.Contains(o.Error, "cgroup.stat: the file ends in line \"nr_dying\"") || len(o.Latency) != 0 {
 		t.Errorf("%+v", o)
 	}
 	var verdicts []Verdict

@@ -2,7 +2,6 @@ package reclaim
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"time"
 )
@@ -88,7 +87,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if ctx.Err() == nil {
 			e.log.Error("reclaim failed", "ancestor", en.path, "err", err)
 		}
-		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		en.out.fail(err)
 		e.finish(en)
 		return
 	}
@@ -97,7 +96,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		"writeback", t.After.Writeback, "mapped", t.After.Mapped, "shmem", t.After.Shmem, "kernel", t.After.Kernel)
 	en.out.Batches += t.Batches
 	en.out.Bytes += max(t.Before.Reclaimable()-t.After.Reclaimable(), 0)
-	en.out.Verdict, en.out.Pins = t.Verdict, nil
+	en.out.Verdict, en.out.Error, en.out.Pins = t.Verdict, "", nil
 	if t.End != TurnSkipped {
 		en.out.Turns++
 		en.out.Pins = t.After.Pins()
@@ -168,7 +167,7 @@ func (e *Engine) settled(en *entry, freed bool) {
 func (e *Engine) lost(en *entry, err error, cfg Config) {
 	if err != nil && !gone(err) {
 		e.log.Error("cannot read a cgroup", "ancestor", en.path, "err", err)
-		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		en.out.fail(err)
 		e.finish(en)
 		return
 	}

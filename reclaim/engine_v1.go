@@ -3,7 +3,6 @@ package reclaim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"time"
 )
@@ -153,7 +152,7 @@ func (e *Engine) forceEmpty(en *entry, cfg Config) {
 		return
 	case err != nil:
 		e.log.Error("force_empty failed", "cgroup", en.path, "err", err)
-		en.out.Verdict = Verdict(fmt.Sprint("failed: ", err))
+		en.out.fail(err)
 		e.finish(en)
 		return
 	}

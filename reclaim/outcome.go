@@ -6,6 +6,7 @@ import "time"
 type Outcome struct {
 	Ancestor    string        `json:"ancestor"`
 	Verdict     Verdict       `json:"verdict"`
+	Error       string        `json:"error,omitempty"` // of Failed
 	DyingBefore int64         `json:"dying_before"`
 	DyingAfter  int64         `json:"dying_after"`
 	Freed       int64         `json:"freed"`
@@ -32,7 +33,7 @@ type Totals struct {
 	Events   int64         `json:"teardowns"` // teardowns taken in
 	Sweeps   int64         `json:"sweeps"`
 	Latency  Latency       `json:"teardown_to_freed"`
-	LastReap time.Time     `json:"last_reap"`
+	LastReap time.Time     `json:"last_reap,omitzero"` // unset before the first
 }
 
 // Pinned is what stays below an ancestor although it was reclaimed.
@@ -42,6 +43,17 @@ type Pinned struct {
 	Pins     []Pin     `json:"pins"`
 	Since    time.Time `json:"since"`
 }
+
+// Words says in words why an outcome's dying stay, or how it failed.
+func (o Outcome) Words() string {
+	if o.Verdict == Failed {
+		return "failed: " + o.Error
+	}
+	return o.Verdict.Words()
+}
+
+// fail ends an outcome with an error.
+func (o *Outcome) fail(err error) { o.Verdict, o.Error = Failed, err.Error() }
 
 // tellFreed records the latencies of teardowns whose memcgs are gone.
 func (e *Engine) tellFreed(en *entry) {

@@ -1,6 +1,7 @@
 package reclaim
 
-// Verdict says whether an ancestor may be reclaimed, or why not.
+// Verdict says whether an ancestor may be reclaimed, or why not. It is a code
+// that stays the same between versions; Words says it to people.
 type Verdict string
 
 const (
@@ -8,24 +9,53 @@ const (
 	MayReap Verdict = "reap"
 	// AtRoot: the root cgroup has pages of its own (kernel threads, what was
 	// read before systemd), which no shield covers.
-	AtRoot Verdict = "cannot be told apart: the root cgroup has living pages of its own"
+	AtRoot Verdict = "at-root"
 	// NoController: memory is not in the ancestor's cgroup.subtree_control,
 	// so its processes' pages are charged to itself and no shield covers them.
-	NoController Verdict = "cannot be told apart: the memory controller is off below it, so its living processes' pages are its own"
+	NoController Verdict = "no-controller"
 	// NearLimit: a shield of memory.min here could turn the ancestor's own
 	// limit into an OOM kill.
-	NearLimit Verdict = "near its own memory limit"
+	NearLimit Verdict = "near-limit"
 	// Ignored: the policy's reap.ignore names it.
-	Ignored Verdict = "ignored by policy"
+	Ignored Verdict = "ignored"
 	// Unreadable: its files are there but cannot be read (out of file
 	// descriptors, not root).
-	Unreadable Verdict = "cannot be read"
+	Unreadable Verdict = "unreadable"
 	// Vanished: it is no longer there.
 	Vanished Verdict = "vanished"
 	// MonitorOnly: this kernel re-parents dying memcgs' pages, or the policy
 	// says so.
-	MonitorOnly Verdict = "monitor only"
+	MonitorOnly Verdict = "monitor-only"
+	// Failed: reading or writing its files failed; Outcome.Error says how.
+	Failed Verdict = "failed"
 )
+
+// Verdicts lists every one.
+func Verdicts() []Verdict {
+	return []Verdict{MayReap, AtRoot, NoController, NearLimit, Ignored, Unreadable, Vanished, MonitorOnly, Failed}
+}
+
+// Words is a verdict for people. One that this version does not know stays a
+// code.
+func (v Verdict) Words() string {
+	switch v {
+	case MayReap:
+		return "may be reaped"
+	case AtRoot:
+		return "cannot be told apart: the root cgroup has living pages of its own"
+	case NoController:
+		return "cannot be told apart: the memory controller is off below it, so its living processes' pages are its own"
+	case NearLimit:
+		return "near its own memory limit"
+	case Ignored:
+		return "ignored by policy"
+	case Unreadable:
+		return "cannot be read"
+	case MonitorOnly:
+		return "monitor only"
+	}
+	return string(v)
+}
 
 // A limit counts as near when usage is within a tenth of it, or within
 // nearLimitBytes, whichever is more: room for what the living may allocate

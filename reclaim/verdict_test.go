@@ -70,3 +70,22 @@ func TestNearLimitReads(t *testing.T) {
 		t.Errorf("%v, %v", near, err)
 	}
 }
+
+// TestVerdictWords: programs compare codes, so these never change; people read
+// words.
+func TestVerdictWords(t *testing.T) {
+	var codes []string
+	for _, v := range Verdicts() {
+		codes = append(codes, string(v))
+		if v.Words() == "" || strings.ContainsRune(v.Words(), '-') {
+			t.Errorf("%s reads %q", v, v.Words())
+		}
+	}
+	const want = "reap at-root no-controller near-limit ignored unreadable vanished monitor-only failed"
+	if got := strings.Join(codes, " "); got != want {
+		t.Errorf("codes %s, want %s", got, want)
+	}
+	if got := Verdict("of-tomorrow").Words(); got != "of-tomorrow" {
+		t.Errorf("an unknown code reads %q", got)
+	}
+}

@@ -155,18 +155,18 @@ func kernelChecks() []check {
 			func(f facts) bool { return f.Sessions == sessionsNone },
 			said("sessions and users have no memcgs of their own: logins leave nothing behind"), nil, nil},
 		{"out-of-reach", isNote,
-			func(f facts) bool { return f.unreachable(string(reclaim.AtRoot), string(reclaim.NoController)) > 0 },
+			func(f facts) bool { return f.unreachable(reclaim.AtRoot, reclaim.NoController) > 0 },
 			func(f facts) string {
 				return fmt.Sprintf("%s hang where the dead cannot be told from the living (right below the root, or where the memory controller is off): left alone",
-					plural(f.unreachable(string(reclaim.AtRoot), string(reclaim.NoController)), "dying memcg"))
+					plural(f.unreachable(reclaim.AtRoot, reclaim.NoController), "dying memcg"))
 			}, nil, nil},
 		{"near-limit", isNote,
 			func(f facts) bool {
-				return f.Policy.Reap.NearLimit == "skip" && f.unreachable(string(reclaim.NearLimit)) > 0
+				return f.Policy.Reap.NearLimit == "skip" && f.unreachable(reclaim.NearLimit) > 0
 			},
 			func(f facts) string {
 				return fmt.Sprintf("%s hang below a cgroup close to its own memory limit, where a shield could cost an OOM kill: left alone",
-					plural(f.unreachable(string(reclaim.NearLimit)), "dying memcg"))
+					plural(f.unreachable(reclaim.NearLimit), "dying memcg"))
 			},
 			said("raise that limit, or accept a weaker shield there, which can cost the living some cache"),
 			[]setting{{"reap.near_limit", `"low"`}}},

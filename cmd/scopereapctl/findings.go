@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
 )
 
 // severity of a finding.
@@ -126,10 +127,10 @@ func (f facts) loggedIn() (all, linger int) {
 }
 
 // unreachable counts the dying whose ancestors may not be touched.
-func (f facts) unreachable(verdicts ...string) (n int64) {
+func (f facts) unreachable(verdicts ...reclaim.Verdict) (n int64) {
 	for _, a := range f.Ancestors {
 		for _, v := range verdicts {
-			if string(a.Verdict) == v {
+			if a.Verdict == v {
 				n += a.Direct
 			}
 		}

@@ -32,11 +32,14 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   reclaimable        bytes of page cache the dying hold
   pins               [{reason, bytes}]: what else they hold
   ancestors          [{path, direct_dying, total_dying, verdict, reclaimable,
-                     dead_memory, pins}], all of them, most dying first (v2)
+                     dead_memory, pins}], all of them, most dying first (v2);
+                     verdict is "reap", or why not: "at-root",
+                     "no-controller", "near-limit", "unreadable", "vanished"
   v1_ancestors       [{path, reclaimable, dead_memory}] (v1 and hybrid)
   daemon             null where scopereapd does not run, else {version, pid,
                      since, engine: {mode, abilities, monitor_only, totals,
-                     pinned, held}, bus, policy_files, policy_error}
+                     pinned, held}, bus, policy_files, policy_error};
+                     totals has no last_reap before the first one
   daemon_error       why a listening scopereapd gave no answer`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -119,7 +119,7 @@ func (r statusReport) ancestors(p printer, limit int) {
 func (r statusReport) state(a reclaim.Surveyed) string {
 	switch {
 	case a.Verdict != reclaim.MayReap:
-		return string(a.Verdict)
+		return a.Verdict.Words()
 	case a.Reclaimable == 0:
 		return pinnedBy(a.Pins)
 	case r.Daemon == nil:

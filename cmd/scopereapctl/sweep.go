@@ -29,9 +29,13 @@ Ctrl-C ends it cleanly. It needs root; --dry-run, which only says what would be
 done, does not.
 
 JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
-wall_ns, outcomes: [{ancestor, verdict, dying_before, dying_after, freed, bytes,
-pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished}; where
-unfinished is true it was not waited for the rest, and there are no outcomes.
+wall_ns, outcomes: [{ancestor, verdict, error, dying_before, dying_after, freed,
+bytes, pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished};
+where unfinished is true it was not waited for the rest, and there are no
+outcomes. verdict is "reap", or why not: "at-root", "no-controller",
+"near-limit", "ignored", "unreadable", "vanished", "monitor-only", or "failed"
+with an error. reason is "shmem", "swap", "unevictable", "mapped", "dirty",
+"anon", "kernel" or "unknown".
 
 JSON of a dry run: {mode, under, dying, live, method, monitor_only, ancestors:
 [{path, direct_dying, total_dying, verdict, reclaimable, dead_memory, pins,

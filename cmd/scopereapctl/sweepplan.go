@@ -97,7 +97,7 @@ func planV2(s reclaim.Survey, under string, abil reclaim.Abilities, cfg reclaim.
 		d := planned{Surveyed: x, Action: actReclaim, Ask: x.Reclaimable}
 		switch {
 		case x.Verdict != reclaim.MayReap:
-			d.Action, d.Ask, d.Why = actSkip, 0, string(x.Verdict)
+			d.Action, d.Ask, d.Why = actSkip, 0, x.Verdict.Words()
 		case x.Reclaimable == 0:
 			d.Action, d.Why = actNothing, pinnedBy(x.Pins)
 		}

@@ -104,7 +104,7 @@ func sweptText(p printer, r sweepReport) {
 func stays(o reclaim.Outcome) string {
 	switch {
 	case o.Verdict != reclaim.MayReap && o.Verdict != "":
-		return string(o.Verdict)
+		return o.Words()
 	case o.DyingAfter == 0:
 		return ""
 	}

@@ -52,7 +52,7 @@ func (d *node) tell(o reclaim.Outcome) {
 
 func leftWhy(o reclaim.Outcome) string {
 	if o.Verdict != reclaim.MayReap {
-		return string(o.Verdict)
+		return o.Words()
 	}
 	return "pinned by " + reclaim.PinsString(o.Pins)
 }
