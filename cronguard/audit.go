@@ -135,10 +135,6 @@ func (in AuditInput) judge(j Job) AuditRow {
 	if s.Guard.Kind != "" {
 		r.Guard, r.GuardWhy = s.Guard.Kind, s.Guard.Why
 	}
-	// cron sets PAM's terminal to "cron", for which pam_systemd takes the class background whatever the line says.
-	if r.Opens == Yes && isCron(j.Service) {
-		r.Class = "background"
-	}
 	if r.Opens == Yes && r.Class == classNone && in.Systemd >= 258 {
 		r.Opens, r.SessionWhy = No, "pam_systemd makes none for class=none"
 	}
@@ -184,13 +180,13 @@ func (r AuditRow) noManager() bool { return r.Class == string(RemedyLight) }
 
 func (in AuditInput) lingers(user string) bool { return in.Lingers != nil && in.Lingers(user) }
 
-// remedies are the best one and others, for this job on this systemd. Classes help atd's jobs only: see judge.
+// remedies are the best one and others, for this job on this systemd. A class does not help cronie's jobs: see ttyCron.
 func (in AuditInput) remedies(r AuditRow) (Remedy, []Remedy) {
 	others := []Remedy{}
 	if r.Opens == No {
 		return RemedyNone, others
 	}
-	if !isCron(r.Service) {
+	if !ttyCron[r.Service] {
 		switch {
 		case in.Systemd >= 258:
 			others = append(others, RemedyNoClass)

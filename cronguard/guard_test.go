@@ -152,6 +152,8 @@ func TestGuardRewrite(t *testing.T) {
 		{"no newline", "crond", "session optional pam_systemd.so", "", 0, "session optional pam_permit.so\n"},
 		{"class added", "atd", "session optional pam_systemd.so debug\n", "", 258, "session optional pam_systemd.so debug class=none\n"},
 		{"class replaced", "atd", "session optional pam_systemd.so class=user x\n", "", 260, "session optional pam_systemd.so class=none x\n"},
+		{"class for Debian's cron", "cron", "session optional pam_systemd.so\n", "", 262,
+			"session optional pam_systemd.so class=none\n"},
 		{"class overridden by cron's tty", "crond", "session optional pam_systemd.so\n", "", 260, "session optional pam_permit.so\n"},
 		{"include", "crond", "auth include s\nsession include s\n", "auth required a.so\n" + system + "session required b.so\n", 0,
 			"auth include s\n-session optional pam_permit.so\nsession required b.so\n"},

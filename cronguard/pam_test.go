@@ -117,6 +117,7 @@ func TestSessionStackControl(t *testing.T) {
 		{"missing include", "crond", "session include nowhere\n" + system, Yes},
 		{"itself", "crond", "session include crond\n" + system, Yes},
 		{"class none where it counts", "atd", "session optional pam_systemd.so class=none\n", No},
+		{"class none for Debian's cron", "cron", "session optional pam_systemd.so class=none\n", No},
 		{"class none where it does not", "crond", "session optional pam_systemd.so class=none\n", Yes},
 		{"empty", "crond", "", Unknown},
 	}

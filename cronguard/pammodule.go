@@ -113,10 +113,10 @@ func inList(s, list string) bool {
 	return false
 }
 
-// ttyCron are the services whose daemon sets PAM_TTY to "cron" (cronie's security.c, Debian's cron). pam_systemd then
-// takes class "background" whatever its arguments and environment say (session_context_mangle in pam_systemd.c; so
-// since 235 and still in 258, where class=none came).
-var ttyCron = map[string]bool{"cron": true, "crond": true}
+// ttyCron are the services whose daemon sets PAM_TTY to "cron" (cronie's security.c). pam_systemd then takes class
+// "background" whatever its arguments and environment say (pam_systemd.c, still so in sources that know class=none).
+// Debian's cron does not: class=none on its line made no session (measured on systemd 262).
+var ttyCron = map[string]bool{"crond": true}
 
 // class is the session class that pam_systemd at i asks for.
 func (s *pamStack) class(i int) string {
@@ -127,6 +127,9 @@ func (s *pamStack) class(i int) string {
 		return ClassUnknown
 	}
 	class := ClassAuto
+	if isCron(s.service) {
+		class = "background" // what a session without a terminal gets
+	}
 	for _, a := range s.handlers[i].entry.args {
 		if v, ok := strings.CutPrefix(a, "class="); ok {
 			class = v

@@ -38,7 +38,7 @@ EXPECTED is for cgroup v2: a scope a session, and three more for a user who does
 not linger, with the user's slice. MEASURED is what scopereapd has counted, "-"
 where it has not. Remedies:
   guard             scopereapctl cron guard: no session at all
-  class=none        on atd's pam_systemd line, from systemd 258
+  class=none        on the pam_systemd line, from systemd 258; not for crond (cronie)
   background-light  likewise, from systemd 256: a scope, but no user manager
   linger            for the user: a scope a session, but nothing else
   disable the job   where nobody needs it

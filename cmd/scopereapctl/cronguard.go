@@ -60,8 +60,8 @@ included lines. The old lines stay in the file as comments, and a backup of the
 file in ` + cronguard.DefaultStateDir + `; unguard gives it back to the byte.
 What guard does not understand it leaves alone, and says why.
 
-From systemd 258 pam_systemd stays, with class=none, for atd; for cron and crond
-pam_systemd overrides the class, so there it goes on every version.
+From systemd 258 pam_systemd stays, with class=none, for Debian's cron and atd. For
+crond (cronie) pam_systemd overrides the class, so there it goes on every version.
 
 The jobs lose XDG_RUNTIME_DIR and the session's scope; they run in the control
 group of cron's own unit. Jobs that are running are not touched. It needs root;
