@@ -26,6 +26,7 @@ func newCronAudit(a *app) *cobra.Command {
 	var asJSON bool
 	var root string
 	var systemd, limit int
+	var table tableFlags
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show which cron jobs open sessions, and what each costs",
@@ -57,6 +58,10 @@ are left out: they may hold secrets.`,
 			case systemd < 0:
 				return usageError(errors.New("--systemd must be a version such as 252"))
 			}
+			cols, err := chosen(table, auditColumns(), asJSON)
+			if err != nil {
+				return err
+			}
 			if !cmd.Flags().Changed("systemd") && strings.TrimRight(root, "/") == "" {
 				systemd = systemdVersion(cmd.Context())
 			}
@@ -70,10 +75,19 @@ are left out: they may hold secrets.`,
 				return err
 			}
 			p := a.printer(cmd)
-			if asJSON {
+			p.noHeader = table.noHeader
+			switch {
+			case asJSON:
 				return p.json(r)
+			case cols != nil:
+				jobs := r.Jobs
+				if cmd.Flags().Changed("limit") && limit > 0 {
+					jobs = jobs[:min(limit, len(jobs))]
+				}
+				list(p, cols, jobs)
+			default:
+				r.text(p, limit)
 			}
-			r.text(p, limit)
 			return nil
 		},
 	}
@@ -81,7 +95,8 @@ are left out: they may hold secrets.`,
 	fl := cmd.Flags()
 	fl.StringVar(&root, "root", "/", "look at the system below this directory")
 	fl.IntVar(&systemd, "systemd", 0, "systemd's version (default: ask it)")
-	fl.IntVar(&limit, "limit", worst, "list at most this many jobs (0: all)")
+	fl.IntVar(&limit, "limit", worst, "list at most this many jobs (0: all, as with -o)")
+	addTableFlags(cmd, &table, auditColumns())
 	_ = cmd.MarkFlagDirname("root")
 	return cmd
 }

@@ -16,12 +16,15 @@ func (r cronAuditReport) text(p printer, limit int) {
 	if len(shown) == 0 {
 		fmt.Fprintln(p.w, "No cron jobs.")
 	} else {
-		rows := make([][]string, 0, len(shown))
-		for _, j := range shown {
-			rows = append(rows, []string{pathWords(j.ID), pathWords(j.User), pathWords(j.Schedule.String()), runsWords(j),
-				sessionWords(j), expectedWords(j), measuredWords(j), remedyWords(j)})
+		var header []string
+		rows := make([][]string, len(shown))
+		for _, c := range auditColumns()[:auditShown] {
+			header = append(header, c.header)
+			for i, j := range shown {
+				rows[i] = append(rows[i], c.cell(j))
+			}
 		}
-		p.columns([]string{"JOB", "USER", "SCHEDULE", "RUNS/DAY", "SESSION", "EXPECTED", "MEASURED", "REMEDY"}, rows)
+		p.columns(header, rows)
 	}
 	if more := len(r.Jobs) - len(shown); more > 0 {
 		fmt.Fprintf(p.w, "and %s more (--limit 0 lists all)\n", plural(int64(more), "job"))
@@ -32,6 +35,26 @@ func (r cronAuditReport) text(p printer, limit int) {
 	r.problemText(p)
 	if r.Advice != "" {
 		fmt.Fprintf(p.w, "\n%s\n", p.wrap(r.Advice, 0))
+	}
+}
+
+// auditShown is how many of the columns are listed without -o.
+const auditShown = 8
+
+// auditColumns are what cron audit -o can list.
+func auditColumns() []column[cronguard.AuditRow] {
+	return []column[cronguard.AuditRow]{
+		{"job", "JOB", false, func(j cronguard.AuditRow) string { return pathWords(j.ID) }},
+		{"user", "USER", false, func(j cronguard.AuditRow) string { return pathWords(j.User) }},
+		{"schedule", "SCHEDULE", false, func(j cronguard.AuditRow) string { return pathWords(j.Schedule.String()) }},
+		{"runs", "RUNS/DAY", true, runsWords},
+		{"session", "SESSION", false, sessionWords},
+		{"expected", "EXPECTED", true, expectedWords},
+		{"measured", "MEASURED", true, measuredWords},
+		{"remedy", "REMEDY", false, remedyWords},
+		{"service", "SERVICE", false, func(j cronguard.AuditRow) string { return pathWords(j.Service) }},
+		{"guard", "GUARD", false, func(j cronguard.AuditRow) string { return string(j.Guard) }},
+		{"why", "WHY", false, func(j cronguard.AuditRow) string { return pathWords(j.SessionWhy) }},
 	}
 }
 

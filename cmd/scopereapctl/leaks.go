@@ -22,6 +22,7 @@ func newLeaks(a *app) *cobra.Command {
 	var asJSON bool
 	var limit int
 	var by, stateDir string
+	var table tableFlags
 	cmd := &cobra.Command{
 		Use:   "leaks",
 		Short: "Show who leaks: users, PAM services, units and cron jobs",
@@ -45,26 +46,36 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 			if by != "" && !slices.Contains(ledger.Kinds(), ledger.Kind(by)) {
 				return usageError(fmt.Errorf("--by %q: want user, service, unit or cron", by))
 			}
+			cols, err := chosen(table, leaksColumns(), asJSON)
+			if err != nil {
+				return err
+			}
 			r, err := a.leaks(cmd.Context(), stateDir)
 			if err != nil {
 				return lingerDenied(cmd, err)
 			}
 			r.Rows = slices.DeleteFunc(r.Rows, func(row ledger.Row) bool { return by != "" && row.Kind != ledger.Kind(by) })
 			p := a.printer(cmd)
-			if asJSON {
+			p.noHeader = table.noHeader
+			switch {
+			case asJSON:
 				return p.json(r)
+			case cols != nil:
+				list(p, cols, leaksRows(r, limit, cmd.Flags().Changed("limit")))
+			default:
+				leaksText(p, r, time.Now(), limit)
 			}
-			leaksText(p, r, time.Now(), limit)
 			return nil
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	addTableFlags(cmd, &table, leaksColumns())
 	fl := cmd.Flags()
-	fl.IntVar(&limit, "limit", worst, "list at most this many of each kind (0: all)")
+	fl.IntVar(&limit, "limit", worst, "list at most this many of each kind (0: all, as with -o)")
 	fl.StringVar(&by, "by", "", "list one kind only: user, service, unit or cron")
 	fl.StringVar(&stateDir, "state-dir", stateDirectory, "state directory of scopereapd")
 	_ = cmd.MarkFlagDirname("state-dir")
-	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions([]string{"user", "service", "unit", "cron"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("by", completeArgs(ledgerKinds))
 	return cmd
 }
 

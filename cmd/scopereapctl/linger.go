@@ -101,6 +101,7 @@ func lingerDenied(cmd *cobra.Command, err error) error {
 }
 
 func newLingerList(a *app, f *lingerFlags, rate lingerRate) *cobra.Command {
+	var table tableFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show who lingers, by which rule, since when, and who set it",
@@ -114,23 +115,32 @@ teardowns_before, teardowns_after}], error}; set_by is "scopereap" or
 linger add; error says what keeps the list from being complete.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			cols, err := chosen(table, lingerColumns(), f.asJSON)
+			if err != nil {
+				return err
+			}
 			loaded, err := a.loadPolicy()
 			if err != nil {
 				return err
 			}
-			list, err := f.open(cmd, rate).List(cmd.Context(), loaded.Policy.LingerRules())
-			if err != nil && list == nil && errors.Is(err, os.ErrPermission) {
+			users, err := f.open(cmd, rate).List(cmd.Context(), loaded.Policy.LingerRules())
+			if err != nil && users == nil && errors.Is(err, os.ErrPermission) {
 				return lingerDenied(cmd, err)
 			}
 			p := a.printer(cmd)
-			r := lingerReport{Users: append([]logind.LingerUser{}, list...)}
+			p.noHeader = table.noHeader
+			r := lingerReport{Users: append([]logind.LingerUser{}, users...)}
 			if err != nil {
 				r.Error = err.Error()
 			}
 			if f.asJSON {
 				return p.json(r)
 			}
-			r.text(p)
+			if cols != nil {
+				list(p, cols, r.Users)
+			} else {
+				r.text(p)
+			}
 			if err != nil {
 				return fmt.Errorf("the list may lack users the policy means: %w", err)
 			}
@@ -138,5 +148,6 @@ linger add; error says what keeps the list from being complete.`,
 		},
 	}
 	jsonFlag(cmd, &f.asJSON)
+	addTableFlags(cmd, &table, lingerColumns())
 	return cmd
 }

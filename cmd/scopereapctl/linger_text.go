@@ -19,22 +19,39 @@ func (r lingerReport) text(p printer) {
 		fmt.Fprintln(p.w, "Nobody lingers, and the policy means nobody.")
 		return
 	}
-	header := []string{"user", "uid", "since", "set by", "before/h", "after/h", "rule"}
-	var rows [][]string
-	for _, u := range r.Users {
-		row := []string{pathWords(u.Name), "-", "-", "-", perHour(u.Before), perHour(u.After), ruleWords(u)}
-		if u.Known {
-			row[1] = strconv.FormatUint(uint64(u.UID), 10)
+	var header []string
+	rows := make([][]string, len(r.Users))
+	for _, c := range lingerColumns()[:lingerShown] {
+		header = append(header, c.header)
+		for i, u := range r.Users {
+			rows[i] = append(rows[i], c.cell(u))
 		}
-		if u.Lingers {
-			row[2] = u.Since.Local().Format(time.DateTime)
-		}
-		if u.SetBy != "" {
-			row[3] = u.SetBy
-		}
-		rows = append(rows, row)
 	}
 	p.columns(header, rows)
+}
+
+// lingerShown is how many of the columns are listed without -o.
+const lingerShown = 7
+
+// lingerColumns are what linger list -o can list.
+func lingerColumns() []column[logind.LingerUser] {
+	or := func(s string, there bool) string {
+		if !there || s == "" {
+			return "-"
+		}
+		return s
+	}
+	return []column[logind.LingerUser]{
+		{"user", "user", false, func(u logind.LingerUser) string { return pathWords(u.Name) }},
+		{"uid", "uid", true, func(u logind.LingerUser) string { return or(strconv.FormatUint(uint64(u.UID), 10), u.Known) }},
+		{"since", "since", false, func(u logind.LingerUser) string { return or(u.Since.Local().Format(time.DateTime), u.Lingers) }},
+		{"set-by", "set by", false, func(u logind.LingerUser) string { return or(u.SetBy, true) }},
+		{"before", "before/h", true, func(u logind.LingerUser) string { return perHour(u.Before) }},
+		{"after", "after/h", true, func(u logind.LingerUser) string { return perHour(u.After) }},
+		{"rule", "rule", false, ruleWords},
+		{"lingers", "lingers", false, func(u logind.LingerUser) string { return map[bool]string{true: "yes", false: "no"}[u.Lingers] }},
+		{"note", "note", false, func(u logind.LingerUser) string { return or(u.Note, true) }},
+	}
 }
 
 // perHour is a number of teardowns.

@@ -14,6 +14,8 @@ type printer struct {
 	w      io.Writer
 	width  int // of the terminal; 0: not a terminal, lines are never cut
 	colour bool
+	// noHeader leaves out the headers of tables.
+	noHeader bool
 }
 
 // printer describes a command's output. Colours are for terminals, and

@@ -13,6 +13,7 @@ const worst = 10
 func newStatus(a *app) *cobra.Command {
 	var asJSON bool
 	var limit int
+	var table tableFlags
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show dying memory cgroups and what scopereapd has freed",
@@ -46,6 +47,10 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
 			if limit < 0 {
 				return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
 			}
+			cols, err := chosen(table, statusColumns(), asJSON)
+			if err != nil {
+				return err
+			}
 			m, err := openMachine()
 			if err != nil {
 				return err
@@ -56,14 +61,24 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
 				return err
 			}
 			p := a.printer(cmd)
-			if asJSON {
+			p.noHeader = table.noHeader
+			switch {
+			case asJSON:
 				return p.json(r)
+			case cols != nil:
+				rows := r.rows()
+				if cmd.Flags().Changed("limit") && limit > 0 {
+					rows = rows[:min(limit, len(rows))]
+				}
+				list(p, cols, rows)
+			default:
+				r.text(p, time.Now(), limit)
 			}
-			r.text(p, time.Now(), limit)
 			return nil
 		},
 	}
 	jsonFlag(cmd, &asJSON)
-	cmd.Flags().IntVar(&limit, "limit", worst, "list at most this many ancestors (0: all)")
+	cmd.Flags().IntVar(&limit, "limit", worst, "list at most this many ancestors (0: all, as with -o)")
+	addTableFlags(cmd, &table, statusColumns())
 	return cmd
 }

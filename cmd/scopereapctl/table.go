@@ -19,6 +19,15 @@ const leastColumn = 16
 // is too narrow; the last is words, wrapped there; those between are figures,
 // aligned right.
 func (p printer) columns(header []string, rows [][]string) {
+	right := make([]bool, len(header))
+	for i := 1; i < len(right)-1; i++ {
+		right[i] = true
+	}
+	p.table(header, rows, right)
+}
+
+// table is columns with those aligned right that are said to be.
+func (p printer) table(header []string, rows [][]string, right []bool) {
 	t := table.NewWriter()
 	t.SetStyle(table.Style{
 		Box:     table.BoxStyle{PaddingRight: gap},
@@ -28,10 +37,14 @@ func (p printer) columns(header []string, rows [][]string) {
 	t.SuppressTrailingSpaces()
 	last := len(header) - 1
 	first, words := p.fit(header, rows)
-	configs := []table.ColumnConfig{{Number: last + 1, WidthMax: words, WidthMaxEnforcer: wrapLine}}
-	for i := 1; i < last; i++ {
-		configs = append(configs, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	configs := make([]table.ColumnConfig, len(header))
+	for i := range configs {
+		configs[i].Number = i + 1
+		if right[i] {
+			configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
+		}
 	}
+	configs[last].WidthMax, configs[last].WidthMaxEnforcer = words, wrapLine
 	t.SetColumnConfigs(configs)
 	cells := func(row []string) table.Row {
 		out := make(table.Row, len(row))
@@ -40,7 +53,9 @@ func (p printer) columns(header []string, rows [][]string) {
 		}
 		return out
 	}
-	t.AppendHeader(cells(header))
+	if !p.noHeader {
+		t.AppendHeader(cells(header))
+	}
 	for _, row := range rows {
 		row = slices.Clone(row)
 		if first > 0 {
