@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/reclaim"
@@ -67,41 +66,4 @@ func (m *machine) cgroupArg(arg string) (string, error) {
 		return "", usageError(fmt.Errorf("%s is outside of the memory cgroups, which are below %s", pathWords(p), m.Root))
 	}
 	return "", usageError(fmt.Errorf("there is no cgroup %s (no directory %s)", pathWords(p), pathWords(filepath.Join(m.Root, p))))
-}
-
-// completeCgroup offers live cgroups to the shell.
-func completeCgroup(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	m, err := openMachine()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	defer m.close()
-	return m.below(typed), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
-}
-
-// below lists the live cgroups whose paths begin with what has been typed, one
-// level deep.
-func (m *machine) below(typed string) []string {
-	if typed == "" {
-		typed = "/"
-	}
-	dir := typed[:strings.LastIndexByte(typed, '/')+1]
-	at, err := parseCgroupPath(dir, m.Root)
-	if err != nil {
-		return nil
-	}
-	names, err := m.fs.Children(at)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, name := range names {
-		if full := dir + name; strings.HasPrefix(full, typed) {
-			out = append(out, full)
-		}
-	}
-	return out
 }

@@ -30,7 +30,7 @@ func (g *guardFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&g.state, "state-dir", "", "where backups are kept (default "+cronguard.DefaultStateDir+", below --root)")
 	_ = cmd.MarkFlagDirname("root")
 	_ = cmd.MarkFlagDirname("state-dir")
-	cmd.ValidArgs = cronguard.GuardServices()
+	cmd.ValidArgsFunction = completeArgs(cronguard.GuardServices)
 }
 
 func (g *guardFlags) stateDir() string {

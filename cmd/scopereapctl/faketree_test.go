@@ -253,15 +253,20 @@ func FuzzParseCgroupPath(f *testing.F) {
 // completion offers what lives below what was typed, and nothing outside.
 func TestCompleteCgroup(t *testing.T) {
 	m := fakeV2(t)
+	for _, name := range []string{"init.scope", "odd\nname"} {
+		if err := os.Mkdir(filepath.Join(m.Root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for typed, want := range map[string][]string{
-		"":                    {"/user.slice"},
-		"/us":                 {"/user.slice"},
+		"":                    {"/user.slice\t5 dying", "/init.scope"},
+		"/us":                 {"/user.slice\t5 dying"},
 		"/user.slice/":        {"/user.slice/user-1000.slice"},
 		"/x":                  nil,
 		"/../":                nil,
 		"relative":            nil,
-		m.Root + "/":          {m.Root + "/user.slice"},
-		m.Root + "/user.slic": {m.Root + "/user.slice"},
+		m.Root + "/":          {m.Root + "/user.slice\t5 dying", m.Root + "/init.scope"},
+		m.Root + "/user.slic": {m.Root + "/user.slice\t5 dying"},
 	} {
 		if diff := cmp.Diff(want, m.below(typed)); diff != "" {
 			t.Errorf("%q:\n%s", typed, diff)

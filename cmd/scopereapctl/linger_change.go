@@ -22,7 +22,8 @@ func newLingerAdd(a *app, f *lingerFlags) *cobra.Command {
 		Short: "Let users linger, whatever the policy",
 		Long: `linger add lets users (names or UIDs) linger until linger remove or reset. The
 policy's linger.never is heeded. It needs root.` + lingerChangeJSON,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeLocal,
 		RunE: func(cmd *cobra.Command, users []string) error {
 			loaded, err := a.loadPolicy()
 			if err != nil {
@@ -42,7 +43,8 @@ func newLingerRemove(a *app, f *lingerFlags) *cobra.Command {
 		Short: "Turn off linger that scopereap turned on",
 		Long: `linger remove turns linger off for users (names or UIDs) for whom scopereap turned
 it on. It refuses where an administrator did. It needs root.` + lingerChangeJSON,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: f.completeOurs,
 		RunE: func(cmd *cobra.Command, users []string) error {
 			var rules logind.LingerRules
 			if loaded, err := a.loadPolicy(); err == nil {

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/logind"
+)
+
+const (
+	// mostUsers bounds what is offered to a shell.
+	mostUsers = 1000
+	// completeTime is how long somebody waits after a press of the tab key.
+	completeTime = time.Second
+)
+
+// completeLocal offers this machine's own users. Directories are not asked:
+// they may be slow, and large.
+func completeLocal(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return completeArgs(func() []string {
+		users, _ := logind.NewUserDB(logind.UserDBOptions{}).Local()
+		var out []string
+		for _, u := range users[:min(len(users), mostUsers)] {
+			out = append(out, u.Name)
+		}
+		return out
+	})(cmd, args, typed)
+}
+
+// completeOurs offers the users whose linger scopereap turned on. Who that is
+// only root may read.
+func (f *lingerFlags) completeOurs(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return completeArgs(func() []string {
+		ctx, cancel := context.WithTimeout(context.Background(), completeTime)
+		defer cancel()
+		// What goes wrong would be written into the middle of a command line.
+		cmd.SetErr(io.Discard)
+		users, _ := f.open(cmd, nil).List(ctx, logind.LingerRules{})
+		var out []string
+		for _, u := range users[:min(len(users), mostUsers)] {
+			if u.SetBy == logind.SetByUs {
+				out = append(out, u.Name)
+			}
+		}
+		return out
+	})(cmd, args, typed)
+}
