@@ -24,6 +24,9 @@ type EngineOptions struct {
 	// OnLeft is told what teardowns left dying, also where nothing is reaped.
 	// Called from the engine's own goroutine; it must not block.
 	OnLeft func(Left)
+	// OnWrite is told how long each write that reclaims took in the kernel.
+	// Called from the reaping thread; it must not block. It may be nil.
+	OnWrite func(time.Duration)
 }
 
 // Engine reaps: it owns the queue, the budget and the reaping thread.
@@ -194,6 +197,7 @@ func (e *Engine) start(ctx context.Context) error {
 		e.log.Warn("reaping runs at normal priority", "err", err)
 	}
 	e.thread = thread
+	e.thread.onWrite = e.opts.OnWrite
 	e.reap = newReaper(e.tree, thread, journal, e.opts.Abilities, e.log)
 	e.applyScheduler()
 	e.recoverHeld(time.Now())

@@ -12,6 +12,7 @@ type pressureGate struct {
 	looked   time.Time
 	shut     bool
 	noPSI    bool // said once
+	yields   yields
 }
 
 // pressureLook is how often pressure is read: avg10 moves every 2 s
@@ -34,6 +35,7 @@ func (g *pressureGate) closed(l PressureLimits, now time.Time) time.Duration {
 	}
 	if shut := why != ""; shut != g.shut {
 		g.shut = shut
+		g.yields.note(shut)
 		if shut {
 			g.log.Info("giving way", "why", why)
 		} else {

@@ -136,6 +136,9 @@ func TestPressureGate(t *testing.T) {
 	step(2*time.Second, 0, 3) // no PSI: goes on, said once
 	step(2*time.Second, 0, 3)
 	step(time.Hour, 0, 3)
+	if now, times := g.yields.now.Load(), g.yields.times.Load(); now || times != 1 {
+		t.Errorf("gives way %v, %d times; want false, once", now, times)
+	}
 	for _, want := range []string{"giving way", "pressure is over", "does not give way"} {
 		if strings.Count(said.String(), want) != 1 {
 			t.Errorf("%q is not said once:\n%s", want, said.String())

@@ -22,6 +22,8 @@ import (
 type Thread struct {
 	work chan func()
 	tid  int
+	// onWrite is told how long each write took; nil tells nobody.
+	onWrite func(time.Duration)
 }
 
 // niceLowest is the weakest nice value there is, setpriority(2).
@@ -168,7 +170,11 @@ func (t *Thread) Write(f *FS, cgroup, file, value string, slice time.Duration) (
 	if err := timer.arm(slice); err != nil {
 		return WriteFull, err
 	}
+	began := time.Now()
 	_, err = unix.Write(fd, line(value))
+	if t.onWrite != nil {
+		t.onWrite(time.Since(began))
+	}
 	switch err {
 	case nil:
 		return WriteFull, nil

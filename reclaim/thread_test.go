@@ -134,7 +134,12 @@ func TestThreadWriteLeavesNoTimer(t *testing.T) {
 	x := newFixture(t)
 	x.cgroup("/p", 0, 0)
 	th := testThread(t)
-	before := kernelTimers(t)
+	before, told := kernelTimers(t), 0
+	th.onWrite = func(d time.Duration) {
+		if told++; d <= 0 {
+			t.Errorf("a write took %v", d)
+		}
+	}
 	th.Do(t.Context(), func() {
 		for range 100 {
 			if res, err := th.Write(x.fs, "/p", "memory.reclaim", "4096", time.Nanosecond); err != nil || res != WriteFull {
@@ -148,6 +153,9 @@ func TestThreadWriteLeavesNoTimer(t *testing.T) {
 			}
 		}
 	})
+	if told != 100 {
+		t.Errorf("told of %d writes, want 100: none of those that failed to open", told)
+	}
 	if after := kernelTimers(t); after != before {
 		t.Errorf("%d timers before, %d after", before, after)
 	}
