@@ -45,6 +45,9 @@ func TestAutoLinger(t *testing.T) {
 	}
 	r.want("earned", r.reconcile(auto), "enable alice (auto)\n", "alice", "dave")
 	list, err := r.l.List(ctx, auto)
+	if n, err := r.l.CountSet(); n != 2 || err != nil {
+		t.Errorf("CountSet: %d, %v; want 2", n, err)
+	}
 	if err != nil || len(list) != 2 || list[0].Before == nil || *list[0].Before != 4 {
 		t.Errorf("teardowns before: %+v, %v", list, err)
 	}
