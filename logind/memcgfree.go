@@ -99,6 +99,9 @@ func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
 	if err := f.write(memcgFreeText); err != nil {
 		return false, err
 	}
+	if err := f.manage(); err != nil {
+		return false, errors.Join(err, f.takeBack(before, there))
+	}
 	if err := b.reload(ctx); err != nil {
 		back := f.takeBack(before, there)
 		return false, errors.Join(fmt.Errorf("PID 1 was to read the new %s: %w", f.Path(), err), back)
@@ -118,7 +121,10 @@ func (f *MemcgFree) Remove(ctx context.Context) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, there, err := f.own()
-	if err != nil || !there && !f.untold {
+	if err != nil || !there && !f.generated() && !f.untold {
+		return false, err
+	}
+	if err := f.manage(); err != nil {
 		return false, err
 	}
 	if there {

@@ -73,8 +73,9 @@ func notOurs(path, why string) error {
 }
 
 // write puts the drop-in there in one step, readable for all as unit files are.
-func (f *MemcgFree) write(text string) error {
-	dir := f.dir()
+func (f *MemcgFree) write(text string) error { return writeDropIn(f.dir(), text) }
+
+func writeDropIn(dir, text string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("making the drop-in's directory: %w", err)
 	}
@@ -101,7 +102,7 @@ func (f *MemcgFree) write(text string) error {
 		err = tmp.Sync()
 	}
 	if err == nil {
-		err = os.Rename(tmp.Name(), f.Path())
+		err = os.Rename(tmp.Name(), filepath.Join(dir, memcgFreeName))
 	}
 	if err != nil {
 		return fmt.Errorf("writing the drop-in: %w", err)

@@ -390,3 +390,29 @@ func FuzzParseDisableControllers(f *testing.F) {
 		isMemcgFree(s)
 	})
 }
+
+// From the first Install on the generator, which runs at every reload, has no say; what it made at boot goes by Remove.
+func TestMemcgFreeTakesOverFromGenerator(t *testing.T) {
+	f := free(t, unified(map[string]string{memcgFreeGenerated: memcgFreeText}))
+	dir := t.TempDir()
+	made := func() bool {
+		_, err := os.Stat(filepath.Join(dir, "user-.slice.d", memcgFreeName))
+		_ = os.RemoveAll(filepath.Join(dir, "user-.slice.d"))
+		return err == nil
+	}
+	if err := f.Generate(dir); err != nil || !made() {
+		t.Fatalf("at boot the generator made nothing (%v)", err)
+	}
+	if changed, err := f.Remove(context.Background()); !changed || err != nil || len(f.seen) != 1 {
+		t.Errorf("Remove of what the generator made: %t, %v, %d reloads", changed, err, len(f.seen))
+	}
+	if err := f.Generate(dir); err != nil || made() {
+		t.Errorf("the generator undoes a Remove (%v)", err)
+	}
+	if changed, err := f.Install(context.Background()); !changed || err != nil {
+		t.Errorf("Install: %t, %v", changed, err)
+	}
+	if err := f.Generate(dir); err != nil || made() {
+		t.Errorf("the generator makes what Install made (%v)", err)
+	}
+}

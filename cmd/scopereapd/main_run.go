@@ -12,5 +12,8 @@ func main() {
 	if reclaim.ProbeChild() {
 		return
 	}
+	if isGenerator(os.Args) {
+		os.Exit(runGenerator(os.Args[1:]))
+	}
 	os.Exit(run())
 }

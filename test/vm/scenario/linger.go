@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/test/vm/machine"
@@ -64,6 +65,7 @@ func runLinger(ctx context.Context, r *Run) error {
 		{"without", c.lingerWithout},
 		{"linger + per-user", c.lingerPerUser},
 		{"undone", c.lingerUndone},
+		{"boot", c.lingerBoot},
 		{"auto", c.lingerAuto},
 	} {
 		r.Log.Info("phase " + phase.name)
@@ -173,6 +175,58 @@ func (c *coreRun) lingerUndone(ctx context.Context) error {
 	n, err := c.gained(ctx, 4)
 	c.Report("dying gained by 4 logins after that", float64(n), "", "")
 	return err
+}
+
+// lingerBoot: after a boot the generator has the drop-in there before logind starts the managers of lingering users,
+// and the daemon takes over. A reload of systemd runs the generators as a boot does.
+func (c *coreRun) lingerBoot(ctx context.Context) error {
+	const generator, mark = "/usr/lib/systemd/system-generators/scopereap-generator", "/run/scopereap.sessions"
+	const generated = "/run/systemd/generator/user-.slice.d/50-scopereap-memcg.conf"
+	if err := c.StopDaemon(ctx); err != nil {
+		return err
+	}
+	if err := os.Remove(mark); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(generator), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink("/usr/sbin/scopereapd", generator); err != nil {
+		return err
+	}
+	if err := c.Policy(ctx, reclaimOff+"[sessions]\nmemcg = \"per-user\"\n"); err != nil {
+		return err
+	}
+	if err := c.Systemctl(ctx, "daemon-reload"); err != nil {
+		return err
+	}
+	if _, err := machine.Run(ctx, "loginctl", "enable-linger", "alice"); err != nil {
+		return err
+	}
+	if _, err := machine.Wait(ctx, time.Minute, "alice's manager", func() (bool, error) {
+		s, err := c.Property(ctx, "user@1000.service", "ActiveState")
+		return s == "active", err
+	}); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(c.MemPath("/user.slice/user-1000.slice") + "/cgroup.subtree_control")
+	if err != nil {
+		return err
+	}
+	free := there(generated) && !strings.Contains(string(b), "memory")
+	c.Require("per-user: in effect from the boot on, without the daemon", boolFigure(free), "", strings.TrimSpace(string(b)), "1", free)
+	if _, err := machine.Run(ctx, "loginctl", "disable-linger", "alice"); err != nil {
+		return err
+	}
+	if err := c.Policy(ctx, reclaimOff); err != nil {
+		return err
+	}
+	if err := c.StartDaemon(ctx); err != nil {
+		return err
+	}
+	_, err = machine.Wait(ctx, time.Minute, "the generator's drop-in to go", func() (bool, error) { return !there(generated), nil })
+	c.Require("per-user: what the generator made goes with the rule", boolFigure(err == nil), "", "", "1", err == nil)
+	return os.Remove(generator)
 }
 
 // lingerAuto: bob churns, alice does not, carol's linger is an administrator's.
