@@ -91,6 +91,7 @@ type Ledger struct {
 	forgotten Count
 	pending   map[string][]Key // by the cgroup that was torn down
 	order     []string         // of pending
+	totals    map[Kind]Count   // see Totals
 	changed   bool
 }
 
@@ -98,7 +99,7 @@ type Ledger struct {
 func New() *Ledger { return newAt(time.Now) }
 
 func newAt(now func() time.Time) *Ledger {
-	return &Ledger{now: now, since: now(), rows: map[Key]*row{}, pending: map[string][]Key{}}
+	return &Ledger{now: now, since: now(), rows: map[Key]*row{}, pending: map[string][]Key{}, totals: map[Kind]Count{}}
 }
 
 // Teardown counts the end of a unit's cgroup for all keys, and remembers them
@@ -168,6 +169,7 @@ func (l *Ledger) count(k Key, c Count) {
 		r.Slots[slot] = &Count{}
 	}
 	r.Slots[slot].add(c)
+	l.addTotal(k.Kind, c)
 	l.changed = true
 }
 
