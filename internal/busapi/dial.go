@@ -1,0 +1,110 @@
+package busapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	// addressEnv and defaultAddress: D-Bus specification, "Well-known Message Bus Instances".
+	addressEnv     = "DBUS_SYSTEM_BUS_ADDRESS"
+	defaultAddress = "unix:path=/run/dbus/system_bus_socket"
+	// dialTime bounds connecting and greeting.
+	dialTime = 10 * time.Second
+	// writeTime bounds a write: the bus reads at once, or it is stuck.
+	writeTime = 30 * time.Second
+)
+
+// dial makes a private connection on which every call goes to take, and none to godbus. allow is asked
+// before a message is even decoded; prepare is given the connection
+// before anything can come from it.
+func dial(
+	ctx context.Context, address string, allow func(sender []byte) bool,
+	prepare func(*dbus.Conn), take func(*dbus.Message),
+) (*dbus.Conn, error) {
+	socket, err := socketOf(address)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{Timeout: dialTime}
+	raw, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dbus.NewConn(newFramed(patient{raw}, allow),
+		dbus.WithContext(ctx),
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()),
+		// It runs in godbus's reader, before a goroutine is made for a call.
+		dbus.WithIncomingInterceptor(func(m *dbus.Message) {
+			if m.Type == dbus.TypeMethodCall {
+				call := *m
+				m.Type = 0 // godbus passes over what has no type
+				take(&call)
+			}
+		}))
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	prepare(conn)
+	stop := time.AfterFunc(dialTime, func() { raw.Close() }) // neither Auth nor Hello takes a context
+	defer stop.Stop()
+	if err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// patient gives each write its time and no more. What is written in part only leaves no connection to go on with.
+type patient struct{ net.Conn }
+
+func (p patient) Write(b []byte) (int, error) {
+	_ = p.SetWriteDeadline(time.Now().Add(writeTime))
+	n, err := p.Conn.Write(b)
+	if err != nil {
+		p.Close()
+	}
+	return n, err
+}
+
+// socketOf finds the first Unix socket in a bus address, D-Bus specification, "Server Addresses".
+func socketOf(address string) (string, error) {
+	if address == "" {
+		address = os.Getenv(addressEnv)
+	}
+	if address == "" {
+		address = defaultAddress
+	}
+	for one := range strings.SplitSeq(address, ";") {
+		keys, ok := strings.CutPrefix(one, "unix:")
+		if !ok {
+			continue
+		}
+		for pair := range strings.SplitSeq(keys, ",") {
+			key, value, _ := strings.Cut(pair, "=")
+			value, err := url.PathUnescape(value)
+			switch {
+			case err != nil:
+				return "", fmt.Errorf("bus address %q: %w", address, err)
+			case key == "path" && value != "":
+				return value, nil
+			case key == "abstract" && value != "":
+				return "@" + value, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("bus address %q: %w", address, errors.New("no Unix socket in it"))
+}

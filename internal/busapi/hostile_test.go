@@ -1,0 +1,298 @@
+package busapi
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// polkit is a fake of it on a bus.
+type polkit struct {
+	mu        sync.Mutex
+	allow     map[string]bool // by action
+	wait      bool            // for a password, until it is cancelled
+	asked     []string
+	flags     []uint32
+	waiting   map[string]chan struct{} // by cancellation ID
+	cancelled int
+}
+
+func startPolkit(r *running) *polkit {
+	r.Helper()
+	p := &polkit{allow: map[string]bool{}, waiting: map[string]chan struct{}{}}
+	conn := r.connect()
+	if err := conn.Export(p, polkitPath, polkitIface); err != nil {
+		r.Fatal(err)
+	}
+	if _, err := conn.RequestName(polkitName, 0); err != nil {
+		r.Fatal(err)
+	}
+	return p
+}
+
+func (p *polkit) CheckAuthorization(
+	subject polkitSubject, action string, details map[string]string, flags uint32, id string,
+) (polkitResult, *dbus.Error) {
+	p.mu.Lock()
+	p.asked = append(p.asked, action)
+	p.flags = append(p.flags, flags)
+	end := make(chan struct{})
+	p.waiting[id] = end
+	wait, ok := p.wait, p.allow[action]
+	p.mu.Unlock()
+	if name, _ := subject.Details["name"].Value().(string); subject.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
+		return polkitResult{}, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", nil)
+	}
+	if wait {
+		<-end
+		return polkitResult{}, dbus.NewError("org.freedesktop.PolicyKit1.Error.Cancelled", nil)
+	}
+	return polkitResult{Authorized: ok, Challenge: !ok, Details: map[string]string{}}, nil
+}
+
+func (p *polkit) CancelCheckAuthorization(id string) *dbus.Error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if end := p.waiting[id]; end != nil {
+		close(end)
+		delete(p.waiting, id)
+		p.cancelled++
+	}
+	return nil
+}
+
+func (p *polkit) look(f func(*polkit)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p)
+}
+
+// Everybody reads, root changes, and others only what polkit lets them.
+func TestWhoMayWhat(t *testing.T) {
+	r := start(t)
+	const mgr = Iface + "."
+	needs := map[string][]string{
+		ActionReadUsers:    {"ListLeakers s:", "ListSessions", "CronAudit"},
+		ActionSweep:        {"Sweep s:/ b:true"},
+		ActionManageLinger: {"AddLinger s:alice b:true", "RemoveLinger s:alice b:true"},
+		ActionReload:       {"Reload"},
+	}
+	open := []string{"ListAncestors s:/ u:1", "ListLinger", "GetPolicy"}
+	ask := func(uid uint32, method string) string {
+		t.Helper()
+		return r.as(uid, append([]string{Path}, strings.Fields(mgr+method)...)...)
+	}
+	for _, m := range open {
+		if got := ask(nobody, m); !strings.HasPrefix(got, "[") {
+			t.Errorf("%s by nobody: %s", m, got)
+		}
+	}
+	if got := ask(nobody, "ListLinger"); !strings.Contains(got, "-1 -1") {
+		t.Errorf("nobody is told rates: %s", got)
+	}
+	for _, methods := range needs {
+		for _, m := range methods {
+			if got := ask(0, m); !strings.HasPrefix(got, "[") {
+				t.Errorf("%s by root: %s", m, got)
+			}
+			if got := ask(nobody, m); !strings.HasPrefix(got, ErrNotAuthorized) || !strings.Contains(got, "root") {
+				t.Errorf("%s by nobody without polkit: %s", m, got)
+			}
+		}
+	}
+	p := startPolkit(r)
+	for action, methods := range needs {
+		for _, m := range methods {
+			if got := ask(nobody, m); !strings.HasPrefix(got, ErrNotAuthorized) || !strings.Contains(got, "password") {
+				t.Errorf("%s, refused by polkit: %s", m, got)
+			}
+			p.look(func(p *polkit) { clear(p.allow); p.allow[action] = true; p.asked = nil })
+			if got := ask(nobody, m); !strings.HasPrefix(got, "[") {
+				t.Errorf("%s, let by polkit: %s", m, got)
+			}
+			p.look(func(p *polkit) {
+				if len(p.asked) != 1 || p.asked[0] != action {
+					t.Errorf("%s: polkit was asked about %v, want %s", m, p.asked, action)
+				}
+				clear(p.allow)
+			})
+		}
+	}
+	p.look(func(p *polkit) { p.allow[ActionReadUsers] = true })
+	if got := ask(nobody, "ListLinger"); !strings.Contains(got, "40 -1") {
+		t.Errorf("who may read users is not told rates: %s", got)
+	}
+	r.back.change(func(b *backend) { b.private = true })
+	p.look(func(p *polkit) { clear(p.allow) })
+	if got := ask(nobody, "GetPolicy"); !strings.HasPrefix(got, ErrNotAuthorized) {
+		t.Errorf("a private policy: %s", got)
+	}
+}
+
+// A caller that goes while polkit waits for a password takes the question along.
+func TestVanishesWhileAsked(t *testing.T) {
+	r := start(t)
+	p := startPolkit(r)
+	p.wait = true
+	// Another user's call, made by hand: root is never asked about.
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	conn := r.connect()
+	se := r.session(t)
+	go func() {
+		c := &call{s: se, sender: conn.Names()[0], uid: nobody, msg: &dbus.Message{Flags: dbus.FlagAllowInteractiveAuthorization}}
+		done <- c.authorize(ctx, ActionSweep)
+	}()
+	defer cancel()
+	r.until("polkit is asked", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.asked) == 1 })
+	p.look(func(p *polkit) {
+		if p.flags[0] != polkitInteract {
+			t.Errorf("flags %d, want interaction", p.flags[0])
+		}
+	})
+	conn.Close()
+	if err := <-done; err == nil {
+		t.Error("who has gone is authorized")
+	}
+	r.until("polkit is told", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.cancelled == 1 })
+	r.until("nothing is watched", func() bool {
+		se.watches.mu.Lock()
+		defer se.watches.mu.Unlock()
+		return len(se.watches.of) == 0
+	})
+}
+
+// session is the connection that serves now.
+func (r *running) session(t *testing.T) *session {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	se := &session{svc: r.svc, ctx: ctx, places: newPlaces(), watches: watches{of: map[string]*watch{}}}
+	conn, err := dial(ctx, r.address, se.places.mayCall, func(c *dbus.Conn) { se.conn = c }, se.take)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals := make(chan *dbus.Signal, 64)
+	conn.Signal(signals)
+	go func() {
+		for s := range signals {
+			se.left(s)
+		}
+	}()
+	t.Cleanup(func() { cancel(); conn.Close() })
+	return se
+}
+
+// A sweep ends with who asked for it.
+func TestVanishesWhileSweeping(t *testing.T) {
+	r := start(t)
+	r.back.change(func(b *backend) { b.sweeping = make(chan struct{}) })
+	conn := r.connect()
+	r.call(conn, "Sweep", "/", false)
+	<-r.back.began
+	conn.Close()
+	select {
+	case err := <-r.back.ended:
+		if err == nil {
+			t.Error("it ended well")
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+}
+
+// One connection has so many calls under way and no more, and others are served meanwhile.
+func TestFloodOfSlowCalls(t *testing.T) {
+	r := start(t)
+	release := make(chan struct{})
+	r.back.change(func(b *backend) { b.block = release })
+	conn, other := r.connect(), r.connect()
+	answers := make(chan *dbus.Call, 100)
+	const extra = 10
+	for range maxPerSender + extra {
+		conn.Object(Name, Path).Go(Iface+".ListAncestors", 0, answers, "/", uint32(1))
+	}
+	for range extra {
+		c := <-answers
+		r.refused(c.Err, ErrBusy, "under way")
+	}
+	r.call(other, "GetPolicy")
+	close(release)
+	for range maxPerSender {
+		if c := <-answers; c.Err != nil {
+			t.Errorf("one that had a place: %v", c.Err)
+		}
+	}
+	// The places are given back.
+	r.until("there is room", func() bool { return conn.Object(Name, Path).Call(Iface+".GetPolicy", 0).Err == nil })
+}
+
+// Calls faster than anybody could use are not answered; others are served meanwhile.
+func TestFloodOfCalls(t *testing.T) {
+	r := start(t)
+	flood, other := r.connect(), r.connect()
+	stop, began := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				flood.Object(Name, Path).Go(ifaceProps+".GetAll", dbus.FlagNoReplyExpected, nil, Iface)
+			}
+			if i == 20000 {
+				close(began)
+			}
+		}
+	})
+	<-began
+	for range 100 {
+		at := time.Now()
+		r.call(other, "GetPolicy")
+		if d := time.Since(at); d > 5*time.Second {
+			t.Errorf("another waited %v", d)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// What is too long or cannot be read is passed over, and the connection goes on.
+func TestUnreadable(t *testing.T) {
+	r := start(t)
+	se := r.svc.online.Load
+	conn := r.connect()
+	obj := conn.Object(Name, Path)
+	deep := dbus.MakeVariant("x")
+	for range 60 {
+		deep = dbus.MakeVariant(deep)
+	}
+	obj.Go(Iface+".Reload", dbus.FlagNoReplyExpected, nil, deep)
+	obj.Go(Iface+".ListAncestors", dbus.FlagNoReplyExpected, nil, strings.Repeat("/a", maxMessage), uint32(1))
+	obj.Go(Iface+".ListAncestors", dbus.FlagNoReplyExpected, nil, make([]byte, 8<<20))
+	r.call(conn, "GetPolicy")
+	if !se() || strings.Contains(r.log.String(), "no D-Bus API") {
+		t.Errorf("the connection was lost:\n%s", r.log)
+	}
+}
+
+func TestMessageSize(t *testing.T) {
+	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: []any{"hello", uint32(3)}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("", uint32(0))),
+	}}
+	text := encode(t, m)
+	if n, err := messageSize(text[:fixedPart]); err != nil || n != int64(len(text)) {
+		t.Errorf("%d, %v; want %d", n, err, len(text))
+	}
+	if !readable(text) || readable(text[:len(text)-1]) || readable(append(text, 0)) {
+		t.Error("what is whole, and that alone, can be read")
+	}
+	if _, err := messageSize(make([]byte, fixedPart)); err == nil {
+		t.Error("no byte order is no error")
+	}
+}
