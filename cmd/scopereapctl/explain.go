@@ -247,7 +247,7 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 		a := explained{Path: v.Path, Reclaimable: v.Reclaimable, Reasons: []because{}, Commands: []string{}}
 		if v.Reclaimable > 0 {
 			a.Reasons = append(a.Reasons, because{becauseReclaimable, v.Reclaimable,
-				"page cache of the dead; on cgroup v1 it is reached only by memory.force_empty "+
+				"page cache of the dead; on cgroup v1 it is reached only by memory.force_empty " +
 					"on a live cgroup, which costs the living theirs",
 				"memory getting short on the machine, or a sweep with sweep.v1_force_empty = true in the policy"})
 		}

@@ -133,7 +133,8 @@ func (x *explanation) findFiles() []string {
 func userOf(at string) (uid uint32, ok bool) {
 	for name := range strings.SplitSeq(at, "/") {
 		digits, isUser := strings.CutPrefix(name, "user-")
-		if digits, isUser = strings.CutSuffix(digits, ".slice"); !isUser || !strings.HasPrefix(name, "user-") {
+		digits, isSlice := strings.CutSuffix(digits, ".slice")
+		if !isUser || !isSlice {
 			continue
 		}
 		if n, err := strconv.ParseUint(digits, 10, 32); err == nil {
