@@ -51,6 +51,7 @@ func (d *node) reload() {
 	d.policyErr.Store(nil)
 	d.level.Set(loaded.Policy.Log.Level.Slog())
 	d.engine.SetConfig(loaded.Policy.Engine())
+	d.metrics.Changed()
 	changes := policy.Changes(old.Policy, loaded.Policy)
 	for _, c := range changes {
 		d.log.Info("policy changed", "key", c.Key, "from", c.Old, "to", c.New)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/metrics"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/internal/sdlog"
 	"github.com/scopereap/scopereap/logind"
@@ -31,6 +32,7 @@ type node struct {
 
 	account  *account
 	triggers *triggers
+	metrics  *metrics.Metrics
 
 	policy    atomic.Pointer[policy.Loaded]
 	policyErr atomic.Pointer[string] // why the last reload was refused
@@ -83,6 +85,7 @@ func serve(ctx context.Context, f flags) (err error) {
 func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 	p := d.policy.Load().Policy
 	d.account = d.openLedger()
+	d.metrics = d.newMetrics(fs)
 	if !d.machine.Mode.V2() && p.Hold.Enabled {
 		d.hold = reclaim.NewHold(fs, reclaim.HoldOptions{
 			Max:         p.Hold.Max,
@@ -101,8 +104,9 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Hold:      d.hold,
 		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
 		Logger:    d.log,
-		OnOutcome: d.tell,
+		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o) },
 		OnLeft:    d.account.left,
+		OnWrite:   d.metrics.Wrote,
 	})
 	d.bus = logind.New(logind.Options{Logger: d.log})
 	d.account.jobs.session = d.bus.Session
@@ -136,6 +140,7 @@ func (d *node) run(ctx context.Context) error {
 		return nil
 	})
 	part("reload", func() error { d.reloadOnHangup(ctx); return nil })
+	part("metrics", func() error { d.metrics.Run(ctx); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
 	<-ctx.Done()
 	d.log.Info("stopping")
@@ -219,7 +224,7 @@ func (d *node) leaveNothing() {
 			_ = os.Remove(p)
 		}
 	}
-	for _, name := range []string{control.SocketName, lockName, ""} {
+	for _, name := range []string{control.SocketName, metricsSocket, lockName, ""} {
 		_ = os.Remove(filepath.Join(d.flags.runDir, name)) // the directory only when empty
 	}
 }

@@ -78,6 +78,11 @@ func warnings(p *Policy) []contradiction {
 				msg: fmt.Sprintf("%s is in linger.users and in linger.never: never wins", quote(u.String())), hint: "take it out of one of the two"})
 		}
 	}
+	if p.Metrics.Listen != "" && !isLoopback(p.Metrics.Listen) {
+		out = append(out, contradiction{keys: []string{"metrics.listen"},
+			msg:  quote(p.Metrics.Listen) + " can be reached from outside, without a password or encryption: it tells the cgroups' paths, and with them UIDs and unit names",
+			hint: `let a firewall guard it, or listen on "127.0.0.1" and let a proxy there ask for a password`})
+	}
 	if p.Sessions.Memcg == SessionMemcgPerUser {
 		out = append(out, contradiction{keys: []string{"sessions.memcg"},
 			msg: `"per-user" has its price: systemd ignores MemoryMax= and the like on user-UID.slice, and below it nothing has a memory ` +

@@ -18,13 +18,13 @@ func TestErrors(t *testing.T) {
 		{"key of two other tables", "[log]\nenabled = true\n", `f:2:1: log.enabled: there is no such key; it belongs below [reap] or [hold]`},
 		{"key like none", "[kernel]\nfrobnicate = 1\n", `f:2:1: kernel.frobnicate: there is no such key; the keys of [kernel] are memcg_reaper, monitor_only`},
 		{"misspelt table", "[budgt]\ncpu = \"1%\"\n", `f:1:1: budgt: there is no such table; did you mean [budget]?`},
-		{"unknown table", "\n[frobnicate]\n", `f:2:1: frobnicate: there is no such table; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
+		{"unknown table", "\n[frobnicate]\n", `f:2:1: frobnicate: there is no such table; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [metrics], [log]`},
 		{"unknown list of tables", "[[reaps]]\n", `f:1:1: reaps: there is no such table; did you mean [reap]?`},
 		{"key before its table", "batch = \"1M\"\n[reap]\n", `f:1:1: batch: this key stands outside of its table; move it below [reap]`},
 		{"misspelt key outside", "treshold = 5\n", `f:1:1: treshold: there is no such key outside of the tables; did you mean threshold, below [sweep]?`},
-		{"nonsense outside", "frobnicate = 5\n", `f:1:1: frobnicate: there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
+		{"nonsense outside", "frobnicate = 5\n", `f:1:1: frobnicate: there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [metrics], [log]`},
 		{"dotted unknown key", "reap.foo = 1\n", `f:1:1: reap.foo: there is no such key; the keys of [reap] are enabled, debounce, batch, slice, near_limit, ignore, retry_max`},
-		{"quoted key with a dot", "\"reap.batch\" = 1\n", `f:1:1: "reap.batch": there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [log]`},
+		{"quoted key with a dot", "\"reap.batch\" = 1\n", `f:1:1: "reap.batch": there is no such key outside of the tables; the tables are [reap], [sweep], [budget], [hold], [kernel], [linger], [linger.auto], [sessions], [metrics], [log]`},
 		{"table in a table", "[reap]\n[reap.extra]\na = 1\n", `f:2:1: reap.extra: there is no such key; the keys of [reap] are enabled, debounce, batch, slice, near_limit, ignore, retry_max`},
 
 		// Tables and values in each other's place.

@@ -16,6 +16,7 @@ type Policy struct {
 	Kernel   Kernel   `toml:"kernel" json:"kernel"`
 	Linger   Linger   `toml:"linger" json:"linger"`
 	Sessions Sessions `toml:"sessions" json:"sessions"`
+	Metrics  Metrics  `toml:"metrics" json:"metrics"`
 	Log      Log      `toml:"log" json:"log"`
 }
 
@@ -112,6 +113,20 @@ type Sessions struct {
 	OnStop OnStop `toml:"on_stop" json:"on_stop"`
 }
 
+// Metrics says where Prometheus' metrics can be had.
+type Metrics struct {
+	// Socket offers them on metrics.sock in the run directory.
+	Socket bool `toml:"socket" json:"socket"`
+	// Listen is the TCP address to offer them on; "" is none.
+	Listen string `toml:"listen" json:"listen"`
+	// Textfile is a file for node_exporter's textfile collector; "" is none.
+	Textfile string `toml:"textfile" json:"textfile"`
+	// Interval is the time between two writes of the text file.
+	Interval Duration `toml:"interval" json:"interval"`
+	// Ancestors is how many ancestors have metrics of their own; the others are summed up.
+	Ancestors int `toml:"ancestors" json:"ancestors"`
+}
+
 // Log says how much goes to the journal.
 type Log struct {
 	Level LogLevel `toml:"level" json:"level"`
@@ -165,6 +180,11 @@ func Default() Policy {
 		Sessions: Sessions{
 			Memcg:  SessionMemcgKeep,
 			OnStop: OnStopKeep,
+		},
+		Metrics: Metrics{
+			Socket:    true,
+			Interval:  Duration(15 * time.Second),
+			Ancestors: 20,
 		},
 		Log: Log{Level: LogInfo},
 	}

@@ -157,6 +157,12 @@ forget_after = "48h"
 [sessions]
 memcg = "per-user"
 on_stop = "undo"
+[metrics]
+socket = false
+listen = "127.0.0.1:9817"
+textfile = "/var/lib/node_exporter/scopereap.prom"
+interval = "1m"
+ancestors = 5
 [log]
 level = "debug"
 `

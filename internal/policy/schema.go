@@ -63,6 +63,11 @@ const (
 	// Teardowns are counted by the hour; forgetting sooner would forget who still churns.
 	minForget = Duration(time.Hour)
 	maxForget = Duration(30 * 24 * time.Hour)
+	// The census behind the metrics is not taken more often than every 15 s.
+	minMetrics = Duration(5 * time.Second)
+	maxMetrics = Duration(time.Hour)
+	// Ten series and more an ancestor, on every machine.
+	maxAncestors = 500
 )
 
 // schema lists every key in the order of packaging/policy.toml.
@@ -98,6 +103,11 @@ func schema() []field {
 		durationField("linger.auto.forget_after", func(p *Policy) *Duration { return &p.Linger.Auto.ForgetAfter }, minForget, maxForget, ""),
 		enumField("sessions.memcg", func(p *Policy) *SessionMemcg { return &p.Sessions.Memcg }, SessionMemcgKeep, SessionMemcgPerUser),
 		enumField("sessions.on_stop", func(p *Policy) *OnStop { return &p.Sessions.OnStop }, OnStopKeep, OnStopUndo),
+		boolField("metrics.socket", func(p *Policy) *bool { return &p.Metrics.Socket }),
+		textField("metrics.listen", func(p *Policy) *string { return &p.Metrics.Listen }, listenForm, checkListen),
+		textField("metrics.textfile", func(p *Policy) *string { return &p.Metrics.Textfile }, textfileForm, checkTextfile),
+		durationField("metrics.interval", func(p *Policy) *Duration { return &p.Metrics.Interval }, minMetrics, maxMetrics, ""),
+		intField("metrics.ancestors", func(p *Policy) *int { return &p.Metrics.Ancestors }, 0, maxAncestors, "0 sums up all of them"),
 		enumField("log.level", func(p *Policy) *LogLevel { return &p.Log.Level }, LogDebug, LogInfo, LogWarn, LogError),
 	}
 }

@@ -1,0 +1,350 @@
+package metrics
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/ledger"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// rig is metrics of a made-up machine.
+type rig struct {
+	*Metrics
+	survey atomic.Pointer[reclaim.Survey]
+	config atomic.Pointer[Config]
+	counts atomic.Int64 // censuses taken
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{}
+	r.survey.Store(&reclaim.Survey{Dying: 60, Live: 9, Ancestors: []reclaim.Surveyed{
+		surveyed("/user.slice", 30, 4096), surveyed("/a\xff\nb", 20, 100), surveyed("/c", 7, 10),
+	}})
+	r.config.Store(&Config{Ancestors: 2, Interval: 10 * time.Millisecond})
+	r.Metrics = New(Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Config: func() Config { return *r.config.Load() },
+		Source: Source{
+			Status: func() control.Status {
+				return control.Status{Version: "1.2.3", PolicyError: "x", Bus: control.Bus{Connected: true, Signals: 5}, Engine: reclaim.Status{
+					Mode:   reclaim.Unified,
+					Totals: reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
+					Pinned: []reclaim.Pinned{
+						{Ancestor: "/x", Dying: 3, Pins: []reclaim.Pin{{Reason: reclaim.PinnedShmem, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1}}},
+						{Ancestor: "/y", Dying: 2},
+					},
+				}}
+			},
+			Census: func(context.Context, int) (reclaim.Survey, error) { r.counts.Add(1); return *r.survey.Load(), nil },
+			Yields: func() (bool, int64) { return true, 2 },
+			Share:  func() float64 { return 0.05 },
+			Ledger: func() map[ledger.Kind]ledger.Count {
+				return map[ledger.Kind]ledger.Count{ledger.User: {Sessions: 1, Teardowns: 4, Left: 2.5}}
+			},
+			Linger: func() (int, error) { return 6, nil },
+		},
+	})
+	return r
+}
+
+func surveyed(path string, dying, bytes int64) reclaim.Surveyed {
+	return reclaim.Surveyed{Ancestor: reclaim.Ancestor{Path: path, Direct: dying}, Reclaimable: bytes}
+}
+
+func (r *rig) lines(t *testing.T) string {
+	t.Helper()
+	text, err := r.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestText(t *testing.T) {
+	r := newRig(t)
+	r.Outcome(reclaim.Outcome{Ancestor: "/u", Freed: 2, Bytes: 8192, Latency: []time.Duration{time.Second, 3 * time.Second}})
+	r.Outcome(reclaim.Outcome{Ancestor: "/v", Freed: 1})
+	r.Outcome(reclaim.Outcome{Ancestor: "/w", Freed: 5}) // all of 2 slots are taken
+	r.Outcome(reclaim.Outcome{Ancestor: "/never"})       // freed nothing
+	r.Wrote(300 * time.Microsecond)
+	text := r.lines(t)
+	for _, want := range []string{
+		`scopereap_build_info{mode="v2",version="1.2.3"} 1`,
+		`scopereap_dying_memcgs 60`,
+		`scopereap_live_memcgs 9`,
+		`scopereap_dead_reclaimable_bytes 4206`,
+		`scopereap_ancestor_dying_memcgs{ancestor="/user.slice"} 30`,
+		`scopereap_ancestor_dying_memcgs{ancestor="/a??b"} 20`,
+		`scopereap_ancestor_dying_memcgs{ancestor="other"} 10`,
+		`scopereap_ancestor_dead_reclaimable_bytes{ancestor="other"} 10`,
+		`scopereap_ancestor_reaped_memcgs_total{ancestor="/u"} 2`,
+		`scopereap_ancestor_reaped_memcgs_total{ancestor="other"} 5`,
+		`scopereap_pinned_memcgs{reason="shmem"} 3`,
+		`scopereap_pinned_memcgs{reason="unknown"} 2`,
+		`scopereap_pinned_memcgs{reason="dirty"} 0`,
+		`scopereap_pinned_bytes{reason="swap"} 1`,
+		`scopereap_reaped_memcgs_total 12`,
+		`scopereap_reaping_cpu_seconds_total 1.5`,
+		`scopereap_budget_cpu_share 0.05`,
+		`scopereap_pressure_yielding 1`,
+		`scopereap_pressure_yields_total 2`,
+		`scopereap_policy_error 1`,
+		`scopereap_bus_connected 1`,
+		`scopereap_ledger_left_memcgs_total{kind="user"} 2.5`,
+		`scopereap_ledger_teardowns_total{kind="cron"} 0`,
+		`scopereap_linger_users 6`,
+		`scopereap_teardown_to_freed_seconds_bucket{le="1"} 1`,
+		`scopereap_teardown_to_freed_seconds_count 2`,
+		`scopereap_write_seconds_bucket{le="0.0005"} 1`,
+		`# TYPE scopereap_write_seconds histogram`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s in:\n%s", want, text)
+		}
+	}
+}
+
+// Every metric of the list is told, and none that is not in it.
+func TestListIsWhatThereIs(t *testing.T) {
+	r := newRig(t)
+	families, err := r.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[string]string{}, map[string]string{}
+	for _, x := range List() {
+		want[x.Name] = string(x.Type) + " " + x.Help
+		if x.Type == Counter != strings.HasSuffix(x.Name, "_total") {
+			t.Errorf("%s is a %s", x.Name, x.Type)
+		}
+	}
+	process := 0
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), ProcessPrefix) {
+			process++
+			continue
+		}
+		got[f.GetName()] = strings.ToLower(f.GetType().String()) + " " + f.GetHelp()
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-list +registry):\n%s", d)
+	}
+	if process == 0 {
+		t.Error("nothing of the process")
+	}
+}
+
+// README.md has the list as a table.
+func TestReadme(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Table(); !strings.Contains(string(b), want) {
+		t.Errorf("README.md's table is not the list; it should be:\n%s", want)
+	}
+}
+
+func TestOneCensusForMany(t *testing.T) {
+	r := newRig(t)
+	now := time.Unix(1000, 0)
+	r.census.now = func() time.Time { return now }
+	for range 20 {
+		r.census.get(t.Context())
+	}
+	now = now.Add(censusEvery - time.Second)
+	r.census.get(t.Context())
+	if n := r.counts.Load(); n != 1 {
+		t.Errorf("%d censuses within 15 s", n)
+	}
+	now = now.Add(time.Second)
+	if s := r.census.get(t.Context()); r.counts.Load() != 2 || s.at != now {
+		t.Errorf("%d censuses, the last at %v", r.counts.Load(), s.at)
+	}
+}
+
+// A census that never ends holds up nobody for long, and nobody else begins one.
+func TestSlowCensus(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	taken := atomic.Int64{}
+	c := &census{now: time.Now, take: func(ctx context.Context, _ int) (reclaim.Survey, error) {
+		taken.Add(1)
+		<-ctx.Done()
+		return reclaim.Survey{}, ctx.Err()
+	}}
+	began := time.Now()
+	if s := c.get(ctx); !s.at.IsZero() || time.Since(began) < censusWait {
+		t.Errorf("%+v after %v", s, time.Since(began))
+	}
+	cancel()
+	c.get(ctx)
+	if taken.Load() != 1 {
+		t.Errorf("%d at a time", taken.Load())
+	}
+}
+
+func TestSlots(t *testing.T) {
+	s := &slots{of: map[string]*slot{}}
+	now := time.Unix(1000, 0)
+	s.add("/a", reaped{1, 1}, 1, now)
+	s.add("/b", reaped{2, 2}, 1, now)
+	s.add("/a", reaped{3, 3}, 1, now.Add(slotIdle))
+	s.add("/b", reaped{4, 4}, 1, now.Add(slotIdle+time.Second)) // /a is not idle
+	s.add("/b", reaped{5, 5}, 1, now.Add(3*slotIdle))
+	s.add("/c", reaped{6, 6}, 0, now.Add(3*slotIdle))
+	got := map[string]float64{}
+	s.each(func(a string, r reaped) { got[a] = r.memcgs })
+	if d := cmp.Diff(map[string]float64{"/b": 5, other: 12}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestLabel(t *testing.T) {
+	long := label("/" + strings.Repeat("ä", 400))
+	if len(long) > maxLabel || !strings.HasSuffix(long, "ä…") {
+		t.Errorf("%d bytes: %q", len(long), long)
+	}
+	if got := label("/user.slice/ü \x00\xfe"); got != "/user.slice/ü ??" {
+		t.Errorf("%q", got)
+	}
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waiting in vain until ", what)
+		}
+	}
+}
+
+func get(network, address string) (string, error) {
+	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}}}
+	resp, err := c.Get("http://x" + Path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.Status + "\n" + string(b), err
+}
+
+// Each place comes and goes with the configuration, and all with Run.
+func TestRun(t *testing.T) {
+	r := newRig(t)
+	dir := t.TempDir()
+	sock, file := filepath.Join(dir, "m.sock"), filepath.Join(dir, "s.prom")
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port, most likely still free later
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := os.WriteFile(sock, nil, 0o600); err != nil { // left by a dead one
+		t.Fatal(err)
+	}
+	r.config.Store(&Config{Socket: sock, Listen: addr, Ancestors: 2})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	works := func(network, address string) func() bool {
+		return func() bool {
+			s, err := get(network, address)
+			return err == nil && strings.HasPrefix(s, "200 OK\n") && strings.Contains(s, "scopereap_dying_memcgs 60\n")
+		}
+	}
+	waitFor(t, "the socket answers", works("unix", sock))
+	if st, err := os.Stat(sock); err != nil || st.Mode().Perm() != socketMode {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	// The port is taken: that stops nothing. Once it is free a reload gets it.
+	l.Close()
+	r.Changed()
+	waitFor(t, "TCP answers", works("tcp", addr))
+
+	r.config.Store(&Config{Listen: addr, Textfile: file, Interval: 10 * time.Millisecond})
+	r.Changed()
+	waitFor(t, "the socket is gone", func() bool { _, err := os.Stat(sock); return os.IsNotExist(err) })
+	waitFor(t, "the file is written", func() bool {
+		b, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(b), "scopereap_dying_memcgs 60\n")
+	})
+	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != textfileMode {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	waitFor(t, "TCP still answers", works("tcp", addr))
+	cancel()
+	<-done
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if _, err := get("tcp", addr); err == nil {
+		t.Error("TCP answers after the end")
+	}
+}
+
+// Clients that ask nothing or read nothing keep nobody out for long.
+func TestFlood(t *testing.T) {
+	r := newRig(t)
+	sock := filepath.Join(t.TempDir(), "m.sock")
+	r.config.Store(&Config{Socket: sock})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	waitFor(t, "it answers", func() bool { _, err := get("unix", sock); return err == nil })
+	for i := range 3 * maxClients {
+		c, err := net.Dial("unix", sock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i%2 == 0 {
+			_, _ = c.Write([]byte("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
+		}
+	}
+	waitFor(t, "it answers again", func() bool { s, err := get("unix", sock); return err == nil && strings.HasPrefix(s, "200") })
+}
+
+func TestPlacesOfEach(t *testing.T) {
+	l := limit(nil)
+	for i := range maxEach {
+		if !l.enter("uid 1", maxEach) {
+			t.Fatalf("the %d. is refused", i+1)
+		}
+	}
+	if l.enter("uid 1", maxEach) {
+		t.Error("one more than one may have")
+	}
+	if !l.enter("uid 2", maxEach) {
+		t.Error("another user is refused")
+	}
+	for l.enter(callerTCP, maxClients) {
+	}
+	if l.others != maxClients || l.enter("uid 3", maxEach) {
+		t.Errorf("%d in all", l.others)
+	}
+	if !l.enter(callerRoot, maxClients) {
+		t.Error("root is refused")
+	}
+	l.leave("uid 1")
+	if !l.enter("uid 3", maxEach) {
+		t.Error("a place that was given back cannot be had")
+	}
+}

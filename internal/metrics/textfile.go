@@ -1,0 +1,78 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// writeText keeps the text file as the configuration wants it, and takes it
+// away at the end: node_exporter would go on telling what is no longer so.
+func (m *Metrics) writeText(ctx context.Context, kick <-chan struct{}) {
+	had := ""
+	failed := false
+	for {
+		c := m.opts.Config()
+		if had != "" && had != c.Textfile {
+			m.removeText(had)
+		}
+		had = c.Textfile
+		var next <-chan time.Time
+		if had != "" {
+			err := m.writeTextOnce(had)
+			if err != nil && !failed {
+				m.opts.Logger.Warn("metrics cannot be written, tried again", "every", c.Interval, "err", err)
+			}
+			failed = err != nil
+			next = time.After(c.Interval)
+		}
+		select {
+		case <-ctx.Done():
+			if had != "" {
+				m.removeText(had)
+			}
+			return
+		case <-kick:
+			failed = false
+		case <-next:
+		}
+	}
+}
+
+func (m *Metrics) removeText(path string) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.opts.Logger.Warn("metrics of the past stay there", "err", err)
+	}
+}
+
+// textfileMode lets node_exporter, which is nobody's friend, read it.
+const textfileMode = 0o644
+
+// writeTextOnce replaces the file at once, as node_exporter may read it at any
+// moment. The directory may belong to node_exporter's user: nothing there is
+// followed, and a file that was left half written is written anew.
+func (m *Metrics) writeTextOnce(path string) error {
+	text, err := m.Text()
+	if err != nil {
+		return err
+	}
+	tmp := path + ".tmp" // not *.prom, so not read
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, textfileMode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Chmod(textfileMode), f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return err
+}
