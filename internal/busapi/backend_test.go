@@ -93,7 +93,9 @@ func (b *backend) CheckCgroup(path string) (string, error) {
 	return path, nil
 }
 
-func (b *backend) Sweep(ctx context.Context, under string, dry bool, progress func(SweepProgress)) (SweepResult, error) {
+func (b *backend) Sweep(
+	ctx context.Context, under string, dry bool, progress func(SweepProgress),
+) (SweepResult, error) {
 	b.mu.Lock()
 	wait := b.sweeping
 	b.mu.Unlock()

@@ -115,7 +115,8 @@ func startBus(t *testing.T) *systemBus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &systemBus{T: t, dir: dir, config: filepath.Join(dir, "bus.conf"), address: "unix:path=" + filepath.Join(dir, "bus")}
+	b := &systemBus{T: t, dir: dir, config: filepath.Join(dir, "bus.conf")}
+	b.address = "unix:path=" + filepath.Join(dir, "bus")
 	if err := os.WriteFile(b.config, fmt.Appendf(nil, systemConfig, b.address, ours), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 // cannot makes godbus close the connection. Who sent such a message gets no answer.
 //
 // It also drops calls of senders who flood, and signals that are not the bus's own. That has to cost next to nothing:
-// what is read more slowly than the bus passes it on fills the bus's queue to us, and then it refuses everybody's calls.
+// what is read more slowly than the bus passes it on fills the bus's queue to us, and then it refuses all calls.
 type framed struct {
 	net.Conn
 	in      *bufio.Reader

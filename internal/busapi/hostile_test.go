@@ -44,7 +44,8 @@ func (p *polkit) CheckAuthorization(
 	p.waiting[id] = end
 	wait, ok := p.wait, p.allow[action]
 	p.mu.Unlock()
-	if name, _ := subject.Details["name"].Value().(string); subject.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
+	name, _ := subject.Details["name"].Value().(string)
+	if subject.Kind != "system-bus-name" || !strings.HasPrefix(name, ":") {
 		return polkitResult{}, dbus.NewError("org.freedesktop.PolicyKit1.Error.Failed", nil)
 	}
 	if wait {
@@ -144,7 +145,8 @@ func TestVanishesWhileAsked(t *testing.T) {
 	conn := r.connect()
 	se := r.session(t)
 	go func() {
-		c := &call{s: se, sender: conn.Names()[0], uid: nobody, msg: &dbus.Message{Flags: dbus.FlagAllowInteractiveAuthorization}}
+		msg := &dbus.Message{Flags: dbus.FlagAllowInteractiveAuthorization}
+		c := &call{s: se, sender: conn.Names()[0], uid: nobody, msg: msg}
 		done <- c.authorize(ctx, ActionSweep)
 	}()
 	defer cancel()
@@ -281,7 +283,8 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestMessageSize(t *testing.T) {
-	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: []any{"hello", uint32(3)}, Headers: map[dbus.HeaderField]dbus.Variant{
+	body := []any{"hello", uint32(3)}
+	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
 		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("", uint32(0))),
 	}}

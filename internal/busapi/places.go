@@ -52,8 +52,8 @@ func newPlaces() *places {
 	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, asking: map[uint32]int{}}
 }
 
-// mayCall counts a call of a sender against its rate. It is asked about every message, so it makes nothing but the entry
-// of a new sender.
+// mayCall counts a call of a sender against its rate. It is asked about every message, so it makes nothing but a new
+// sender's entry.
 func (p *places) mayCall(name []byte) bool {
 	if len(name) == 0 {
 		return false // not from a bus

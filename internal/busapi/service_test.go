@@ -94,9 +94,11 @@ func TestMethods(t *testing.T) {
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"alice", "1000"}, r.back.lingers); diff != "" {
-		t.Error(diff)
-	}
+	r.back.change(func(b *backend) {
+		if diff := cmp.Diff([]string{"alice", "1000"}, b.lingers); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestProperties(t *testing.T) {
