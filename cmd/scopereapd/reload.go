@@ -39,6 +39,8 @@ func monotonicNow() string {
 
 // reload puts the policy on disk in force, or says why the running one stays.
 func (d *node) reload() {
+	d.reloading.Lock() // SIGHUP and D-Bus can come at once
+	defer d.reloading.Unlock()
 	loaded, err := loadPolicy(d.flags.policyRoot)
 	if err != nil {
 		msg := err.Error()

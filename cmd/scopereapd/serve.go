@@ -33,7 +33,9 @@ type node struct {
 	account  *account
 	triggers *triggers
 	metrics  *metrics.Metrics
+	api      *busAPI
 
+	reloading sync.Mutex
 	policy    atomic.Pointer[policy.Loaded]
 	policyErr atomic.Pointer[string] // why the last reload was refused
 }
@@ -104,13 +106,14 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Hold:      d.hold,
 		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
 		Logger:    d.log,
-		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o) },
+		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o); d.api.outcome(o) },
 		OnLeft:    d.account.left,
 		OnWrite:   d.metrics.Wrote,
 	})
 	d.bus = logind.New(logind.Options{Logger: d.log})
 	d.account.jobs.session = d.bus.Session
 	d.triggers = d.newTriggers()
+	d.api = d.newBusAPI()
 }
 
 // run runs the parts until ctx ends or one of them fails.
@@ -140,6 +143,7 @@ func (d *node) run(ctx context.Context) error {
 		return nil
 	})
 	part("reload", func() error { d.reloadOnHangup(ctx); return nil })
+	part("D-Bus API", func() error { d.api.service.Run(ctx); return nil })
 	part("metrics", func() error { d.metrics.Run(ctx); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
 	<-ctx.Done()
@@ -212,6 +216,7 @@ func (d *node) take(ev logind.Event) {
 		d.account.ended(ev)
 		d.triggers.ended(ev)
 		d.engine.Teardown(ev.ControlGroup, ev.At)
+		d.api.ended(ev)
 	}
 }
 

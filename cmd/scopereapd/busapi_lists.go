@@ -1,0 +1,212 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/internal/busapi"
+	"github.com/scopereap/scopereap/internal/ledger"
+	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+var errNoAncestors = busapi.Errorf(busapi.ErrNotSupported,
+	"cgroup v1 has no count of dying memcgs by ancestor; DyingMemcgs has the machine's")
+
+func busPins(pins []reclaim.Pin) []busapi.Pin {
+	out := []busapi.Pin{}
+	for _, p := range pins {
+		out = append(out, busapi.Pin{Reason: string(p.Reason), Bytes: uint64(max(p.Bytes, 0))})
+	}
+	return out
+}
+
+func busTime(t time.Time) uint64 {
+	if t.IsZero() || t.Unix() < 0 {
+		return 0
+	}
+	return uint64(t.UnixMicro())
+}
+
+// Ancestors surveys the tree as scopereapctl status does.
+func (a *busAPI) Ancestors(ctx context.Context, under string, limit int) ([]busapi.Ancestor, error) {
+	if !a.machine.Mode.V2() {
+		return nil, errNoAncestors
+	}
+	s, err := a.engine.Tree().Survey(ctx, under, limit)
+	if err != nil {
+		return nil, err
+	}
+	var list []busapi.Ancestor
+	for _, one := range s.Ancestors {
+		list = append(list, busapi.Ancestor{
+			Path: one.Path, Direct: uint64(max(one.Direct, 0)), Total: uint64(max(one.Total, 0)),
+			Verdict: string(one.Verdict), Reclaimable: uint64(max(one.Reclaimable, 0)), Pins: busPins(one.Pins),
+		})
+	}
+	return list, nil
+}
+
+// Leakers are the ledger's rows.
+func (a *busAPI) Leakers(kind string) ([]busapi.Leaker, error) {
+	var list []busapi.Leaker
+	for _, r := range a.account.Report().Rows {
+		if kind != "" && string(r.Kind) != kind {
+			continue
+		}
+		list = append(list, busapi.Leaker{
+			Kind: string(r.Kind), Name: r.Name,
+			Sessions: uint64(r.Total.Sessions), Teardowns: uint64(r.Total.Teardowns), Left: r.Total.Left,
+			HourSessions: uint64(r.LastHour.Sessions), HourEnds: uint64(r.LastHour.Teardowns), HourLeft: r.LastHour.Left,
+			First: busTime(r.First), Last: busTime(r.Last),
+		})
+	}
+	return list, nil
+}
+
+// Sessions are those the listener knows.
+func (a *busAPI) Sessions() []busapi.Session {
+	var list []busapi.Session
+	for _, s := range a.bus.Snapshot() {
+		list = append(list, busapi.Session{
+			ID: s.ID, UID: s.UID, User: s.User, Service: s.Service, Class: s.Class, Type: s.Type,
+			Leader: s.Leader, Remote: s.Remote, RemoteHost: s.RemoteHost, Scope: s.Scope,
+		})
+	}
+	return list
+}
+
+// Linger lists who lingers or should. What the rules say is left out where they cannot be answered.
+func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, error) {
+	users, err := a.triggers.linger.List(ctx, a.policy.Load().Policy.LingerRules())
+	if users == nil && err != nil {
+		return nil, err
+	}
+	rate := func(r *float64) float64 {
+		if r == nil || !rates {
+			return busapi.Unknown
+		}
+		return *r
+	}
+	var list []busapi.LingerUser
+	for _, u := range users {
+		list = append(list, busapi.LingerUser{
+			UID: u.UID, User: u.Name, Known: u.Known, Lingers: u.Lingers, Rule: u.Rule, SetBy: u.SetBy,
+			Since: busTime(u.Since), Note: u.Note, Before: rate(u.Before), After: rate(u.After),
+		})
+	}
+	return list, nil
+}
+
+// Policy lists the keys in force. It is public where every file it comes from is.
+func (a *busAPI) Policy() (list []busapi.PolicyRow, public bool) {
+	p := a.policy.Load()
+	for _, r := range p.Rows() {
+		list = append(list, busapi.PolicyRow{Key: r.Key, Value: r.TOML, File: r.File, Line: uint32(max(r.Line, 0))})
+	}
+	public = true
+	for _, f := range p.Files() {
+		st, err := os.Stat(f)
+		public = public && err == nil && st.Mode().Perm()&0o004 != 0
+	}
+	return list, public
+}
+
+// CronAudit is what scopereapctl cron audit shows.
+func (a *busAPI) CronAudit(ctx context.Context) ([]busapi.CronJob, string, error) {
+	root := cmp.Or(a.flags.policyRoot, "/")
+	inv, err := cronguard.ReadInventory(root)
+	if err != nil {
+		return nil, "", err
+	}
+	rep := a.account.Report()
+	measured := func(job string) (float64, bool) { return cronPerDay(rep, job, time.Now()) }
+	services, _ := cronguard.AuditServices(inv, root, filepath.Join(root, cronguard.DefaultStateDir))
+	rows := cronguard.Audit(inv, cronguard.AuditInput{
+		Systemd: systemdVersion(ctx), Services: services, Measured: measured, Lingers: lingersBelow(root),
+	})
+	var jobs []busapi.CronJob
+	for _, r := range rows {
+		j := busapi.CronJob{
+			ID: r.ID, Source: string(r.Source), File: r.File, Line: uint32(max(r.Line, 0)), User: r.User,
+			Service: r.Service, RunsPerDay: r.RunsPerDay, OpensSession: r.Opens.String(), Why: r.SessionWhy,
+			Expected: r.Expected, Measured: busapi.Unknown, Remedy: string(r.Remedy), Others: []string{},
+			Guard: string(r.Guard), GuardWhy: r.GuardWhy,
+		}
+		if r.Measured != nil {
+			j.Measured = *r.Measured
+		}
+		for _, o := range r.Others {
+			j.Others = append(j.Others, string(o))
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, cronguard.Advice(rows), nil
+}
+
+// A rate a day is made of what was counted over an hour, or of three sessions.
+const (
+	leastCounted  = time.Hour
+	leastSessions = 3
+)
+
+// cronPerDay is how many memcgs a day a cron job left.
+func cronPerDay(rep ledger.Report, job string, now time.Time) (float64, bool) {
+	span := now.Sub(rep.Since)
+	for _, r := range rep.Rows {
+		if r.Key != (ledger.Key{Kind: ledger.Cron, Name: job}) {
+			continue
+		}
+		if span <= 0 || span < leastCounted && r.Total.Sessions < leastSessions {
+			break
+		}
+		return r.Total.Left * float64(24*time.Hour) / float64(span), true
+	}
+	return 0, false
+}
+
+// lingersBelow says who lingers: logind keeps a file of each one's name.
+func lingersBelow(root string) func(string) bool {
+	return func(user string) bool {
+		if user == "" || strings.ContainsAny(user, "/\x00") || user == "." || user == ".." {
+			return false
+		}
+		_, err := os.Lstat(filepath.Join(root, logind.LingerDir, user))
+		return err == nil
+	}
+}
+
+// systemdTime bounds a question to PID 1, which is silent while it reloads.
+const systemdTime = 3 * time.Second
+
+// systemdVersion asks PID 1; 0: not known.
+func systemdVersion(ctx context.Context) int {
+	ctx, cancel := context.WithTimeout(ctx, systemdTime)
+	defer cancel()
+	conn, err := logind.DialSystem(ctx)
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	const name = "org.freedesktop.systemd1"
+	var v dbus.Variant
+	err = conn.Object(name, "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get",
+		dbus.FlagNoAutoStart, name+".Manager", "Version").Store(&v)
+	s, ok := v.Value().(string)
+	if err != nil || !ok {
+		return 0
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		s = s[:i] // "252.39-1~deb12u1"
+	}
+	n, _ := strconv.Atoi(s)
+	return n
+}
