@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -70,6 +71,7 @@ func (d *node) notify(ctx context.Context) {
 		every = min(every, watchdog/2)
 	}
 	d.engine.Ping(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	debug.FreeOSMemory() // what only the start needed
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
