@@ -154,7 +154,8 @@ func fillShare(t *testing.T, share, bin string, p scenario.Params) {
 }
 
 // shared are the files that every guest gets.
-var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service"}
+var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service",
+	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml"}
 
 // buildBinaries builds what goes into the guest, static as in a release; SCOPEREAP_VM_BIN names a folder with
 // binaries to test instead, of a release for example.
@@ -183,12 +184,14 @@ func buildBinaries(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	unit, err := os.ReadFile(filepath.Join("..", "..", "packaging", "systemd", machine.Unit))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, machine.Unit), unit, 0o644); err != nil {
-		t.Fatal(err)
+	for _, file := range []string{"systemd/" + machine.Unit, "dbus/org.scopereap1.conf", "dbus/org.scopereap1.service", "dbus/org.scopereap1.xml"} {
+		b, err := os.ReadFile(filepath.Join("..", "..", "packaging", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
