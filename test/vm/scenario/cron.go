@@ -84,22 +84,18 @@ func (c *cronRun) table(all bool) error {
 
 func runCron(ctx context.Context, r *Run) error {
 	c := &cronRun{coreRun: &coreRun{Run: r}, since: map[int]time.Time{}}
-	if err := r.Install(ctx); err != nil {
-		return err
-	}
-	if err := os.MkdirAll("/etc/systemd/logind.conf.d", 0o755); err != nil {
+	if err := r.installUndelayed(ctx); err != nil {
 		return err
 	}
 	for file, text := range map[string]string{
-		"/etc/systemd/logind.conf.d/vm.conf": "[Login]\nUserStopDelaySec=0\n",
-		"/etc/pam.d/cron":                    rhelCron,
-		"/etc/pam.d/password-auth":           rhelAuth,
+		"/etc/pam.d/cron":          rhelCron,
+		"/etc/pam.d/password-auth": rhelAuth,
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	if err := r.Systemctl(ctx, "restart", "systemd-logind.service", "cron.service"); err != nil {
+	if err := r.Systemctl(ctx, "restart", "cron.service"); err != nil {
 		return err
 	}
 	if err := c.Policy(ctx, reclaimOff); err != nil {

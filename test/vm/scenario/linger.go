@@ -43,19 +43,25 @@ func lingers() map[string]bool {
 
 func there(p string) bool { _, err := os.Stat(p); return err == nil }
 
-func runLinger(ctx context.Context, r *Run) error {
-	c := &coreRun{Run: r}
+// installUndelayed is Install on a logind that ends a user's slice with the last session: the 10 s which that takes
+// otherwise are not what is looked at.
+func (r *Run) installUndelayed(ctx context.Context) error {
+	const dropIn = "/etc/systemd/logind.conf.d/vm.conf"
 	if err := r.Install(ctx); err != nil {
 		return err
 	}
-	// Slices end with the last session: what takes 10 s each otherwise is not what is looked at here.
-	if err := os.MkdirAll("/etc/systemd/logind.conf.d", 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dropIn), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile("/etc/systemd/logind.conf.d/vm.conf", []byte("[Login]\nUserStopDelaySec=0\n"), 0o644); err != nil {
+	if err := os.WriteFile(dropIn, []byte("[Login]\nUserStopDelaySec=0\n"), 0o644); err != nil {
 		return err
 	}
-	if err := r.Systemctl(ctx, "restart", "systemd-logind.service"); err != nil {
+	return r.Systemctl(ctx, "restart", "systemd-logind.service")
+}
+
+func runLinger(ctx context.Context, r *Run) error {
+	c := &coreRun{Run: r}
+	if err := r.installUndelayed(ctx); err != nil {
 		return err
 	}
 	for _, phase := range []struct {
