@@ -19,38 +19,42 @@ type because struct {
 // becauseReclaimable: nothing keeps them but that nobody has reclaimed them.
 const becauseReclaimable = "reclaimable"
 
-// reasonWords says what a pin is and what ends it. That a page that comes back
-// from swap is charged to who reads it: mem_cgroup_swapin_charge_folio takes
-// the reader's memcg where the one of old is offline (mm/memcontrol.c).
+// reasonWords says what a pin is and what ends it.
 func reasonWords(p reclaim.Pin) because {
 	b := because{Reason: string(p.Reason), Bytes: p.Bytes}
-	switch p.Reason {
-	case reclaim.PinnedShmem:
-		b.Why = "pages of tmpfs files, POSIX or System V shared memory or memfds that still exist, charged to whoever wrote them first"
-		b.Frees = "removing the files or segments, or ending the processes that have them open"
-	case reclaim.PinnedSwap:
-		b.Why = "pages out in swap, of tmpfs or of processes that have moved elsewhere"
-		b.Frees = "their being read again (they are charged to the reader then), the end of their owner, or swapoff and swapon"
-	case reclaim.PinnedUnevictable:
-		b.Why = "pages that somebody has locked in memory (mlock), or of a ramfs"
-		b.Frees = "the end of the processes that locked them"
-	case reclaim.PinnedMapped:
-		b.Why = "file pages that living processes map, such as a library that a session was the first to load"
-		b.Frees = "their not being used for a while, or the end or restart of those processes"
-	case reclaim.PinnedDirty:
-		b.Why = "file pages not written to the disk yet; those of a running journal transaction wait for its commit, on ext4 every 5 s"
-		b.Frees = "their writeback, within some 35 s by the kernel's defaults"
-	case reclaim.PinnedAnon:
-		b.Why = "memory of processes that moved to another cgroup and left it charged here"
-		b.Frees = "the end of those processes"
-	case reclaim.PinnedKernel:
-		b.Why = "kernel objects only (slab, sockets, per-CPU memory); every dying memcg has some, so the kernel may be freeing them now"
-		b.Frees = "time, some seconds as a rule; else the end of what uses the inode, socket or other object"
-	default:
-		b.Why = "nothing to see: the kernel may be freeing them now, or keeps them for fewer pages than it counts at once"
-		b.Frees = "time, some seconds as a rule"
-	}
+	b.Why, b.Frees = pinWords(p.Reason)
 	return b
+}
+
+// pinWords are the words about a pin. That a page that comes back from swap is
+// charged to who reads it: mem_cgroup_swapin_charge_folio takes the reader's
+// memcg where the one of old is offline (mm/memcontrol.c).
+func pinWords(r reclaim.Reason) (why, frees string) {
+	switch r {
+	case reclaim.PinnedShmem:
+		return "pages of tmpfs files, POSIX or System V shared memory or memfds that still exist, charged to whoever wrote them first",
+			"removing the files or segments, or ending the processes that have them open"
+	case reclaim.PinnedSwap:
+		return "pages out in swap, of tmpfs or of processes that have moved elsewhere",
+			"their being read again (they are charged to the reader then), the end of their owner, or swapoff and swapon"
+	case reclaim.PinnedUnevictable:
+		return "pages that somebody has locked in memory (mlock), or of a ramfs",
+			"the end of the processes that locked them"
+	case reclaim.PinnedMapped:
+		return "file pages that living processes map, such as a library that a session was the first to load",
+			"their not being used for a while, or the end or restart of those processes"
+	case reclaim.PinnedDirty:
+		return "file pages not written to the disk yet; those of a running journal transaction wait for its commit, on ext4 every 5 s",
+			"their writeback, within some 35 s by the kernel's defaults"
+	case reclaim.PinnedAnon:
+		return "memory of processes that moved to another cgroup and left it charged here",
+			"the end of those processes"
+	case reclaim.PinnedKernel:
+		return "kernel objects only (slab, sockets, per-CPU memory); every dying memcg has some, so the kernel may be freeing them now",
+			"time, some seconds as a rule; else the end of what uses the inode, socket or other object"
+	}
+	return "nothing to see: the kernel may be freeing them now, or keeps them for fewer pages than it counts at once",
+		"time, some seconds as a rule"
 }
 
 // verdictWords says what a verdict other than MayReap means and what ends it.
