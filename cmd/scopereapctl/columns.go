@@ -68,6 +68,22 @@ func findColumn[T any](all []column[T], name string) (column[T], bool) {
 	return all[0], name == "name"
 }
 
+// checkLimit refuses a --limit that means nothing.
+func checkLimit(limit int) error {
+	if limit < 0 {
+		return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
+	}
+	return nil
+}
+
+// limited are the rows that -o lists: all, unless --limit is given.
+func limited[T any](cmd *cobra.Command, rows []T, limit int) []T {
+	if !cmd.Flags().Changed("limit") || limit == 0 {
+		return rows
+	}
+	return rows[:min(limit, len(rows))]
+}
+
 // list writes one table of the chosen columns. Nothing in it is cut or
 // wrapped: whoever chose them may want to copy them.
 func list[T any](p printer, cols []column[T], rows []T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,10 +51,10 @@ measured_per_day, remedy, other_remedies, guard: "none", "guarded", "undone" or
 are left out: they may hold secrets.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case limit < 0:
-				return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
-			case systemd < 0:
+			if err := checkLimit(limit); err != nil {
+				return err
+			}
+			if systemd < 0 {
 				return usageError(errors.New("--systemd must be a version such as 252"))
 			}
 			cols, err := chosen(table, auditColumns(), asJSON)
@@ -80,11 +79,7 @@ are left out: they may hold secrets.`,
 			case asJSON:
 				return p.json(r)
 			case cols != nil:
-				jobs := r.Jobs
-				if cmd.Flags().Changed("limit") && limit > 0 {
-					jobs = jobs[:min(limit, len(jobs))]
-				}
-				list(p, cols, jobs)
+				list(p, cols, limited(cmd, r.Jobs, limit))
 			default:
 				r.text(p, limit)
 			}

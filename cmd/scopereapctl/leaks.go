@@ -40,8 +40,8 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 "user", "service", "unit" or "cron".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
+			if err := checkLimit(limit); err != nil {
+				return err
 			}
 			if by != "" && !slices.Contains(ledger.Kinds(), ledger.Kind(by)) {
 				return usageError(fmt.Errorf("--by %q: want user, service, unit or cron", by))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,8 +43,8 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   daemon_error       why a listening scopereapd gave no answer`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return usageError(fmt.Errorf("--limit %d is negative; 0 lists all", limit))
+			if err := checkLimit(limit); err != nil {
+				return err
 			}
 			cols, err := chosen(table, statusColumns(), asJSON)
 			if err != nil {
@@ -66,11 +65,7 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
 			case asJSON:
 				return p.json(r)
 			case cols != nil:
-				rows := r.rows()
-				if cmd.Flags().Changed("limit") && limit > 0 {
-					rows = rows[:min(limit, len(rows))]
-				}
-				list(p, cols, rows)
+				list(p, cols, limited(cmd, r.rows(), limit))
 			default:
 				r.text(p, time.Now(), limit)
 			}
