@@ -155,7 +155,7 @@ func fillShare(t *testing.T, share, bin string, p scenario.Params) {
 
 // shared are the files that every guest gets.
 var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service",
-	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml"}
+	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml", "org.scopereap1.policy"}
 
 // buildBinaries builds what goes into the guest, static as in a release; SCOPEREAP_VM_BIN names a folder with
 // binaries to test instead, of a release for example.
@@ -184,7 +184,8 @@ func buildBinaries(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"systemd/" + machine.Unit, "dbus/org.scopereap1.conf", "dbus/org.scopereap1.service", "dbus/org.scopereap1.xml"} {
+	for _, file := range []string{"systemd/" + machine.Unit, "dbus/org.scopereap1.conf", "dbus/org.scopereap1.service",
+		"dbus/org.scopereap1.xml", "polkit/org.scopereap1.policy"} {
 		b, err := os.ReadFile(filepath.Join("..", "..", "packaging", file))
 		if err != nil {
 			t.Fatal(err)

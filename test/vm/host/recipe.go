@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,13 @@ var packages = []string{
 	"busybox", "cron", "dbus", "initramfs-tools", "iproute2", "kmod", "libpam-systemd", "linux-image-amd64",
 	"openssh-client", "openssh-server", "procps", "psmisc", "systemd", "systemd-sysv", "udev",
 }
+
+// operator is what else an operator's machine has: polkit, another message bus, gdbus, rpm. Debian 11's polkit knows no
+// rules in JavaScript, and the scenarios that need these do not run there.
+var operator = []string{"dbus-broker", "libglib2.0-bin", "polkitd", "rpm"}
+
+// oldest is the release without them.
+const oldest = "bullseye"
 
 // initrdHook lets initramfs-tools pack only what finds the root disk: Debian's default takes every driver there is,
 // and an emulated CPU needs some ten seconds to unpack and probe them.
@@ -27,9 +35,13 @@ var setupHook string
 
 // mmdebstrapArgs returns the whole command line but for the target folder, which comes last and is not part of the recipe.
 func mmdebstrapArgs(release, initrd, setup string) []string {
+	include := packages
+	if release != oldest {
+		include = slices.Concat(packages, operator)
+	}
 	args := []string{
 		"--mode=root", "--variant=minbase", "--format=directory",
-		"--include=" + strings.Join(packages, ","),
+		"--include=" + strings.Join(include, ","),
 		`--aptopt=APT::Install-Recommends "false"`,
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
 		"--dpkgopt=path-exclude=/usr/share/man/*",

@@ -16,9 +16,9 @@ import (
 func api() Scenario {
 	return Scenario{
 		Name:  "api",
-		About: "busctl introspects and calls every method; another user reads and is refused changes; bus activation",
-		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" },
-		Limit: 8 * time.Minute,
+		About: "bus activation; busctl and gdbus introspect, every method is called; polkit decides for another user",
+		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" || s.Broker },
+		Limit: 10 * time.Minute,
 		Guest: runAPI,
 	}
 }
@@ -34,11 +34,12 @@ var apiFiles = map[string]string{
 	"org.scopereap1.conf":    "/usr/share/dbus-1/system.d",
 	"org.scopereap1.service": "/usr/share/dbus-1/system-services",
 	"org.scopereap1.xml":     "/usr/share/dbus-1/interfaces",
+	"org.scopereap1.policy":  "/usr/share/polkit-1/actions",
 }
 
-func runAPI(ctx context.Context, r *Run) error {
-	c := &coreRun{Run: r}
-	if err := r.Install(ctx); err != nil {
+// installAPI installs the daemon with what it needs on the bus.
+func (c *coreRun) installAPI(ctx context.Context) error {
+	if err := c.Install(ctx); err != nil {
 		return err
 	}
 	for name, dir := range apiFiles {
@@ -53,7 +54,18 @@ func runAPI(ctx context.Context, r *Run) error {
 			return err
 		}
 	}
-	if err := r.Systemctl(ctx, "reload", "dbus.service"); err != nil {
+	return c.Systemctl(ctx, "reload", "dbus.service")
+}
+
+func runAPI(ctx context.Context, r *Run) error {
+	c := &coreRun{Run: r}
+	which, err := r.Property(ctx, "dbus.service", "Id")
+	if err != nil {
+		return err
+	}
+	broker := strings.HasPrefix(which, "dbus-broker")
+	c.Require("dbus-broker is the bus", boolFigure(broker), "", which, "", broker == strings.HasSuffix(c.Params.Suite, "-broker"))
+	if err := c.installAPI(ctx); err != nil {
 		return err
 	}
 	// Nobody has started it: the first call does.
@@ -62,55 +74,78 @@ func runAPI(ctx context.Context, r *Run) error {
 	if err != nil {
 		return nil
 	}
-	text, err := c.busctl(ctx, "", "introspect", apiName, apiPath, apiMain)
+	for _, tool := range [][]string{
+		{"busctl", "--system", "introspect", apiName, apiPath, apiMain},
+		{"gdbus", "introspect", "--system", "--dest", apiName, "--object-path", apiPath},
+	} {
+		text, err := machine.Run(ctx, tool[0], tool[1:]...)
+		ok := err == nil && strings.Contains(text, "DyingMemcgs") && strings.Contains(text, "ListAncestors")
+		c.Log.Info(tool[0]+" introspect", "says", text)
+		c.Require(tool[0]+" introspects", boolFigure(ok), "", fmt.Sprint(err), "1", ok)
+	}
+	last, err := c.logins(ctx, 4)
 	if err != nil {
 		return err
 	}
-	c.Log.Info("introspect", "says", text)
-	if _, err := c.logins(ctx, 4); err != nil {
+	if err := c.apiCalls(ctx); err != nil {
 		return err
 	}
-	reading := map[string][]string{
+	left, why, err := c.drain(ctx, last)
+	if err != nil {
+		return err
+	}
+	c.Require("dying left but the pinned, after 4 logins", float64(left), "", why, "0", left == 0)
+	return c.apiPolkit(ctx)
+}
+
+// apiReading, apiPrivate and apiChanging are the methods with arguments that do no harm: everybody may call the first,
+// root and whom polkit lets the others.
+var (
+	apiReading = map[string][]string{
 		"ListAncestors": {"su", "/", "10"},
 		"GetPolicy":     nil,
 	}
-	private := map[string][]string{
+	apiPrivate = map[string][]string{
 		"ListLeakers":  {"s", ""},
 		"ListSessions": nil,
 		"ListLinger":   nil,
 		"CronAudit":    nil,
 	}
-	changing := map[string][]string{
+	apiChanging = map[string][]string{
 		"Sweep":        {"sb", "/", "false"},
 		"AddLinger":    {"sb", "bob", "true"},
 		"RemoveLinger": {"sb", "bob", "true"},
 		"Reload":       nil,
 	}
-	count := func(user string, methods map[string][]string) (ok, refused int, note string) {
-		for m, args := range methods {
-			out, err := c.busctl(ctx, user, append([]string{"call", apiName, apiPath, apiMain, m}, args...)...)
-			switch {
-			case err == nil:
-				ok++
-				c.Log.Info("call", "as", user, "method", m, "says", out)
-			case strings.Contains(err.Error(), "only root may"): // no polkit in these images
-				refused++
-			default:
-				note += fmt.Sprintf("%s: %v; ", m, err)
-			}
+)
+
+// call calls methods as a user and returns which were answered, which refused, and what else went wrong.
+func (c *coreRun) call(ctx context.Context, user string, methods map[string][]string) (ok, refused []string, note string) {
+	for m, args := range methods {
+		out, err := c.busctl(ctx, user, append([]string{"call", apiName, apiPath, apiMain, m}, args...)...)
+		switch {
+		case err == nil:
+			ok = append(ok, m)
+			c.Log.Info("call", "as", user, "method", m, "says", out)
+		case strings.Contains(err.Error(), "only root may"), strings.Contains(err.Error(), "polkit"),
+			strings.Contains(err.Error(), "needs a password"):
+			refused = append(refused, m)
+			c.Log.Info("call", "as", user, "method", m, "refused", err)
+		default:
+			note += fmt.Sprintf("%s: %v; ", m, err)
 		}
-		return ok, refused, note
 	}
-	for _, set := range []map[string][]string{reading, private, changing} {
-		ok, _, note := count("", set)
-		c.Require(fmt.Sprintf("root's calls answered, of %d", len(set)), float64(ok), "", note, fmt.Sprint(len(set)), ok == len(set))
+	return ok, refused, note
+}
+
+// apiCalls calls every method as root, and as another user who has no rights.
+func (c *coreRun) apiCalls(ctx context.Context) error {
+	for _, set := range []map[string][]string{apiReading, apiPrivate, apiChanging} {
+		ok, _, note := c.call(ctx, "", set)
+		c.Require(fmt.Sprintf("root's calls answered, of %d", len(set)), float64(len(ok)), "", note, fmt.Sprint(len(set)), len(ok) == len(set))
 	}
-	ok, _, note := count("alice", reading)
-	c.Require("another user's reading calls answered", float64(ok), "", note, fmt.Sprint(len(reading)), ok == len(reading))
-	_, refused, note := count("alice", changing)
-	c.Require("another user's changing calls refused", float64(refused), "", note, fmt.Sprint(len(changing)), refused == len(changing))
-	_, refused, note = count("alice", map[string][]string{"ListLeakers": private["ListLeakers"], "ListSessions": nil})
-	c.Require("another user's calls for who logs in refused", float64(refused), "", note, "2", refused == 2)
+	ok, _, note := c.call(ctx, "alice", apiReading)
+	c.Require("another user's reading calls answered", float64(len(ok)), "", note, fmt.Sprint(len(apiReading)), len(ok) == len(apiReading))
 	st, err := c.Status(ctx)
 	if err != nil {
 		return err
@@ -125,7 +160,11 @@ func runAPI(ctx context.Context, r *Run) error {
 
 // busctl runs it as a user, root for "".
 func (c *coreRun) busctl(ctx context.Context, user string, args ...string) (string, error) {
-	args = append([]string{"busctl", "--system"}, args...)
+	return c.as(ctx, user, append([]string{"busctl", "--system"}, args...)...)
+}
+
+// as runs a command as a user, root for "".
+func (c *coreRun) as(ctx context.Context, user string, args ...string) (string, error) {
 	if user != "" {
 		args = append([]string{"runuser", "-u", user, "--"}, args...)
 	}

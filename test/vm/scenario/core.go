@@ -20,7 +20,7 @@ func core() Scenario {
 	return Scenario{
 		Name:  "core",
 		About: "50 ssh logins without the daemon, 50 with it, beside a live session with 64 MiB of file cache",
-		Runs:  func(s suite.Suite) bool { return s.Name != "forky" }, // nothing to reap: see reparent
+		Runs:  func(s suite.Suite) bool { return s.Name != "forky" && !s.Broker }, // nothing to reap: see reparent
 		Limit: 20 * time.Minute,
 		Guest: runCore,
 	}

@@ -20,7 +20,7 @@ func crash() Scenario {
 	return Scenario{
 		Name:  "crash",
 		About: "SIGKILL during a shield or squeeze: systemd's restart puts every memory.min and memory.high back",
-		Runs:  func(s suite.Suite) bool { return !s.V1 && s.Name != "forky" },
+		Runs:  func(s suite.Suite) bool { return !s.V1 && s.Name != "forky" && !s.Broker },
 		Limit: 10 * time.Minute,
 		Guest: runCrash,
 	}

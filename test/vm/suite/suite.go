@@ -12,6 +12,7 @@ type Suite struct {
 	Release string   // the Debian release whose image it boots
 	Args    []string // kernel arguments besides the common ones
 	V1      bool     // the memory controller is on cgroup v1
+	Broker  bool     // dbus-broker is the system's message bus
 	Default bool     // runs when SUITE= is not set
 }
 
@@ -27,6 +28,7 @@ func All() []Suite {
 		{Name: "trixie", Release: "trixie", Default: true},
 		// 5.10 has no memory.reclaim: there the squeeze is tested.
 		{Name: "bullseye", Release: "bullseye", Default: true},
+		{Name: "trixie-broker", Release: "trixie", Args: []string{"lab.bus=broker"}, Broker: true, Default: true},
 		{Name: "bookworm-hybrid", Release: "bookworm", Args: []string{legacy, "systemd.legacy_systemd_cgroup_controller=0"}, V1: true},
 		{Name: "forky", Release: "forky"},
 	}

@@ -13,7 +13,7 @@ func TestSelect(t *testing.T) {
 		want []string
 		err  string
 	}{
-		{list: "", want: []string{"bookworm", "bookworm-v1", "trixie", "bullseye"}},
+		{list: "", want: []string{"bookworm", "bookworm-v1", "trixie", "bullseye", "trixie-broker"}},
 		{list: "trixie, bookworm", want: []string{"bookworm", "trixie"}},
 		{list: "forky", want: []string{"forky"}},
 		{list: "bookworm,potato", err: `no suite "potato"; there are bookworm, `},

@@ -45,6 +45,20 @@ U
 mkdir -p "$r/etc/systemd/system/multi-user.target.wants"
 ln -s ../vm-agent.service "$r/etc/systemd/system/multi-user.target.wants/vm-agent.service"
 
+# dbus-daemon serves both buses, unless the kernel's command line says lab.bus=broker.
+if [ -e "$r/usr/lib/systemd/system/dbus-broker.service" ]; then
+	chroot "$r" systemctl disable dbus-broker.service >/dev/null 2>&1
+	chroot "$r" systemctl --global disable dbus-broker.service >/dev/null 2>&1
+fi
+mkdir -p "$r/etc/systemd/system-generators"
+cat > "$r/etc/systemd/system-generators/vm-bus" <<'G'
+#!/bin/sh
+case " $(cat /proc/cmdline) " in
+*' lab.bus=broker '*) ln -s /usr/lib/systemd/system/dbus-broker.service "$2/dbus.service" ;;
+esac
+G
+chmod 755 "$r/etc/systemd/system-generators/vm-bus"
+
 # Units that only cost time here: consoles nobody looks at, devices that were found by the kernel, timers that would
 # make cgroups of their own in the middle of a count.
 for u in getty@.service serial-getty@.service networking.service systemd-udev-trigger.service systemd-udev-settle.service \
