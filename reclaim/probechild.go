@@ -2,8 +2,11 @@ package reclaim
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -27,6 +30,11 @@ func ProbeChild() bool {
 	if os.Getenv(probeChildEnv) == "" {
 		return false
 	}
+	// The parent closes its end once this process is where it shall be.
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, "wait to be moved:", err)
+		os.Exit(1)
+	}
 	if _, err := unix.Write(probeChildFD, []byte{1}); err != nil {
 		fmt.Fprintln(os.Stderr, "write a page:", err)
 		os.Exit(1)
@@ -37,14 +45,13 @@ func ProbeChild() bool {
 // probeChildTime bounds the child, which runs for milliseconds.
 const probeChildTime = 5 * time.Second
 
-// runProbeChild starts this program's own binary inside cgroup, where it
-// touches one page of file.
+// runProbeChild starts this program's own binary and moves it into cgroup,
+// where it touches one page of file.
+//
+// It is not born there (CLONE_INTO_CGROUP, Linux 5.7): that takes clone3(2),
+// which systemd's RestrictNamespaces= forbids, as no seccomp filter can see its
+// flags.
 func runProbeChild(f *FS, cgroup string, file *os.File) error {
-	dir, err := f.open(cgroup, "", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program's binary: %w", err)
@@ -52,13 +59,25 @@ func runProbeChild(f *FS, cgroup string, file *os.File) error {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), probeChildEnv+"=1")
 	cmd.ExtraFiles = []*os.File{file}
-	// CLONE_INTO_CGROUP, Linux 5.7.
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: dir, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	held, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("hold a process back: %w", err)
+	}
+	// The death signal is for the end of the thread that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start a process in a cgroup of our own: %w", err)
+		return fmt.Errorf("start a process for a cgroup of our own: %w", err)
 	}
 	kill := time.AfterFunc(probeChildTime, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()
+	if err := f.Write(cgroup, "cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return fmt.Errorf("move a process into a cgroup of our own: %w", err)
+	}
+	held.Close()
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("charge a page to a cgroup of our own: %w", err)
 	}
