@@ -13,6 +13,7 @@ func one(f *fault) []*fault { return []*fault{f} }
 func boolField(key string, at func(*Policy) *bool) field {
 	return field{
 		key: key,
+		typ: "boolean",
 		set: func(p *Policy, v any) []*fault {
 			b, ok := v.(bool)
 			if !ok {
@@ -41,6 +42,7 @@ func intField(key string, at func(*Policy) *int, lo, hi int64, note string) fiel
 	allowed := rangeHint(strconv.FormatInt(lo, 10), strconv.FormatInt(hi, 10), note)
 	return field{
 		key: key,
+		typ: "whole number",
 		set: func(p *Policy, v any) []*fault {
 			n, ok := v.(int64)
 			if !ok {
@@ -75,6 +77,7 @@ func durationField(key string, at func(*Policy) *Duration, lo, hi Duration, zero
 	allowed := rangeHint(strconv.Quote(lo.String()), strconv.Quote(hi.String()), zero)
 	return field{
 		key: key,
+		typ: "duration",
 		set: func(p *Policy, v any) []*fault {
 			if n, ok := v.(int64); ok && n == 0 {
 				v = "0" // zero is the same in any unit
@@ -107,6 +110,7 @@ func sizeField(key string, at func(*Policy) *Size, lo, hi Size) field {
 	allowed := rangeHint(strconv.Quote(lo.String()), strconv.Quote(hi.String()), "")
 	return field{
 		key: key,
+		typ: "size",
 		set: func(p *Policy, v any) []*fault {
 			if n, ok := v.(int64); ok {
 				v = strconv.FormatInt(n, 10) // a bare number is bytes
@@ -134,6 +138,7 @@ func percentField(key string, at func(*Policy) *Percent, lo, hi Percent, note st
 	allowed := rangeHint(strconv.Quote(lo.String()), strconv.Quote(hi.String()), note)
 	return field{
 		key: key,
+		typ: "percentage",
 		set: func(p *Policy, v any) []*fault {
 			s, ok := v.(string)
 			if !ok {
@@ -167,6 +172,7 @@ func enumField[T ~string](key string, at func(*Policy) *T, values ...T) field {
 	allowed := "write " + orList(quoted)
 	return field{
 		key: key,
+		typ: orList(quoted),
 		set: func(p *Policy, v any) []*fault {
 			s, ok := v.(string)
 			if !ok {

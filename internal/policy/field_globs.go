@@ -16,6 +16,7 @@ const (
 func globsField(key string, at func(*Policy) *[]Glob, kind globKind) field {
 	return field{
 		key: key,
+		typ: "list of patterns",
 		set: func(p *Policy, v any) []*fault {
 			globs, faults := readList(v, "patterns", func(v any) (Glob, *fault) { return readGlob(v, kind) })
 			if len(faults) > 0 {

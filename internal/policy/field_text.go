@@ -14,6 +14,7 @@ const maxText = 4095
 func textField(key string, at func(*Policy) *string, form string, check func(string) string) field {
 	return field{
 		key: key,
+		typ: "text",
 		set: func(p *Policy, v any) []*fault {
 			s, ok := v.(string)
 			if !ok {

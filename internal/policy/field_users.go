@@ -16,6 +16,7 @@ const maxUserPattern = 256
 func usersField(key string, at func(*Policy) *userList) field {
 	return field{
 		key: key,
+		typ: "list of users",
 		set: func(p *Policy, v any) []*fault {
 			users, faults := readList(v, "users", readUser)
 			if len(faults) > 0 {

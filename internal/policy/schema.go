@@ -11,6 +11,7 @@ import (
 // field is one key of the policy: how to read it, check its range and show it.
 type field struct {
 	key string // "reap.batch"
+	typ string // in words, for the manual
 	// set checks what TOML gave and puts it into p; on a fault p is unchanged.
 	set func(p *Policy, v any) []*fault
 	// toml is the value as a policy file would have it.
