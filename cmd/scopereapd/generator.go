@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,18 +19,20 @@ func isGenerator(args []string) bool {
 	return len(args) > 1 && filepath.Base(args[0]) == generatorName
 }
 
-// generate makes user slices hand out no memcgs from the boot on, where the
-// policy says so. dirs are systemd's three, systemd.generator(7). It must be
-// quick, and whatever fails must not keep a machine from booting.
+// generate opens the service's sandbox for what the policy needs, and makes
+// user slices hand out no memcgs from the boot on, where it says so. dirs are
+// systemd's three, systemd.generator(7). It must be quick, and whatever fails
+// must not keep a machine from booting.
 func generate(dirs []string, root string) error {
 	loaded, err := policy.Load(policy.Dirs{Root: root})
 	if err != nil {
-		return fmt.Errorf("the policy has errors, so user slices are left as they are; see: scopereapctl policy check: %w", err)
+		return fmt.Errorf("the policy has errors, so nothing is generated; see: scopereapctl policy check: %w", err)
 	}
-	if loaded.Policy.Sessions.Memcg != policy.SessionMemcgPerUser {
-		return nil
+	err = generateSandbox(loaded.Policy.Metrics, dirs[0])
+	if loaded.Policy.Sessions.Memcg == policy.SessionMemcgPerUser {
+		err = errors.Join(err, logind.NewMemcgFree(logind.MemcgFreeOptions{Root: root}).Generate(dirs[0]))
 	}
-	return logind.NewMemcgFree(logind.MemcgFreeOptions{Root: root}).Generate(dirs[0])
+	return err
 }
 
 func runGenerator(dirs []string) int {
