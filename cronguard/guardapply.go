@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 // Apply does what is planned, service by service, each file atomically and its backup first. It stops at the first
@@ -74,11 +76,11 @@ func (p Plan) apply(item PlanItem) error {
 		if err := os.Remove(host); err != nil {
 			return err
 		}
-		if err := syncDir(filepath.Dir(host)); err != nil {
+		if err := atomicfile.FsyncDir(filepath.Dir(host)); err != nil {
 			return err
 		}
 	case ActionChange:
-		if err := writeAtomic(host, item.After, is); err != nil {
+		if err := atomicfile.Write(host, item.After, is); err != nil {
 			return err
 		}
 	}
@@ -89,27 +91,27 @@ func (p Plan) apply(item PlanItem) error {
 }
 
 // unchanged makes sure that a file is still as it was planned for, and says what the new one should be like.
-func unchanged(item PlanItem, host string) (newFile, error) {
+func unchanged(item PlanItem, host string) (atomicfile.Options, error) {
 	info, err := os.Lstat(host)
 	if item.Before == nil && errors.Is(err, fs.ErrNotExist) {
-		return newFile{mode: 0o644, uid: -1, gid: -1}, nil
+		return atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}, nil
 	}
 	if err != nil {
-		return newFile{}, err
+		return atomicfile.Options{}, err
 	}
 	if err := plainOwn(item.File, info); err != nil {
-		return newFile{}, err
+		return atomicfile.Options{}, err
 	}
 	data, err := readRegular(host)
 	if err != nil {
-		return newFile{}, err
+		return atomicfile.Options{}, err
 	}
 	if item.Before == nil || !bytes.Equal(data, item.Before) {
-		return newFile{}, fmt.Errorf("%s has changed in the meantime: nothing was done to it; try again", item.File)
+		return atomicfile.Options{}, fmt.Errorf("%s has changed in the meantime: nothing was done to it; try again", item.File)
 	}
-	n := newFile{mode: info.Mode().Perm(), uid: -1, gid: -1, attrs: attrsOf(host)}
+	o := atomicfile.Options{Mode: info.Mode().Perm(), Xattrs: attrsOf(host), Sync: atomicfile.SyncDir}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		n.uid, n.gid = int(st.Uid), int(st.Gid)
+		o.Owner = &atomicfile.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 	}
-	return n, nil
+	return o, nil
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 const recordVersion = 1
@@ -107,10 +109,11 @@ func (r *guardRecord) save(stateDir string, backup []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := writeAtomic(filepath.Join(stateDir, r.Backup), backup, newFile{mode: 0o600, uid: -1, gid: -1}); err != nil {
+	o := atomicfile.Options{Mode: 0o600, Sync: atomicfile.SyncDir}
+	if err := atomicfile.Write(filepath.Join(stateDir, r.Backup), backup, o); err != nil {
 		return err
 	}
-	return writeAtomic(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), newFile{mode: 0o600, uid: -1, gid: -1})
+	return atomicfile.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
 }
 
 // forget removes a service's record, and then its backups but keep.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 // lingerFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock from reading to
@@ -111,48 +113,13 @@ func (f lingerFile) write(s *lingerState) error {
 	if old, err := readBounded(f.path, maxLingerState); err == nil && old == string(text) {
 		return nil
 	}
-	next := f.path + ".new" // one left by a crash is in nobody's use: the lock is held
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	tmp, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(next) // gone when all went well
-	defer tmp.Close()
-	mode, uid, gid := os.FileMode(0o644), -1, -1
+	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}
 	var st unix.Stat_t
 	if unix.Lstat(f.path, &st) == nil {
-		mode, uid, gid = os.FileMode(st.Mode&0o777), int(st.Uid), int(st.Gid)
+		o.Mode = os.FileMode(st.Mode & 0o777)
+		if os.Geteuid() == 0 {
+			o.Owner = &atomicfile.Owner{UID: int(st.Uid), GID: int(st.Gid)}
+		}
 	}
-	if uid >= 0 && os.Geteuid() == 0 {
-		err = tmp.Chown(uid, gid)
-	}
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err == nil {
-		_, err = tmp.Write(text)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err == nil {
-		err = os.Rename(next, f.path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", f.path, err)
-	}
-	return syncDir(filepath.Dir(f.path))
-}
-
-// syncDir makes a rename last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return atomicfile.Write(f.path, text, o)
 }

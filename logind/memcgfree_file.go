@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 const (
@@ -87,24 +89,8 @@ func writeDropIn(dir, text string) error {
 	case !errors.Is(err, os.ErrExist):
 		return fmt.Errorf("making the drop-in's directory: %w", err)
 	}
-	// systemd reads only names that end in .conf and begin with no dot.
-	tmp, err := os.CreateTemp(dir, ".scopereap-*")
-	if err != nil {
-		return fmt.Errorf("writing the drop-in: %w", err)
-	}
-	defer os.Remove(tmp.Name()) // gone when all went well
-	defer tmp.Close()
-	_, err = tmp.WriteString(text)
-	if err == nil {
-		err = tmp.Chmod(0o644)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), filepath.Join(dir, memcgFreeName))
-	}
-	if err != nil {
+	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncFile}
+	if err := atomicfile.Write(filepath.Join(dir, memcgFreeName), []byte(text), o); err != nil {
 		return fmt.Errorf("writing the drop-in: %w", err)
 	}
 	return nil

@@ -8,8 +8,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 // FileName is the ledger's name in /var/lib/scopereap.
@@ -96,26 +97,12 @@ func (l *Ledger) Save(path string) error {
 	if err != nil || !changed {
 		return err
 	}
-	if err := writeFile(path, b); err != nil {
+	// It names users and their habits: root's only.
+	if err := atomicfile.Write(path, b, atomicfile.Options{Mode: 0o600, Sync: atomicfile.SyncFile}); err != nil {
 		l.mu.Lock()
 		l.changed = true
 		l.mu.Unlock()
 		return fmt.Errorf("save the ledger: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file by way of a temporary one beside it.
-func writeFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".ledger-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already where all went well
-	_, err = tmp.Write(b)
-	// It names users and their habits: root's only.
-	if err = errors.Join(err, tmp.Chmod(0o600), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }
