@@ -6,7 +6,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
 // writeText keeps the text file as the configuration wants it, and takes it
@@ -53,26 +53,11 @@ const textfileMode = 0o644
 
 // writeTextOnce replaces the file at once, as node_exporter may read it at any
 // moment. The directory may belong to node_exporter's user: nothing there is
-// followed, and a file that was left half written is written anew.
+// followed. It is not synced: after a crash of the machine it is written anew.
 func (m *Metrics) writeTextOnce(path string) error {
 	text, err := m.Text()
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp" // not *.prom, so not read
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, textfileMode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(textfileMode), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-	}
-	return err
+	return atomicfile.Write(path, text, atomicfile.Options{Mode: textfileMode})
 }
