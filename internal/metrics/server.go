@@ -80,7 +80,7 @@ func (e endpoint) listen() (net.Listener, error) {
 func (m *Metrics) serve(ctx context.Context, e endpoint) (ended chan struct{}, err error) {
 	l, err := e.listen()
 	if err != nil {
-		return nil, fmt.Errorf("offer metrics on %s: %w", e, err)
+		return nil, fmt.Errorf("offer metrics on %s: %w", e, sandboxed(err))
 	}
 	srv := &http.Server{
 		Handler:           m.handler(),
