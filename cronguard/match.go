@@ -131,6 +131,9 @@ func (inv *Inventory) userOf(s Session) string {
 	return inv.userName(s.UID)
 }
 
+// Runs reports whether sessions of a PAM service run jobs, of cron or of at: those that Match can find.
+func Runs(service string) bool { return isCron(service) || service == atService }
+
 // isCron reports whether a PAM service is cron's.
 func isCron(service string) bool { return service == "cron" || service == "crond" }
 

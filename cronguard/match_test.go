@@ -36,6 +36,14 @@ func busy(t *testing.T) *Inventory {
 	return inv
 }
 
+func TestRuns(t *testing.T) {
+	for service, want := range map[string]bool{"cron": true, "crond": true, "atd": true, "sshd": false, "": false} {
+		if got := Runs(service); got != want {
+			t.Errorf("%q: %v", service, got)
+		}
+	}
+}
+
 func TestMatch(t *testing.T) {
 	inv := busy(t)
 	at := func(hour, minute int) time.Time { return time.Date(2026, 11, 23, hour, minute, 2, 0, time.UTC) }

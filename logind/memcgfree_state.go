@@ -120,7 +120,7 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 	}
 	u := SlicedUser{UID: uid, Name: f.userName(uid)}
 	for _, e := range entries {
-		if _, is := sessionOf(Unescape(e.Name())); is && e.IsDir() {
+		if _, is := SessionOf(Unescape(e.Name())); is && e.IsDir() {
 			u.LoggedIn = true
 		}
 	}

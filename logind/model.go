@@ -117,7 +117,7 @@ func (m *model) get(name string) *unit {
 	u := m.units[name]
 	if u == nil {
 		u = &unit{name: name}
-		if id, ok := sessionOf(name); ok {
+		if id, ok := SessionOf(name); ok {
 			if s := m.sessions[id]; s != nil {
 				u.session = s.info
 			}
@@ -142,7 +142,7 @@ func (m *model) begin(u *unit, path string, confirmed bool, id string, why trigg
 // end ends a life, confirmed or not.
 func (m *model) end(u *unit, why trigger) {
 	m.say(Teardown, u, why)
-	if id, ok := sessionOf(u.name); ok && m.sessions[id] == nil && !why.final() && why.signal != SignalReconcile {
+	if id, ok := SessionOf(u.name); ok && m.sessions[id] == nil && !why.final() && why.signal != SignalReconcile {
 		if len(m.early) >= earlyMax {
 			clear(m.early)
 		}

@@ -23,9 +23,9 @@ func isScope(name string) bool { return strings.HasSuffix(name, scopeSuffix) }
 // sessionScope is the name logind gives a session's scope.
 func sessionScope(id string) string { return "session-" + id + scopeSuffix }
 
-// sessionOf is the inverse of sessionScope.
-func sessionOf(scope string) (id string, ok bool) {
-	id, ok = strings.CutPrefix(scope, "session-")
+// SessionOf is the ID of the session whose scope a unit is: the N of session-N.scope.
+func SessionOf(unit string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(unit, "session-")
 	if !ok {
 		return "", false
 	}
@@ -37,18 +37,28 @@ func userSlice(uid uint32) string {
 	return "user-" + strconv.FormatUint(uint64(uid), 10) + sliceSuffix
 }
 
-// uidOf finds the user a cgroup path belongs to: the N of "/user.slice/user-N.slice/...".
-func uidOf(cgroup string) (uint32, bool) {
-	rest, ok := strings.CutPrefix(cgroup, "/user.slice/user-")
+// UserOf is the user whose slice a unit is: the N of user-N.slice. user.slice and the slices below a user's are
+// nobody's.
+func UserOf(unit string) (uid uint32, ok bool) {
+	number, ok := strings.CutPrefix(unit, "user-")
 	if !ok {
 		return 0, false
 	}
-	name, _, _ := strings.Cut(rest, "/")
-	number, ok := strings.CutSuffix(name, sliceSuffix)
+	number, ok = strings.CutSuffix(number, sliceSuffix)
 	if !ok {
 		return 0, false
 	}
 	return parseUID(number)
+}
+
+// uidOf finds the user a cgroup path belongs to: the N of "/user.slice/user-N.slice/...".
+func uidOf(cgroup string) (uint32, bool) {
+	rest, ok := strings.CutPrefix(cgroup, "/user.slice/")
+	if !ok {
+		return 0, false
+	}
+	slice, _, _ := strings.Cut(rest, "/")
+	return UserOf(slice)
 }
 
 func parseUID(s string) (uint32, bool) {
@@ -67,7 +77,7 @@ func parseUID(s string) (uint32, bool) {
 func derive(name string, s *Session) string {
 	slice := "system.slice"
 	prefix, rest, instance := strings.Cut(name, "@")
-	if id, ok := sessionOf(name); ok {
+	if id, ok := SessionOf(name); ok {
 		if s == nil || s.ID != id {
 			return ""
 		}

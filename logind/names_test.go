@@ -52,6 +52,30 @@ func TestUIDOf(t *testing.T) {
 	}
 }
 
+func TestSessionOf(t *testing.T) {
+	for unit, want := range map[string]string{
+		"session-3.scope": "3", "session-c1.scope": "c1", "session-.scope": "", "session-3.service": "", "run-3.scope": "",
+	} {
+		if id, ok := SessionOf(unit); ok && id != want || ok != (want != "") {
+			t.Errorf("SessionOf(%q) = %q, %v; want %q", unit, id, ok, want)
+		}
+	}
+}
+
+func TestUserOf(t *testing.T) {
+	for _, unit := range []string{
+		"user.slice", "user-.slice", "user-1000-x.slice", "user-alice.slice", "user-+5.slice", "user-1000.scope",
+		"user@1000.service", "system.slice",
+	} {
+		if uid, ok := UserOf(unit); ok {
+			t.Errorf("UserOf(%q) = %d", unit, uid)
+		}
+	}
+	if uid, ok := UserOf("user-1000.slice"); uid != 1000 || !ok {
+		t.Errorf("%d, %v", uid, ok)
+	}
+}
+
 func FuzzDerive(f *testing.F) {
 	for _, s := range []string{"session-3.scope", "user@1000.service", "a@b@c.service", `x\x2dy@.service`, "-.slice"} {
 		f.Add(s)
@@ -60,7 +84,7 @@ func FuzzDerive(f *testing.F) {
 		if !hasCgroup(name) {
 			return
 		}
-		id, _ := sessionOf(name)
+		id, _ := SessionOf(name)
 		p := derive(name, &Session{ID: id, UID: 7})
 		if p == "" {
 			return

@@ -39,14 +39,6 @@ func newJobs(root string, log *slog.Logger) *jobs {
 	return &jobs{log: log, inventory: cronguard.NewCache(cmp.Or(root, "/")), found: map[string]*found{}}
 }
 
-func isCronService(service string) bool {
-	switch service {
-	case "cron", "crond", "atd":
-		return true
-	}
-	return false
-}
-
 // began follows a session that may be cron's.
 func (j *jobs) began(id string, at time.Time) {
 	j.mu.Lock()
@@ -70,7 +62,7 @@ func (j *jobs) follow(id string, f *found) {
 		if !ok || s.Service == "" { // ListSessions tells only the user
 			continue
 		}
-		if !isCronService(s.Service) {
+		if !cronguard.Runs(s.Service) {
 			break
 		}
 		procs, err := cronguard.Processes("/proc", int(s.Leader))
@@ -104,7 +96,7 @@ func (j *jobs) forgetOldest() {
 
 // ended returns the ID of the job that opened a session which has ended, or "".
 func (j *jobs) ended(s *logind.Session, at time.Time) string {
-	if !isCronService(s.Service) {
+	if !cronguard.Runs(s.Service) {
 		return ""
 	}
 	j.mu.Lock()

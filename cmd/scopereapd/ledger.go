@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -65,7 +64,7 @@ func (a *account) learn(s *logind.Session) {
 
 // started learns from a session that has begun.
 func (a *account) started(ev logind.Event) {
-	if id, ok := sessionID(ev.Unit); ok {
+	if id, ok := logind.SessionOf(ev.Unit); ok {
 		a.jobs.began(id, ev.At)
 	}
 }
@@ -86,7 +85,7 @@ func (a *account) ended(ev logind.Event) {
 	if ev.HasUID {
 		keys = append(keys, ledger.Key{Kind: ledger.User, Name: a.name(ev.UID)})
 	}
-	_, session := sessionID(ev.Unit)
+	_, session := logind.SessionOf(ev.Unit)
 	a.Teardown(ev.ControlGroup, session, keys...)
 }
 
@@ -137,13 +136,4 @@ func (d *node) openLedger() *account {
 		d.log.Warn("who leaked before is not known", "err", err)
 	}
 	return a
-}
-
-// sessionID is the session whose scope a unit is.
-func sessionID(unit string) (id string, ok bool) {
-	id, ok = strings.CutPrefix(unit, "session-")
-	if !ok {
-		return "", false
-	}
-	return strings.CutSuffix(id, ".scope")
 }

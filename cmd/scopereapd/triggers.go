@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
@@ -60,7 +59,7 @@ func (t *triggers) soon() {
 
 // started and ended take in what the bus tells.
 func (t *triggers) started(ev logind.Event) {
-	if isUserSlice(ev.Unit) {
+	if _, ok := logind.UserOf(ev.Unit); ok {
 		t.soon() // a new user, whom a rule may be for
 	}
 }
@@ -69,22 +68,12 @@ func (t *triggers) ended(ev logind.Event) {
 	if !ev.HasUID {
 		return
 	}
-	if isUserSlice(ev.Unit) && t.linger.SliceTornDown(ev.UID, ev.At) {
+	if _, ok := logind.UserOf(ev.Unit); ok && t.linger.SliceTornDown(ev.UID, ev.At) {
 		t.soon()
 	}
-	if _, ok := sessionID(ev.Unit); ok {
+	if _, ok := logind.SessionOf(ev.Unit); ok {
 		t.linger.SessionEnded(ev.UID, ev.At)
 	}
-}
-
-// isUserSlice: user-1000.slice, and not user.slice or a slice below it.
-func isUserSlice(unit string) bool {
-	uid, ok := strings.CutPrefix(unit, "user-")
-	if !ok {
-		return false
-	}
-	uid, ok = strings.CutSuffix(uid, ".slice")
-	return ok && uid != "" && strings.Trim(uid, "0123456789") == ""
 }
 
 // removeTriggers keeps the machine as the policy wants it until ctx ends.
