@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // lingerOp is one operation on the state: what was read at its beginning, under a lock that lasts until its end.
@@ -212,10 +214,16 @@ func (o *lingerOp) log(c *LingerChange) {
 	if c.Why != "" {
 		attrs = append(attrs, slog.String("why", c.Why))
 	}
-	words := map[LingerAction]string{LingerEnable: "linger turned on", LingerDisable: "linger turned off", LingerLeave: "linger left as it is"}
-	if c.Err != nil {
-		o.l.log.Warn("linger: not changed", append(attrs, slog.String("action", string(c.Action)), slog.Any("err", c.Err))...)
-		return
+	attrs = append(attrs, message.UserUnit(c.UID))
+	switch {
+	case c.Err != nil:
+		attrs = append(attrs, slog.String("action", string(c.Action)), slog.Any("err", c.Err), message.LingerFailed.Attr())
+		o.l.log.Warn("linger: not changed", attrs...)
+	case c.Action == LingerEnable:
+		o.l.log.Info("linger turned on", append(attrs, message.LingerEnabled.Attr())...)
+	case c.Action == LingerDisable:
+		o.l.log.Info("linger turned off", append(attrs, message.LingerDisabled.Attr())...)
+	default:
+		o.l.log.Info("linger left as it is", attrs...)
 	}
-	o.l.log.Info(words[c.Action], attrs...)
 }

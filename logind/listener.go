@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Listener turns what logind and systemd say on the bus into one ordered stream of events.
@@ -165,6 +167,9 @@ func (l *Listener) trouble(about, text string, err error) {
 	if err != nil {
 		attrs = []any{"err", err}
 	}
+	if about == "bus" && level == slog.LevelWarn {
+		attrs = append(attrs, message.BusLost.Attr())
+	}
 	l.log.Log(context.Background(), level, text, attrs...)
 }
 
@@ -174,7 +179,10 @@ func (l *Listener) over(about, text string) {
 	told := l.said[about]
 	delete(l.said, about)
 	l.mu.Unlock()
-	if told {
+	switch {
+	case told && about == "bus":
+		l.log.Info(text, message.BusBack.Attr())
+	case told:
 		l.log.Info(text)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // MemcgFree sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
@@ -108,7 +110,7 @@ func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
 	}
 	f.untold = false
 	f.log.Info("user slices hand out no memcgs from now on", "dropin", f.Path(),
-		"undo", `sessions.memcg = "keep" in the policy`)
+		"undo", `sessions.memcg = "keep" in the policy`, message.MemcgFreeInstalled.Attr())
 	return true, nil
 }
 
@@ -143,7 +145,7 @@ func (f *MemcgFree) Remove(ctx context.Context) (changed bool, err error) {
 		return there, fmt.Errorf("%s is gone but PID 1 has not heard of it; run: systemctl daemon-reload: %w", f.Path(), err)
 	}
 	f.untold = false
-	f.log.Info("user slices hand out memcgs again", "removed", f.Path())
+	f.log.Info("user slices hand out memcgs again", "removed", f.Path(), message.MemcgFreeRemoved.Attr())
 	return true, nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"path"
 	"sync"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // EngineOptions are what an engine is made of.
@@ -149,7 +151,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	defer func() {
 		if err := errors.Join(e.reap.journal.settle(e.opts.FS), e.reap.journal.Close()); err != nil {
-			e.log.Error("the next start, or scopereapd --restore, has something to put back", "err", err)
+			e.log.Error("the next start, or scopereapd --restore, has something to put back", "err", err,
+				message.ShieldStays.Attr())
 		}
 	}()
 	timer := time.NewTimer(0)

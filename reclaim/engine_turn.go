@@ -4,6 +4,8 @@ import (
 	"context"
 	"path"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // work gives an entry what its phase asks for. It runs on the thread.
@@ -85,7 +87,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	t, err := e.reap.turn(ctx, en.path, turnOptions{grant: grant, batch: cfg.Batch, slice: cfg.Slice, nearOK: cfg.NearLimit})
 	if err != nil {
 		if ctx.Err() == nil {
-			e.log.Error("reclaim failed", "ancestor", en.path, "err", err)
+			e.log.Error("reclaim failed", "ancestor", en.path, "err", err, message.ReclaimFailed.Attr())
 		}
 		en.out.fail(err)
 		e.finish(en)

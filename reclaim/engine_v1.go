@@ -5,6 +5,8 @@ import (
 	"errors"
 	"path"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Started tells that a unit's cgroup was seen to live. On v1 and hybrid the
@@ -37,10 +39,10 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 	case errors.Is(err, ErrHoldFull):
 		if !e.holdFull {
 			e.holdFull = true
-			e.log.Warn("ending units leak until fewer are live", "err", err)
+			e.log.Warn("ending units leak until fewer are live", "err", err, message.HoldFailed.Attr())
 		}
 	default:
-		e.log.Warn("cannot hold a unit's memory cgroup", "cgroup", cgroup, "err", err)
+		e.log.Warn("cannot hold a unit's memory cgroup", "cgroup", cgroup, "err", err, message.HoldFailed.Attr())
 	}
 }
 
@@ -71,7 +73,7 @@ func (e *Engine) recoverHeld(now time.Time) {
 func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 	out, err := e.opts.Hold.Finish(ctx, e.thread, en.path, cfg.Slice)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrHoldNotHeld) {
-		e.log.Error("cannot finish a held directory", "cgroup", en.path, "err", err)
+		e.log.Error("cannot finish a held directory", "cgroup", en.path, "err", err, message.HoldNotEmptied.Attr())
 	}
 	en.out.Turns++
 	en.out.Verdict = MayReap
@@ -151,7 +153,8 @@ func (e *Engine) forceEmpty(en *entry, cfg Config) {
 		e.finish(en)
 		return
 	case err != nil:
-		e.log.Error("force_empty failed", "cgroup", en.path, "err", err)
+		e.log.Error("force_empty failed", "cgroup", en.path, "err", err,
+			message.Field("ancestor", en.path), message.ReclaimFailed.Attr())
 		en.out.fail(err)
 		e.finish(en)
 		return

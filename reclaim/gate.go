@@ -3,6 +3,8 @@ package reclaim
 import (
 	"log/slog"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // pressureGate stops reaping while the machine is under pressure.
@@ -37,9 +39,9 @@ func (g *pressureGate) closed(l PressureLimits, now time.Time) time.Duration {
 		g.shut = shut
 		g.yields.note(shut)
 		if shut {
-			g.log.Info("giving way", "why", why)
+			g.log.Info("giving way", "why", why, message.GivingWay.Attr())
 		} else {
-			g.log.Info("pressure is over, reaping goes on")
+			g.log.Info("pressure is over, reaping goes on", message.PressureOver.Attr())
 		}
 	}
 	if g.shut {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // HoldWhy says what a directory that could not be finished waits for.
@@ -172,7 +174,7 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 		h.forget(clean)
 		return HoldOutcome{Done: true, Freed: out.Freed}, nil
 	case err != nil:
-		h.log.Warn("a held directory could not be emptied", "cgroup", clean, "err", err)
+		h.log.Warn("a held directory could not be emptied", "cgroup", clean, "err", err, message.HoldNotEmptied.Attr())
 		out.Why = HoldError
 	}
 	if out.Why == holdEmpty || late {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Recover reads what an earlier run left in the journal. Its holders ended
@@ -120,10 +122,12 @@ func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDi
 		return "", out.Done
 	}
 	if _, err := V1ForceEmpty(t, h.fs, cgroup, holdCloseSlice); err != nil && !gone(err) {
-		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err)
+		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err,
+			message.HoldNotEmptied.Attr())
 	}
 	if err := h.rmdir(cgroup); err != nil && !gone(err) {
-		h.log.Warn("a held directory stays until the next start", "cgroup", cgroup, "err", err)
+		h.log.Warn("a held directory stays until the next start", "cgroup", cgroup, "err", err,
+			message.HoldNotEmptied.Attr())
 		return "", false
 	}
 	return h.adoptParent(cgroup), true

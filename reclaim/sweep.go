@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // SweepRequest asks for a census and for the reaping of all it finds.
@@ -237,7 +239,7 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	}
 	n, err := e.dying()
 	if err != nil {
-		e.log.Error("cannot count the dying memcgs, so nothing is swept", "err", err)
+		e.log.Error("cannot count the dying memcgs, so nothing is swept", "err", err, message.SweepFailed.Attr())
 	}
 	if n == 0 {
 		return
@@ -245,12 +247,12 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	e.beginSweep(ctx, SweepRequest{Under: "/"}, now, func(r SweepResult, err error) {
 		if err != nil {
 			if ctx.Err() == nil {
-				e.log.Error("sweep failed", "err", err)
+				e.log.Error("sweep failed", "err", err, message.SweepFailed.Attr())
 			}
 			return
 		}
 		e.log.Info("swept", "dying_before", r.DyingBefore, "dying_after", r.DyingAfter,
-			"freed", r.Freed, "bytes", r.Bytes, "cpu", r.CPU, "wall", r.Wall)
+			"freed", r.Freed, "bytes", r.Bytes, "cpu", r.CPU, "wall", r.Wall, message.Swept.Attr())
 		e.sweptAt = r.DyingAfter
 		e.lastResort(r)
 	})
@@ -276,7 +278,7 @@ func (e *Engine) countNow(ctx context.Context, now time.Time) {
 	}
 	e.sweptAt = min(e.sweptAt, n)
 	if n-e.sweptAt >= threshold {
-		e.log.Info("dying memcgs crossed the threshold", "dying", n, "threshold", threshold)
+		e.log.Info("dying memcgs crossed the threshold", "dying", n, "threshold", threshold, message.Threshold.Attr())
 		e.sweptAt = n
 		e.timedSweep(ctx, now)
 	}
@@ -312,7 +314,8 @@ func (e *Engine) lastResort(r SweepResult) {
 		return
 	}
 	e.dropped = time.Now()
-	e.log.Warn("dropping caches, as sweep.drop_caches asks", "dying", r.DyingAfter, "limit", limit)
+	e.log.Warn("dropping caches, as sweep.drop_caches asks", "dying", r.DyingAfter, "limit", limit,
+		message.CachesDropped.Attr())
 	if err := os.WriteFile(dropCaches, []byte(dropCachesBoth), 0); err != nil {
 		e.log.Error("drop caches", "err", err)
 	}
