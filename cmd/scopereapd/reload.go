@@ -11,12 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
-// reloadOnHangup reads the policy anew on every SIGHUP.
-func (d *node) reloadOnHangup(ctx context.Context) {
+// hangups catches SIGHUP from now on: one that comes before the parts run must
+// not end the process.
+func hangups() chan os.Signal {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
+	return hangup
+}
+
+// reloadOnHangup reads the policy anew on every SIGHUP.
+func (d *node) reloadOnHangup(ctx context.Context, hangup chan os.Signal) {
 	defer signal.Stop(hangup)
 	for {
 		select {
@@ -45,7 +52,7 @@ func (d *node) reload() {
 	if err != nil {
 		msg := err.Error()
 		d.policyErr.Store(&msg)
-		d.log.Error("policy not reloaded, the running one stays in force", "err", err)
+		d.log.Error("policy not reloaded, the running one stays in force", "err", err, message.PolicyRefused.Attr())
 		return
 	}
 	old := d.policy.Load()
@@ -59,5 +66,6 @@ func (d *node) reload() {
 		d.log.Info("policy changed", "key", c.Key, "from", c.Old, "to", c.New)
 	}
 	d.triggers.soon()
-	d.log.Info("policy reloaded", "changes", len(changes), "files", len(loaded.Files()))
+	d.log.Info("policy reloaded", "changes", len(changes), "files", len(loaded.Files()),
+		message.PolicyReloaded.Attr())
 }

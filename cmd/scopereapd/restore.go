@@ -2,9 +2,12 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
+	"github.com/scopereap/scopereap/internal/sdlog"
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -37,10 +40,20 @@ func restore(f flags) error {
 	}
 	defer fs.Close()
 	res, err := reclaim.Restore(fs, path)
-	if line := restoredLine(res); line != "" {
+	if log := sdlog.Journal(os.Stderr, slog.LevelInfo); log != nil { // ExecStopPost=
+		tellRestored(log, res)
+	} else if line := restoredLine(res); line != "" {
 		fmt.Fprintln(os.Stderr, "scopereapd:", line)
 	}
 	return err
+}
+
+// tellRestored logs what a restore did, if anything.
+func tellRestored(log *slog.Logger, r reclaim.Restored) {
+	if line := restoredLine(r); line != "" {
+		log.Warn(line, message.Field("count", r.Put), message.Field("gone", r.Gone), message.Field("foreign", r.Foreign),
+			message.Field("unreadable", len(r.Bad)), message.ShieldRestored.Attr())
+	}
 }
 
 // restoredLine says what a restore did, or "" for nothing.

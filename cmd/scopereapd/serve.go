@@ -15,6 +15,7 @@ import (
 	"github.com/scopereap/scopereap/internal/metrics"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/internal/sdlog"
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
@@ -34,6 +35,7 @@ type node struct {
 	triggers *triggers
 	metrics  *metrics.Metrics
 	api      *busAPI
+	lines    *lines
 
 	reloading sync.Mutex
 	policy    atomic.Pointer[policy.Loaded]
@@ -46,7 +48,7 @@ func serve(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &node{flags: f, level: &slog.LevelVar{}, began: time.Now()}
+	d := &node{flags: f, level: &slog.LevelVar{}, began: time.Now(), lines: newLines(time.Now())}
 	d.level.Set(loaded.Policy.Log.Level.Slog())
 	d.log = sdlog.New(os.Stderr, d.level)
 	d.policy.Store(loaded)
@@ -67,9 +69,7 @@ func serve(ctx context.Context, f flags) (err error) {
 	}
 	defer fs.Close()
 	res, err := reclaim.Restore(fs, filepath.Join(f.runDir, shieldName))
-	if line := restoredLine(res); line != "" {
-		d.log.Warn(line)
-	}
+	tellRestored(d.log, res)
 	if err != nil {
 		return fmt.Errorf("cannot put back what an earlier run changed, so nothing more is changed: %w", err)
 	}
@@ -125,6 +125,7 @@ func (d *node) run(ctx context.Context) error {
 		return err
 	}
 	server := &control.Server{Verbs: d.verbs(), Logger: d.log}
+	hangup := hangups()
 	var parts sync.WaitGroup
 	part := func(name string, run func() error) {
 		parts.Go(func() {
@@ -142,13 +143,14 @@ func (d *node) run(ctx context.Context) error {
 		d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) })
 		return nil
 	})
-	part("reload", func() error { d.reloadOnHangup(ctx); return nil })
+	part("reload", func() error { d.reloadOnHangup(ctx, hangup); return nil })
 	part("D-Bus API", func() error { d.api.service.Run(ctx); return nil })
 	part("metrics", func() error { d.metrics.Run(ctx); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
 	<-ctx.Done()
-	d.log.Info("stopping")
+	d.log.Info("stopping", message.Stopping.Attr())
 	parts.Wait()
+	d.flush(time.Now(), true)
 	if d.hold != nil {
 		if err := d.hold.Close(); err != nil {
 			d.log.Warn("held directories", "err", err)

@@ -3,18 +3,21 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/dustin/go-humanize"
 
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
 // introduce says what was found out about the machine.
 func (d *node) introduce(a reclaim.Abilities) {
-	d.log.Info("scopereapd "+version, "cgroups", d.machine.Mode, "memory_at", d.machine.Root, "policy_files", len(d.policy.Load().Files()))
+	d.log.Info("scopereapd "+version, "cgroups", d.machine.Mode, "memory_at", d.machine.Root,
+		"policy_files", len(d.policy.Load().Files()), message.Field("version", version), message.Started.Attr())
 	if d.machine.Mode.V2() {
 		d.log.Info("kernel", "memory.reclaim", a.Reclaim.State, "swappiness", a.Swappiness.State,
 			"nr_dying_subsys_memory", a.DyingMemory.State, "memory_recursiveprot", a.RecursiveProt.State,
@@ -29,26 +32,23 @@ func (d *node) introduce(a reclaim.Abilities) {
 		d.log.Info("no memory.reclaim on this kernel: squeezing memory.high instead")
 	}
 	if why := d.engine.Status().MonitorOnly; why != "" {
-		d.log.Info("monitor only", "why", why)
+		d.log.Info("monitor only", "why", why, message.MonitorOnly.Attr())
 	}
 }
 
-// tell logs how the reaping of one ancestor ended. What changed nothing is
-// for debugging only.
+// tell logs how the reaping of one ancestor ended, and what stays there. What
+// changed nothing is for debugging only, and who debugs wants every line.
 func (d *node) tell(o reclaim.Outcome) {
-	attrs := []any{"ancestor", o.Ancestor, "freed", o.Freed, "bytes", humanize.IBytes(uint64(o.Bytes)),
-		"cpu", o.CPU.Round(time.Microsecond), "wall", o.Wall.Round(time.Millisecond)}
-	if n := len(o.Latency); n > 0 {
-		attrs = append(attrs, "teardowns", n, "slowest", o.Latency[0].Round(time.Millisecond))
+	line, now := lineOf(o), time.Now()
+	switch {
+	case o.Freed == 0 && o.Bytes == 0:
+		d.log.Debug("nothing to reap", line.attrs()...)
+	case d.level.Level() <= slog.LevelDebug || d.lines.mayTell(line, now):
+		line.log(d.log)
 	}
-	if o.DyingAfter > 0 {
-		attrs = append(attrs, "left", o.DyingAfter, "why", leftWhy(o))
+	if d.lines.newPins(o, now) {
+		tellPinned(d.log, o)
 	}
-	if o.Freed == 0 && o.Bytes == 0 {
-		d.log.Debug("nothing to reap", attrs...)
-		return
-	}
-	d.log.Info("reaped", attrs...)
 }
 
 func leftWhy(o reclaim.Outcome) string {
@@ -78,6 +78,7 @@ func (d *node) notify(ctx context.Context) {
 		d.engine.Ping(func() {
 			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\nSTATUS="+d.statusLine())
 		})
+		d.flush(time.Now(), false)
 		select {
 		case <-ctx.Done():
 			_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
