@@ -25,10 +25,12 @@ all: deps
 run: build
 	exec $(BIN)/scopereapd
 
-# The man pages, from the programs' own --help.
+# The man pages: of the programs from their own --help, the others from what they are about.
+DATE = $(shell git log -1 --format=%cs 2>/dev/null)
 man: deps
-	$(GO) run -tags man ./cmd/scopereapd dist/man '$(VERSION)'
-	$(GO) run -tags man ./cmd/scopereapctl dist/man '$(VERSION)'
+	$(GO) run -tags man ./cmd/scopereapd dist/man '$(VERSION)' '$(DATE)'
+	$(GO) run -tags man ./cmd/scopereapctl dist/man '$(VERSION)' '$(DATE)'
+	$(GO) run ./internal/manpage/pages dist/man '$(VERSION)' '$(DATE)'
 
 # All fast tests. The race detector needs cgo.
 test:

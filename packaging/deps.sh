@@ -21,6 +21,7 @@ need git git git
 need make make make
 if [ "$want" = test ] || [ "$want" = vm ]; then
 	need dbus-daemon dbus dbus-daemon
+	need mandoc mandoc mandoc
 fi
 if [ "$want" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core

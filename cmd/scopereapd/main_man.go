@@ -2,17 +2,9 @@
 
 package main
 
-import (
-	"fmt"
-	"os"
+import "github.com/scopereap/scopereap/internal/manpage"
 
-	"github.com/scopereap/scopereap/internal/manpage"
-)
-
-// main, built with the tag man, writes the man pages into a directory.
+// main, built with the tag man, writes the man page into a directory.
 func main() {
-	if err := manpage.Write(newCommand(), "8", os.Args[2], os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	manpage.Main(func(m manpage.Meta) error { return manpage.Commands(newCommand(), "8", m) })
 }

@@ -1,34 +1,69 @@
-// Package manpage writes the man pages of a command tree, from the same words
-// that --help shows. It is part of the build (make man), not of the programs.
 package manpage
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
-
-	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
+	"path/filepath"
+	"regexp"
+	"strings"
 )
 
-// Write writes a page for root and one for each verb below it into dir.
-func Write(root *cobra.Command, section, version, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	root.DisableAutoGenTag = true // the date would make each build another one
-	fence(root)
-	return doc.GenManTree(root, &doc.GenManHeader{
-		Section: section,
-		Source:  "scopereap " + version,
-		Manual:  "scopereap",
-	}, dir)
+// Meta is what all pages of one build have in common.
+type Meta struct {
+	Version string
+	Date    string // of the commit, 2026-11-23, or nothing
+	Frames  string // directory of the hand-written frames, packaging/man
+	Dir     string // where the pages are written
 }
 
-// fence keeps the layout of the long texts, which are written for a terminal.
-func fence(cmd *cobra.Command) {
-	if cmd.Long != "" {
-		cmd.Long = "```\n" + cmd.Long + "\n```"
+// Main is the main function of the programs that write pages: their arguments are a directory, the version and the
+// date, and they run at the top of the work tree.
+func Main(write func(Meta) error) {
+	if len(os.Args) != 4 {
+		fmt.Fprintln(os.Stderr, "usage: DIRECTORY VERSION DATE, at the top of the work tree (see: make man)")
+		os.Exit(2)
 	}
-	for _, c := range cmd.Commands() {
-		fence(c)
+	if err := write(Meta{Dir: os.Args[1], Version: os.Args[2], Date: os.Args[3], Frames: "packaging/man"}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+}
+
+// frame is a page's frame, or nothing where it has none.
+func (m Meta) frame(name, section string) (string, error) {
+	b, err := os.ReadFile(m.framePath(name, section))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return string(b), err
+}
+
+// mark is a place in a frame where something is put in.
+var mark = regexp.MustCompile(`@[A-Z]+@`)
+
+// argument makes a version or date fit for a title's quoted argument, where mandoc wants a date's "-" as they are.
+var argument = strings.NewReplacer(`\`, "", `"`, "", "\n", " ")
+
+// write fills a frame and writes the page. Each part must have its mark and each mark its part.
+func (m Meta) write(name, section, frame string, parts map[string]string) error {
+	page := frame
+	for mark, text := range parts {
+		mark = "@" + mark + "@\n"
+		if strings.Count(page, mark) != 1 {
+			return fmt.Errorf("%s: wants one line %s", m.framePath(name, section), strings.TrimSpace(mark))
+		}
+		page = strings.Replace(page, mark, text, 1)
+	}
+	for mark, text := range map[string]string{"@VERSION@": m.Version, "@DATE@": m.Date} {
+		page = strings.ReplaceAll(page, mark, argument.Replace(text))
+	}
+	if left := mark.FindString(page); left != "" {
+		return fmt.Errorf("%s: nothing to put in place of %s", m.framePath(name, section), left)
+	}
+	if err := os.MkdirAll(m.Dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(m.Dir, name+"."+section), []byte(page), 0o644)
 }
