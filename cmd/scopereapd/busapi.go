@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/scopereap/scopereap/internal/busapi"
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
@@ -46,7 +46,7 @@ func (a *busAPI) outcome(o reclaim.Outcome) {
 		a.service.Reaped(o.Ancestor, o.Freed, o.Bytes, o.DyingAfter)
 	}
 	if o.DyingAfter > 0 && o.Verdict == reclaim.MayReap {
-		a.service.Pinned(o.Ancestor, o.DyingAfter, busPins(o.Pins))
+		a.service.Pinned(o.Ancestor, o.DyingAfter, control.BusPins(o.Pins))
 	}
 	a.service.Poke()
 }
@@ -208,11 +208,12 @@ func (a *busAPI) Sweep(
 	return busapi.SweepResult{
 		Before: res.DyingBefore, After: res.DyingAfter, Freed: res.Freed, Bytes: res.Bytes,
 		Ancestors: len(res.Outcomes), CPU: res.CPU,
+		Live: res.Live, Wall: res.Wall, Outcomes: control.BusOutcomes(res.Outcomes),
 	}, err
 }
 
 // SetLinger adds or removes a user's linger, as scopereapctl linger does.
-func (a *busAPI) SetLinger(ctx context.Context, user string, on, dry bool) (action, why string, err error) {
+func (a *busAPI) SetLinger(ctx context.Context, user string, on, dry bool) (busapi.LingerChange, error) {
 	rules := a.policy.Load().Policy.LingerRules()
 	do := a.triggers.linger.Remove
 	if on {
@@ -224,17 +225,12 @@ func (a *busAPI) SetLinger(ctx context.Context, user string, on, dry bool) (acti
 	}
 	switch {
 	case errors.Is(err, logind.ErrUnknownUser):
-		return "", "", busapi.Errorf(busapi.ErrNotFound, "%v", err)
+		return busapi.LingerChange{}, busapi.Errorf(busapi.ErrNotFound, "%v", err)
 	case err != nil:
-		return "", "", err
+		return busapi.LingerChange{}, err
 	}
-	if c.Again != "" {
-		why = fmt.Sprintf("the policy's rule %s turns it on again", c.Again)
-	}
-	if c.Why != "" {
-		why = c.Why
-	}
-	return string(c.Action), why, nil
+	return busapi.LingerChange{Action: string(c.Action), Why: c.Why, UID: c.UID, User: c.Name, Rule: c.Rule,
+		Again: c.Again}, nil
 }
 
 // Reload is what SIGHUP does, but tells how it went.

@@ -13,63 +13,41 @@ import (
 
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/busapi"
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
-	"github.com/scopereap/scopereap/reclaim"
 )
 
 var errNoAncestors = busapi.Errorf(busapi.ErrNotSupported,
 	"cgroup v1 has no count of dying memcgs by ancestor; DyingMemcgs has the machine's")
 
-func busPins(pins []reclaim.Pin) []busapi.Pin {
-	out := []busapi.Pin{}
-	for _, p := range pins {
-		out = append(out, busapi.Pin{Reason: string(p.Reason), Bytes: uint64(max(p.Bytes, 0))})
-	}
-	return out
-}
-
-func busTime(t time.Time) uint64 {
-	if t.IsZero() || t.Unix() < 0 {
-		return 0
-	}
-	return uint64(t.UnixMicro())
-}
-
 // Ancestors surveys the tree as scopereapctl status does.
-func (a *busAPI) Ancestors(ctx context.Context, under string, limit int) ([]busapi.Ancestor, error) {
+func (a *busAPI) Ancestors(ctx context.Context, under string, limit int) (busapi.Survey, error) {
 	if !a.machine.Mode.V2() {
-		return nil, errNoAncestors
+		return busapi.Survey{}, errNoAncestors
 	}
-	s, err := a.engine.Tree().Survey(ctx, under, limit)
+	tree := a.engine.Tree()
+	s, err := tree.Survey(ctx, under, limit)
 	if err != nil {
-		return nil, err
+		return busapi.Survey{}, err
 	}
-	var list []busapi.Ancestor
-	for _, one := range s.Ancestors {
-		list = append(list, busapi.Ancestor{
-			Path: one.Path, Direct: uint64(max(one.Direct, 0)), Total: uint64(max(one.Total, 0)),
-			Verdict: string(one.Verdict), Reclaimable: uint64(max(one.Reclaimable, 0)), Pins: busPins(one.Pins),
-		})
+	more := 0
+	if len(s.Ancestors) >= limit { // a survey with a limit does not tell how many there are
+		c, err := tree.Census(ctx, under)
+		if err != nil {
+			return busapi.Survey{}, err
+		}
+		more = len(c.Ancestors) - len(s.Ancestors)
 	}
-	return list, nil
+	return control.BusSurvey(s, more), nil
 }
+
+// Status is what the control socket answers too.
+func (a *busAPI) Status() busapi.Status { return control.BusStatus(a.report()) }
 
 // Leakers are the ledger's rows.
-func (a *busAPI) Leakers(kind string) ([]busapi.Leaker, error) {
-	var list []busapi.Leaker
-	for _, r := range a.account.Report().Rows {
-		if kind != "" && string(r.Kind) != kind {
-			continue
-		}
-		list = append(list, busapi.Leaker{
-			Kind: string(r.Kind), Name: r.Name,
-			Sessions: uint64(r.Total.Sessions), Teardowns: uint64(r.Total.Teardowns), Left: r.Total.Left,
-			HourSessions: uint64(r.LastHour.Sessions), HourEnds: uint64(r.LastHour.Teardowns), HourLeft: r.LastHour.Left,
-			First: busTime(r.First), Last: busTime(r.Last),
-		})
-	}
-	return list, nil
+func (a *busAPI) Leakers(kind string) (busapi.Leakers, error) {
+	return control.BusLeakers(a.account.Report(), kind), nil
 }
 
 // Sessions are those the listener knows.
@@ -85,10 +63,14 @@ func (a *busAPI) Sessions() []busapi.Session {
 }
 
 // Linger lists who lingers or should. What the rules say is left out where they cannot be answered.
-func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, error) {
+func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, string, error) {
+	incomplete := ""
 	users, err := a.triggers.linger.List(ctx, a.policy.Load().Policy.LingerRules())
 	if users == nil && err != nil {
-		return nil, err
+		return nil, "", err
+	}
+	if err != nil {
+		incomplete = err.Error()
 	}
 	rate := func(r *float64) float64 {
 		if r == nil || !rates {
@@ -100,10 +82,10 @@ func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, e
 	for _, u := range users {
 		list = append(list, busapi.LingerUser{
 			UID: u.UID, User: u.Name, Known: u.Known, Lingers: u.Lingers, Rule: u.Rule, SetBy: u.SetBy,
-			Since: busTime(u.Since), Note: u.Note, Before: rate(u.Before), After: rate(u.After),
+			Since: control.BusTime(u.Since), Note: u.Note, Before: rate(u.Before), After: rate(u.After),
 		})
 	}
-	return list, nil
+	return list, incomplete, nil
 }
 
 // Policy lists the keys in force. It is public where every file it comes from is.
@@ -118,6 +100,19 @@ func (a *busAPI) Policy() (list []busapi.PolicyRow, public bool) {
 		public = public && err == nil && st.Mode().Perm()&0o004 != 0
 	}
 	return list, public
+}
+
+// PolicySources are the files of the policy in force, and what is doubtful about it.
+func (a *busAPI) PolicySources() (files []busapi.PolicyFile, warnings []busapi.PolicyWarning) {
+	p := a.policy.Load()
+	for _, f := range p.Sources {
+		files = append(files, busapi.PolicyFile{Path: f.Path, Status: string(f.Status), By: f.By})
+	}
+	for _, w := range p.Warnings {
+		warnings = append(warnings, busapi.PolicyWarning{File: w.File, Line: uint32(max(w.Line, 0)), Key: w.Key,
+			Msg: w.Msg, Hint: w.Hint})
+	}
+	return files, warnings
 }
 
 // CronAudit is what scopereapctl cron audit shows.

@@ -22,6 +22,11 @@ func (d *node) verbs() map[string]control.Verb {
 }
 
 func (d *node) status(context.Context, json.RawMessage, func(any) bool) (any, error) {
+	return d.report(), nil
+}
+
+// report is the daemon's status.
+func (d *node) report() control.Status {
 	s := control.Status{
 		Version:     version,
 		PID:         os.Getpid(),
@@ -33,7 +38,7 @@ func (d *node) status(context.Context, json.RawMessage, func(any) bool) (any, er
 	if why := d.policyErr.Load(); why != nil {
 		s.PolicyError = *why
 	}
-	return s, nil
+	return s
 }
 
 func (d *node) leaks(context.Context, json.RawMessage, func(any) bool) (any, error) {

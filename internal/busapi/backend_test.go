@@ -42,7 +42,7 @@ func (b *backend) Snapshot() Snapshot {
 	return b.snapshot
 }
 
-func (b *backend) Ancestors(ctx context.Context, under string, limit int) ([]Ancestor, error) {
+func (b *backend) Ancestors(ctx context.Context, under string, limit int) (Survey, error) {
 	b.mu.Lock()
 	block := b.block
 	b.mu.Unlock()
@@ -50,27 +50,34 @@ func (b *backend) Ancestors(ctx context.Context, under string, limit int) ([]Anc
 		select {
 		case <-block:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return Survey{}, ctx.Err()
 		}
 	}
-	return []Ancestor{{Path: under + "/\xff", Direct: 3, Total: uint64(limit), Verdict: "reap", Reclaimable: 4096,
-		Pins: []Pin{{"shmem", 8192}}}}, nil
+	return Survey{Dying: 3, Live: 40, More: 1, Ancestors: []Ancestor{{Path: under + "/\xff", Direct: 3,
+		Total: uint64(limit), Verdict: "reap", Reclaimable: 4096, Pins: []Pin{{"shmem", 8192}},
+		Dead: map[string]int64{"file": 12288}}}}, nil
 }
 
-func (b *backend) Leakers(kind string) ([]Leaker, error) {
-	return []Leaker{{Kind: "user", Name: "alice" + kind, Teardowns: 5, Left: 2.5, Last: 9}}, nil
+func (b *backend) Status() Status {
+	return Status{Version: "1.2", PID: 77, Reaped: 5, Abilities: map[string]Ability{"psi": {"no", "\xff"}},
+		Pinned: []PinnedBelow{{Ancestor: "/a\xff", Dying: 2, Pins: []Pin{{"swap", 4096}}}}}
+}
+
+func (b *backend) Leakers(kind string) (Leakers, error) {
+	return Leakers{Since: 7, Forgotten: Forgotten{Left: 0.5}, Rows: []Leaker{
+		{Kind: "user", Name: "alice" + kind, Teardowns: 5, Left: 2.5, Last: 9}}}, nil
 }
 
 func (b *backend) Sessions() []Session {
 	return []Session{{ID: "3", UID: 1000, User: "alice", Service: "sshd", Scope: "session-3.scope"}}
 }
 
-func (b *backend) Linger(_ context.Context, rates bool) ([]LingerUser, error) {
+func (b *backend) Linger(_ context.Context, rates bool) ([]LingerUser, string, error) {
 	u := LingerUser{UID: 1000, User: "alice", Known: true, Before: Unknown, After: Unknown}
 	if rates {
 		u.Before = 40
 	}
-	return []LingerUser{u}, nil
+	return []LingerUser{u}, "LDAP is silent", nil
 }
 
 func (b *backend) CronAudit(context.Context) ([]CronJob, string, error) {
@@ -81,6 +88,10 @@ func (b *backend) Policy() ([]PolicyRow, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return []PolicyRow{{Key: "sweep.interval", Value: `"5m"`, File: "default"}}, !b.private
+}
+
+func (b *backend) PolicySources() ([]PolicyFile, []PolicyWarning) {
+	return []PolicyFile{{"/etc/scopereap/policy.toml", "read", ""}}, []PolicyWarning{{Key: "hold.units", Msg: "empty"}}
 }
 
 func (b *backend) CheckCgroup(path string) (string, error) {
@@ -115,20 +126,21 @@ func (b *backend) Sweep(
 		}
 	}
 	b.ended <- nil
-	return SweepResult{Before: 7, After: 1, Freed: 6, Bytes: 4096, Ancestors: 2, CPU: time.Millisecond}, nil
+	return SweepResult{Before: 7, After: 1, Freed: 6, Bytes: 4096, Ancestors: 2, CPU: time.Millisecond,
+		Outcomes: []Outcome{{Ancestor: "/a", Verdict: "reap", Freed: 6}}}, nil
 }
 
-func (b *backend) SetLinger(_ context.Context, user string, on, dry bool) (action, why string, err error) {
+func (b *backend) SetLinger(_ context.Context, user string, on, dry bool) (LingerChange, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if user == "ghost" {
-		return "", "", Errorf(ErrNotFound, "no user ghost")
+		return LingerChange{}, Errorf(ErrNotFound, "no user ghost")
 	}
 	b.lingers = append(b.lingers, user)
 	if on {
-		return "enable", "", nil
+		return LingerChange{Action: "enable", UID: 1000, User: user}, nil
 	}
-	return "disable", "", nil
+	return LingerChange{Action: "disable", UID: 1000, User: user}, nil
 }
 
 func (b *backend) Reload() error {

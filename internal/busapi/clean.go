@@ -11,7 +11,7 @@ func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\x00", "�")
 }
 
-// cleaned is a copy of v with every string in it clean. Lists that are nil become empty ones.
+// cleaned is a copy of v with every string in it clean. Lists and maps that are nil become empty ones.
 func cleaned[T any](v T) T {
 	out := reflect.New(reflect.TypeFor[T]()).Elem()
 	out.Set(reflect.ValueOf(v))
@@ -32,6 +32,15 @@ func scrub(v reflect.Value) {
 		reflect.Copy(fresh, v)
 		for i := range fresh.Len() {
 			scrub(fresh.Index(i))
+		}
+		v.Set(fresh)
+	case reflect.Map: // its keys are ours
+		fresh := reflect.MakeMapWithSize(v.Type(), v.Len())
+		for it := v.MapRange(); it.Next(); {
+			value := reflect.New(v.Type().Elem()).Elem()
+			value.Set(it.Value())
+			scrub(value)
+			fresh.SetMapIndex(it.Key(), value)
 		}
 		v.Set(fresh)
 	}

@@ -14,18 +14,23 @@ const maxAncestors = 1000
 
 // manager is org.scopereap1.Manager.
 func manager() iface {
+	lingerChange := []arg{{"action", "s"}, {"why", "s"}, {"uid", "u"}, {"name", "s"}, {"rule", "s"}, {"again", "s"}}
 	return iface{
 		name: Iface,
 		methods: []method{
-			{"ListAncestors", []arg{{"under", "s"}, {"limit", "u"}}, []arg{{"ancestors", "a(sttsta(st))"}}, listAncestors},
-			{"ListLeakers", []arg{{"kind", "s"}}, []arg{{"leakers", "a(ssttdttdtt)"}}, listLeakers},
+			{"ListAncestors", []arg{{"under", "s"}, {"limit", "u"}}, []arg{
+				{"ancestors", "a(sttsta(st)a{sx})"}, {"dying", "t"}, {"live", "t"}, {"more", "t"}}, listAncestors},
+			{"GetStatus", nil, []arg{{"status", "a{sv}"}}, getStatus},
+			{"ListLeakers", []arg{{"kind", "s"}}, []arg{
+				{"leakers", "a(ssttdttdtt)"}, {"since", "t"}, {"forgotten", "(ttd)"}}, listLeakers},
 			{"ListSessions", nil, []arg{{"sessions", "a(sussssubss)"}}, listSessions},
-			{"ListLinger", nil, []arg{{"users", "a(usbbsstsdd)"}}, listLinger},
+			{"ListLinger", nil, []arg{{"users", "a(usbbsstsdd)"}, {"incomplete", "s"}}, listLinger},
 			{"CronAudit", nil, []arg{{"jobs", "a(sssussdssddsasss)"}, {"advice", "s"}}, cronAudit},
 			{"GetPolicy", nil, []arg{{"keys", "a(sssu)"}}, getPolicy},
+			{"GetPolicySources", nil, []arg{{"files", "a(sss)"}, {"warnings", "a(susss)"}}, getPolicySources},
 			{"Sweep", []arg{{"ancestor", "s"}, {"dry_run", "b"}}, []arg{{"id", "t"}}, sweep},
-			{"AddLinger", []arg{{"user", "s"}, {"dry_run", "b"}}, []arg{{"action", "s"}, {"why", "s"}}, setLinger(true)},
-			{"RemoveLinger", []arg{{"user", "s"}, {"dry_run", "b"}}, []arg{{"action", "s"}, {"why", "s"}}, setLinger(false)},
+			{"AddLinger", []arg{{"user", "s"}, {"dry_run", "b"}}, lingerChange, setLinger(true)},
+			{"RemoveLinger", []arg{{"user", "s"}, {"dry_run", "b"}}, lingerChange, setLinger(false)},
 			{"Reload", nil, nil, reload},
 		},
 		props:   managerProps(),
@@ -101,12 +106,17 @@ func listAncestors(ctx context.Context, c *call) ([]any, error) {
 	if limit <= 0 || limit > maxAncestors {
 		limit = maxAncestors
 	}
-	var list []Ancestor
+	var s Survey
 	err = c.gate().pass(ctx, func(ctx context.Context) (err error) {
-		list, err = c.s.svc.backend.Ancestors(ctx, under, limit)
+		s, err = c.s.svc.backend.Ancestors(ctx, under, limit)
 		return err
 	})
-	return []any{some(list)}, err
+	return []any{some(s.Ancestors), s.Dying, s.Live, s.More}, err
+}
+
+// getStatus is cheap to answer but not to encode where much is pinned, so only root has it always fresh.
+func getStatus(_ context.Context, c *call) ([]any, error) {
+	return []any{c.s.svc.values.status.get(c.s.svc.backend.Status, c.uid == 0)}, nil
 }
 
 func listLeakers(ctx context.Context, c *call) ([]any, error) {
@@ -116,8 +126,8 @@ func listLeakers(ctx context.Context, c *call) ([]any, error) {
 	if err := c.authorize(ctx, ActionReadUsers); err != nil {
 		return nil, err
 	}
-	list, err := c.s.svc.backend.Leakers(c.arg(0))
-	return []any{some(list)}, err
+	l, err := c.s.svc.backend.Leakers(c.arg(0))
+	return []any{some(l.Rows), l.Since, l.Forgotten}, err
 }
 
 func listSessions(ctx context.Context, c *call) ([]any, error) {
@@ -130,11 +140,12 @@ func listSessions(ctx context.Context, c *call) ([]any, error) {
 func listLinger(ctx context.Context, c *call) ([]any, error) {
 	rates := c.mayReadUsers(ctx)
 	var list []LingerUser
+	incomplete := ""
 	err := c.gate().pass(ctx, func(ctx context.Context) (err error) {
-		list, err = c.s.svc.backend.Linger(ctx, rates)
+		list, incomplete, err = c.s.svc.backend.Linger(ctx, rates)
 		return err
 	})
-	return []any{some(list)}, err
+	return []any{some(list), clean(incomplete)}, err
 }
 
 func cronAudit(ctx context.Context, c *call) ([]any, error) {
@@ -150,14 +161,26 @@ func cronAudit(ctx context.Context, c *call) ([]any, error) {
 	return []any{some(jobs), clean(advice)}, err
 }
 
-func getPolicy(ctx context.Context, c *call) ([]any, error) {
+// policyFor is the policy for who may know it: rules in a file that not everybody may read may name users.
+func (c *call) policyFor(ctx context.Context) ([]PolicyRow, error) {
 	rows, public := c.s.svc.backend.Policy()
-	if !public { // a file that not everybody may read; its rules may name users
-		if err := c.authorize(ctx, ActionReadUsers); err != nil {
-			return nil, err
-		}
+	if public {
+		return rows, nil
 	}
-	return []any{some(rows)}, nil
+	return rows, c.authorize(ctx, ActionReadUsers)
+}
+
+func getPolicy(ctx context.Context, c *call) ([]any, error) {
+	rows, err := c.policyFor(ctx)
+	return []any{some(rows)}, err
+}
+
+func getPolicySources(ctx context.Context, c *call) ([]any, error) {
+	if _, err := c.policyFor(ctx); err != nil {
+		return nil, err
+	}
+	files, warnings := c.s.svc.backend.PolicySources()
+	return []any{some(files), some(warnings)}, nil
 }
 
 func setLinger(on bool) func(context.Context, *call) ([]any, error) {
@@ -170,8 +193,9 @@ func setLinger(on bool) func(context.Context, *call) ([]any, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
-		action, why, err := c.s.svc.backend.SetLinger(ctx, c.arg(0), on, c.flag(1))
-		return []any{clean(action), clean(why)}, err
+		ch, err := c.s.svc.backend.SetLinger(ctx, c.arg(0), on, c.flag(1))
+		ch = cleaned(ch)
+		return []any{ch.Action, ch.Why, ch.UID, ch.User, ch.Rule, ch.Again}, err
 	}
 }
 

@@ -87,10 +87,10 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	var list []Ancestor
-	if err := dbus.Store(r.call(conn, "ListAncestors", "/a", uint32(9)), &list); err != nil {
+	if err := dbus.Store(r.call(conn, "ListAncestors", "/a", uint32(9))[:1], &list); err != nil {
 		t.Fatal(err)
 	}
-	want := []Ancestor{{"/a/�", 3, 9, "reap", 4096, []Pin{{"shmem", 8192}}}}
+	want := []Ancestor{{"/a/�", 3, 9, "reap", 4096, []Pin{{"shmem", 8192}}, map[string]int64{"file": 12288}}}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Error(diff)
 	}
@@ -99,6 +99,39 @@ func TestMethods(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+}
+
+// What GetStatus answers is what its client reads, fit for the bus, and for others than root no older than a second.
+func TestGetStatus(t *testing.T) {
+	r := start(t)
+	d, ok := r.call(r.connect(), "GetStatus")[0].(map[string]dbus.Variant)
+	if !ok {
+		t.Fatal("no dictionary")
+	}
+	got, err := ParseStatus(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := cleaned(r.back.Status())
+	if diff := cmp.Diff(want, got); diff != "" || got.Pinned[0].Ancestor != "/a�" || got.Abilities["psi"].Why != "�" {
+		t.Errorf("%+v\n%s", got, diff)
+	}
+	if _, err := ParseStatus(map[string]dbus.Variant{"PID": dbus.MakeVariant("7")}); err == nil ||
+		!strings.Contains(err.Error(), "PID") {
+		t.Errorf("a PID that is text: %v", err)
+	}
+	if got := r.as(nobody, Path, Iface+".GetStatus"); !strings.Contains(got, "Abilities") {
+		t.Errorf("nobody reads the status: %s", got)
+	}
+	reads := 0
+	var c statusCache
+	for range 100 {
+		c.get(func() Status { reads++; return Status{} }, false)
+	}
+	c.get(func() Status { reads++; return Status{} }, true)
+	if reads != 2 {
+		t.Errorf("read %d times for 100 users and root, want 2", reads)
+	}
 }
 
 func TestProperties(t *testing.T) {

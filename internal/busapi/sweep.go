@@ -72,6 +72,9 @@ func (s *session) sweep(sender string, id uint64, under string, dry bool) {
 		"Bytes":       dbus.MakeVariant(count(r.Bytes)),
 		"Ancestors":   dbus.MakeVariant(uint64(r.Ancestors)),
 		"CPUTimeUSec": dbus.MakeVariant(count(r.CPU.Microseconds())),
+		"Live":        dbus.MakeVariant(count(r.Live)),
+		"WallUSec":    dbus.MakeVariant(count(r.Wall.Microseconds())),
+		"Outcomes":    dbus.MakeVariant(some(r.Outcomes[:min(len(r.Outcomes), maxAncestors)])),
 	})
 	s.svc.Poke()
 }

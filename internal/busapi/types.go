@@ -7,7 +7,14 @@ import (
 
 // The structs below go over the bus as they are: their fields' order and types are the interface's.
 
-// Ancestor is a live cgroup with dying memcgs right below it: (sttsta(st)).
+// Survey is what ListAncestors answers: a(sttsta(st)a{sx}), ttt.
+type Survey struct {
+	Ancestors   []Ancestor
+	Dying, Live uint64 // at or below the cgroup asked about
+	More        uint64 // ancestors beyond the limit
+}
+
+// Ancestor is a live cgroup with dying memcgs right below it: (sttsta(st)a{sx}).
 type Ancestor struct {
 	Path        string
 	Direct      uint64 // dying memcgs right below
@@ -15,12 +22,27 @@ type Ancestor struct {
 	Verdict     string // "reap", or why not
 	Reclaimable uint64 // bytes
 	Pins        []Pin  // where nothing is reclaimable
+	// Dead is what the dying hold: lines of memory.stat in bytes, and "swap"; see the XML.
+	Dead map[string]int64
 }
 
 // Pin is a reason why dying memcgs stay, and the bytes behind it.
 type Pin struct {
 	Reason string
 	Bytes  uint64
+}
+
+// Leakers is what ListLeakers answers: a(ssttdttdtt), t, (ttd).
+type Leakers struct {
+	Rows      []Leaker
+	Since     uint64 // when counting began, µs since 1970
+	Forgotten Forgotten
+}
+
+// Forgotten is what rows had counted that gave way to others: (ttd).
+type Forgotten struct {
+	Sessions, Teardowns uint64
+	Left                float64
 }
 
 // Leaker is a row of the ledger: (ssttdttdtt).
@@ -83,12 +105,48 @@ type PolicyRow struct {
 	Line       uint32
 }
 
+// LingerChange is what AddLinger and RemoveLinger answer: ssusss.
+type LingerChange struct {
+	Action string // "enable", "disable" or "leave"
+	Why    string // a clause, or nothing
+	UID    uint32
+	User   string
+	Rule   string // that wants linger, or had wanted it
+	Again  string // the rule that turns it on again
+}
+
+// PolicyFile is a file that was found when the policy in force was loaded: (sss).
+type PolicyFile struct {
+	Path, Status string
+	By           string // the file that replaces or masks it
+}
+
+// PolicyWarning is a doubt about the policy in force: (susss).
+type PolicyWarning struct {
+	File           string
+	Line           uint32
+	Key, Msg, Hint string
+}
+
 // SweepResult is what a sweep did, or in a dry run would have to do.
 type SweepResult struct {
 	Before, After, Freed int64 // dying memcgs
 	Bytes                int64 // given back; in a dry run: reclaimable
 	Ancestors            int
 	CPU                  time.Duration
+	// What only the CLI shows.
+	Live     int64
+	Wall     time.Duration
+	Outcomes []Outcome
+}
+
+// Outcome is how a sweep ended for one ancestor: (ssstttta(st)uutt).
+type Outcome struct {
+	Ancestor, Verdict, Error    string
+	Before, After, Freed, Bytes uint64
+	Pins                        []Pin
+	Turns, Batches              uint32
+	CPU, Wall                   uint64 // µs
 }
 
 // SweepProgress is how far a sweep is.
@@ -119,21 +177,23 @@ type Backend interface {
 	// Snapshot reads no more than a file or two.
 	Snapshot() Snapshot
 	// Ancestors takes a census at or below a cgroup and measures at most limit of what it finds.
-	Ancestors(ctx context.Context, under string, limit int) ([]Ancestor, error)
+	Ancestors(ctx context.Context, under string, limit int) (Survey, error)
+	// Status is made of what is in memory.
+	Status() Status
 	// Leakers are the ledger's rows of a kind, or of all for "".
-	Leakers(kind string) ([]Leaker, error)
+	Leakers(kind string) (Leakers, error)
 	Sessions() []Session
-	// Linger tells rates only if asked to.
-	Linger(ctx context.Context, rates bool) ([]LingerUser, error)
+	// Linger tells rates only if asked to; incomplete is why users may be missing, or empty.
+	Linger(ctx context.Context, rates bool) (users []LingerUser, incomplete string, err error)
 	CronAudit(ctx context.Context) (jobs []CronJob, advice string, err error)
 	// Policy tells also if everybody may read the files it comes from.
 	Policy() (rows []PolicyRow, public bool)
+	PolicySources() ([]PolicyFile, []PolicyWarning)
 	// CheckCgroup returns a cgroup's path in its one form, or an Error.
 	CheckCgroup(path string) (string, error)
 	// Sweep calls progress from a goroutine that must not wait.
 	Sweep(ctx context.Context, under string, dry bool, progress func(SweepProgress)) (SweepResult, error)
-	// SetLinger returns what was done ("enable", "disable" or "leave") and why.
-	SetLinger(ctx context.Context, user string, on, dry bool) (action, why string, err error)
+	SetLinger(ctx context.Context, user string, on, dry bool) (LingerChange, error)
 	Reload() error
 	// LogLevel is one of syslog's names.
 	LogLevel() string

@@ -21,7 +21,8 @@ const (
 
 // cache keeps what the properties are read from.
 type cache struct {
-	read func() *values
+	read   func() *values
+	status statusCache // for GetStatus
 
 	mu     sync.Mutex
 	last   *values
