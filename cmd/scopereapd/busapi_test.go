@@ -42,12 +42,12 @@ func TestBusAPI(t *testing.T) {
 		return err == nil && len(sessions) == 1 && sessions[0].User == "alice" && sessions[0].Service == "sshd"
 	})
 	machine.RemoveSession("7")
-	var leakers []busapi.Leaker
+	var leakers busapi.Leakers
 	d.until("the teardown is in the ledger", func() bool {
-		err := call("ListLeakers", "unit").Store(&leakers)
-		return err == nil && len(leakers) > 0 && leakers[0].Teardowns > 0
+		err := call("ListLeakers", "unit").Store(&leakers.Rows, &leakers.Since, &leakers.Forgotten)
+		return err == nil && len(leakers.Rows) > 0 && leakers.Rows[0].Teardowns > 0 && leakers.Since > 0
 	})
-	for _, m := range []string{"ListLinger", "CronAudit", "Reload"} {
+	for _, m := range []string{"ListLinger", "CronAudit", "GetStatus", "GetPolicySources", "Reload"} {
 		if err := call(m).Err; err != nil {
 			t.Errorf("%s: %v", m, err)
 		}
