@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/logind"
 )
 
 // cronAuditReport is what `cron audit --json` writes.
@@ -62,7 +63,7 @@ are left out: they may hold secrets.`,
 				return err
 			}
 			if !cmd.Flags().Changed("systemd") && strings.TrimRight(root, "/") == "" {
-				systemd = systemdVersion(cmd.Context())
+				systemd = logind.SystemdVersion(cmd.Context())
 			}
 			var measured func(string) (float64, bool)
 			if strings.TrimRight(root, "/") == "" {

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
 
-	"github.com/godbus/dbus/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/cronguard"
@@ -72,7 +68,7 @@ group of cron's own unit. Jobs that are running are not touched. It needs root;
 			}
 			version := g.systemd
 			if !cmd.Flags().Changed("systemd") && strings.TrimRight(g.root, "/") == "" {
-				version = systemdVersion(cmd.Context())
+				version = logind.SystemdVersion(cmd.Context())
 			}
 			if version < 0 {
 				return usageError(errors.New("--systemd must be a version such as 252"))
@@ -149,52 +145,4 @@ func (a *app) carryOut(cmd *cobra.Command, g guardFlags, plan cronguard.Plan, te
 		return fmt.Errorf("left %s as it was; the reason is above", plural(refused, "service"))
 	}
 	return nil
-}
-
-// systemdTime is how long systemd may take to say its version.
-const systemdTime = 2 * time.Second
-
-// systemdVersion asks systemd for its version. 0: it does not answer.
-func systemdVersion(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, systemdTime)
-	defer cancel()
-	answer := make(chan int, 1)
-	go func() { answer <- askSystemd(ctx) }()
-	select {
-	case v := <-answer:
-		return v
-	case <-ctx.Done():
-		return 0
-	}
-}
-
-func askSystemd(ctx context.Context) int {
-	conn, err := logind.DialSystem(ctx)
-	if err != nil {
-		return 0
-	}
-	defer conn.Close()
-	const name = "org.freedesktop.systemd1"
-	var v dbus.Variant
-	err = conn.Object(name, "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get",
-		dbus.FlagNoAutoStart, name+".Manager", "Version").Store(&v)
-	s, ok := v.Value().(string)
-	if err != nil || !ok {
-		return 0
-	}
-	return parseSystemdVersion(s)
-}
-
-// parseSystemdVersion reads a version as systemd gives it: "252.39-1~deb12u1", "v258~rc1-3.fc43".
-func parseSystemdVersion(s string) int {
-	s = strings.TrimPrefix(s, "v")
-	end := 0
-	for end < len(s) && s[end] >= '0' && s[end] <= '9' {
-		end++
-	}
-	n, err := strconv.Atoi(s[:end])
-	if err != nil {
-		return 0
-	}
-	return n
 }

@@ -5,11 +5,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/godbus/dbus/v5"
 
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/busapi"
@@ -126,7 +123,7 @@ func (a *busAPI) CronAudit(ctx context.Context) ([]busapi.CronJob, string, error
 	measured := func(job string) (float64, bool) { return cronPerDay(rep, job, time.Now()) }
 	services, _ := cronguard.AuditServices(inv, root, filepath.Join(root, cronguard.DefaultStateDir))
 	rows := cronguard.Audit(inv, cronguard.AuditInput{
-		Systemd: systemdVersion(ctx), Services: services, Measured: measured, Lingers: lingersBelow(root),
+		Systemd: logind.SystemdVersion(ctx), Services: services, Measured: measured, Lingers: lingersBelow(root),
 	})
 	var jobs []busapi.CronJob
 	for _, r := range rows {
@@ -177,31 +174,4 @@ func lingersBelow(root string) func(string) bool {
 		_, err := os.Lstat(filepath.Join(root, logind.LingerDir, user))
 		return err == nil
 	}
-}
-
-// systemdTime bounds a question to PID 1, which is silent while it reloads.
-const systemdTime = 3 * time.Second
-
-// systemdVersion asks PID 1; 0: not known.
-func systemdVersion(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, systemdTime)
-	defer cancel()
-	conn, err := logind.DialSystem(ctx)
-	if err != nil {
-		return 0
-	}
-	defer conn.Close()
-	const name = "org.freedesktop.systemd1"
-	var v dbus.Variant
-	err = conn.Object(name, "/org/freedesktop/systemd1").CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get",
-		dbus.FlagNoAutoStart, name+".Manager", "Version").Store(&v)
-	s, ok := v.Value().(string)
-	if err != nil || !ok {
-		return 0
-	}
-	if i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		s = s[:i] // "252.39-1~deb12u1"
-	}
-	n, _ := strconv.Atoi(s)
-	return n
 }
