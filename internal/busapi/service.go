@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Options make a Service.
@@ -120,7 +122,7 @@ func (s *Service) Run(ctx context.Context) {
 		err := s.connect(ctx, func() {
 			wait = backoffFirst
 			if said != "" {
-				s.log.Info("D-Bus API is there again", "name", Name)
+				s.log.Info("D-Bus API is there again", "name", Name, message.APIBack.Attr())
 			}
 			said = ""
 		})
@@ -129,7 +131,8 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		if why := err.Error(); said == "" {
 			said = why
-			s.log.Warn("no D-Bus API until this is over; everything else goes on", "name", Name, "err", err)
+			s.log.Warn("no D-Bus API until this is over; everything else goes on", "name", Name, "err", err,
+				message.APILost.Attr())
 		}
 		select {
 		case <-ctx.Done():
