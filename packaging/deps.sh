@@ -22,6 +22,7 @@ need make make make
 if [ "$want" = test ] || [ "$want" = vm ]; then
 	need dbus-daemon dbus dbus-daemon
 	need mandoc mandoc mandoc
+	[ "$manager" = dnf ] && need promtool prometheus /usr/bin/promtool
 fi
 if [ "$want" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
@@ -29,6 +30,32 @@ if [ "$want" = vm ]; then
 	need mkfs.ext4 e2fsprogs e2fsprogs
 	need ssh-keygen openssh-client openssh-clients
 fi
+
+# Debian has promtool only in the package of the Prometheus server, which would start with its installation. So the
+# package is fetched, which needs no root, and promtool alone taken out of it, to where the test of contrib looks.
+get_promtool() {
+	dir=$(mktemp -d)
+	(cd "$dir" && apt-get download -q -o APT::Sandbox::User=root prometheus) &&
+		dpkg-deb --fsys-tarfile "$dir"/prometheus_*.deb | tar -xO ./usr/bin/promtool >"$dir/promtool" &&
+		[ -s "$dir/promtool" ] && mkdir -p "$bin" && install "$dir/promtool" "$bin/promtool"
+	got=$?
+	rm -r "$dir"
+	return $got
+}
+bin=$(dirname "$0")/../bin
+if [ "$want" != build ] && [ "$manager" = apt-get ] && ! command -v promtool >/dev/null 2>&1 && [ ! -x "$bin/promtool" ]
+then
+	echo "deps.sh: promtool, out of Debian's package prometheus"
+	if ! get_promtool; then
+		if [ "$(id -u)" != 0 ]; then
+			echo "deps.sh: apt-get cannot fetch prometheus; run: sudo apt-get update" >&2
+			exit 1
+		fi
+		apt-get update -q
+		get_promtool
+	fi
+fi
+
 [ -z "$missing" ] && exit 0
 
 case $manager in
