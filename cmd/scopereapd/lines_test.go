@@ -86,7 +86,8 @@ func TestTellQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r := tellingNode()
 		d.tell(reapedOne("/a.slice"))
-		o := pinnedBy(3, reclaim.Pin{Reason: reclaim.PinnedShmem, Bytes: 12288}, reclaim.Pin{Reason: reclaim.PinnedSwap, Bytes: 1 << 20})
+		o := pinnedBy(3, reclaim.Pin{Reason: reclaim.PinnedShmem, Bytes: 12288},
+			reclaim.Pin{Reason: reclaim.PinnedSwap, Bytes: 1 << 20})
 		o.Bytes = 2 << 20
 		d.tell(o)
 		d.tell(reclaim.Outcome{Ancestor: "/b", Verdict: reclaim.Ignored, DyingAfter: 1}) // for debugging
