@@ -121,7 +121,7 @@ func (a *app) explain(ctx context.Context, m *machine, under string, limit int, 
 	x := explanation{Mode: m.Mode, Path: under, Ancestors: []explained{}, Shmem: []shmemPlace{},
 		Daemon: r.Daemon, DaemonError: r.DaemonError}
 	e := explaining{x: &x, now: now, cfg: reclaim.DefaultConfig()}
-	if loaded, err := a.loadPolicy(); err == nil {
+	if loaded, err := a.inForce(ctx); err == nil {
 		e.cfg = loaded.Policy.Engine()
 	} else {
 		x.Doing = append(x.Doing, "The policy on disk has errors (see: scopereapctl policy check); "+

@@ -33,7 +33,7 @@ units end at once, they share what is found, so figures may be fractions. On
 cgroup v1 only what the hold could not save is counted as left.
 
 It asks scopereapd, or reads its last record where that does not run. It needs
-root: it tells who logs in when.
+root, or polkit's leave (org.scopereap1.read-users): it tells who logs in when.
 
 JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 {the same}, first, last}], forgotten: {sessions, teardowns, left}}; kind is
@@ -50,9 +50,9 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 			if err != nil {
 				return err
 			}
-			r, err := a.leaks(cmd.Context(), stateDir)
+			r, err := a.leaks(cmd.Context(), stateDir, true)
 			if err != nil {
-				return lingerDenied(cmd, err)
+				return tryAsRoot(cmd, err)
 			}
 			r.Rows = slices.DeleteFunc(r.Rows, func(row ledger.Row) bool { return by != "" && row.Kind != ledger.Kind(by) })
 			p := a.printer(cmd)
@@ -83,17 +83,14 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 var stateDirectory = filepath.Dir(logind.LingerState)
 
 // leaks asks the daemon for its ledger; where none runs, the last one saved is
-// read.
-func (a *app) leaks(ctx context.Context, stateDir string) (r ledger.Report, err error) {
-	asked, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	err = control.Call(asked, a.socket(), control.VerbLeaks, nil, &r, nil)
-	var refused *control.Error
+// read. interact: see daemon.
+func (a *app) leaks(ctx context.Context, stateDir string, interact bool) (r ledger.Report, err error) {
+	r, err = ask(a, func(d daemon) (ledger.Report, error) { return d.leaks(ctx, interact) })
 	switch {
-	case errors.As(err, &refused) && refused.Code == control.CodeNotRoot:
-		return r, fmt.Errorf("who leaks is root's to know: %w", os.ErrPermission)
+	case isRefused(err):
+		return r, fmt.Errorf("who leaks is root's to know: %w", err)
 	case err == nil || !errors.Is(err, control.ErrNoDaemon):
-		return r, err
+		return r, unanswered(err)
 	}
 	path := filepath.Join(stateDir, ledger.FileName)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +160,7 @@ type measured struct {
 }
 
 func (a *app) measured(ctx context.Context) *measured {
-	return &measured{get: func() (ledger.Report, error) { return a.leaks(ctx, stateDirectory) }}
+	return &measured{get: func() (ledger.Report, error) { return a.leaks(ctx, stateDirectory, false) }}
 }
 
 func (m *measured) row(k ledger.Key) (ledger.Row, bool) {

@@ -33,7 +33,7 @@ func TestLeaksText(t *testing.T) {
 func TestLeaksFromFile(t *testing.T) {
 	dir := t.TempDir()
 	a := &app{runDir: dir}
-	_, err := a.leaks(t.Context(), dir)
+	_, err := a.leaks(t.Context(), dir, false)
 	if err == nil || !strings.Contains(err.Error(), startDaemon) {
 		t.Errorf("without a ledger: %v", err)
 	}
@@ -43,7 +43,7 @@ func TestLeaksFromFile(t *testing.T) {
 	if err := l.Save(filepath.Join(dir, ledger.FileName)); err != nil {
 		t.Fatal(err)
 	}
-	r, err := a.leaks(t.Context(), dir)
+	r, err := a.leaks(t.Context(), dir, false)
 	if err != nil || len(r.Rows) != 1 || r.Rows[0].Total.Left != 3 {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -48,7 +49,8 @@ those the policy's [linger] names.
 
 What scopereap turned on it can turn off again. What an administrator turned on
 (loginctl enable-linger) it leaves alone. These verbs work without scopereapd,
-too; list and --dry-run need no root.`,
+too; list and --dry-run need no root; where
+scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-linger).`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return usageError(errors.New("name what to do: linger list, add USER…, remove USER…, or reset"))
@@ -68,6 +70,39 @@ func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *logind.Linger {
 	return logind.NewLinger(logind.LingerOptions{
 		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{cmd.ErrOrStderr()}),
 	})
+}
+
+// elsewhere: the flags name other files than the running daemon's.
+func (f *lingerFlags) elsewhere() bool {
+	return f.state != logind.LingerState || f.dir != logind.LingerDir
+}
+
+// lingerers asks the daemon who lingers, or finds out here.
+func (a *app) lingerers(cmd *cobra.Command, f *lingerFlags, rate lingerRate) (lingerReport, error) {
+	ctx := cmd.Context()
+	if !f.elsewhere() {
+		r, err := ask(a, func(d daemon) (lingerReport, error) { return d.lingerers(ctx) })
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return r, err
+		case !errors.Is(err, control.ErrNoDaemon):
+			fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: looking without scopereapd: %v\n", err)
+		}
+	}
+	r := lingerReport{Users: []logind.LingerUser{}}
+	loaded, err := a.loadPolicy()
+	if err != nil {
+		return r, err
+	}
+	users, err := f.open(cmd, rate).List(ctx, loaded.Policy.LingerRules())
+	if err != nil && users == nil && errors.Is(err, os.ErrPermission) {
+		return r, tryAsRoot(cmd, err)
+	}
+	r.Users = append(r.Users, users...)
+	if err != nil {
+		r.Error = err.Error()
+	}
+	return r, nil
 }
 
 // warner is a log that prints warnings as a verb does. What was done is said by the verbs themselves.
@@ -92,14 +127,6 @@ func (h *warner) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 func (h *warner) WithGroup(string) slog.Handler { return h }
 
-// lingerDenied makes a missing permission one clear sentence.
-func lingerDenied(cmd *cobra.Command, err error) error {
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
-		return &exitError{exitNotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
-	}
-	return err
-}
-
 func newLingerList(a *app, f *lingerFlags, rate lingerRate) *cobra.Command {
 	var table tableFlags
 	cmd := &cobra.Command{
@@ -119,20 +146,12 @@ linger add; error says what keeps the list from being complete.`,
 			if err != nil {
 				return err
 			}
-			loaded, err := a.loadPolicy()
+			r, err := a.lingerers(cmd, f, rate)
 			if err != nil {
 				return err
 			}
-			users, err := f.open(cmd, rate).List(cmd.Context(), loaded.Policy.LingerRules())
-			if err != nil && users == nil && errors.Is(err, os.ErrPermission) {
-				return lingerDenied(cmd, err)
-			}
 			p := a.printer(cmd)
 			p.noHeader = table.noHeader
-			r := lingerReport{Users: append([]logind.LingerUser{}, users...)}
-			if err != nil {
-				r.Error = err.Error()
-			}
 			if f.asJSON {
 				return p.json(r)
 			}
@@ -141,8 +160,8 @@ linger add; error says what keeps the list from being complete.`,
 			} else {
 				r.text(p)
 			}
-			if err != nil {
-				return fmt.Errorf("the list may lack users the policy means: %w", err)
+			if r.Error != "" {
+				return fmt.Errorf("the list may lack users the policy means: %s", r.Error)
 			}
 			return nil
 		},

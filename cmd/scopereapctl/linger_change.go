@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -21,17 +23,20 @@ func newLingerAdd(a *app, f *lingerFlags) *cobra.Command {
 		Use:   "add USER…",
 		Short: "Let users linger, whatever the policy",
 		Long: `linger add lets users (names or UIDs) linger until linger remove or reset. The
-policy's linger.never is heeded. It needs root.` + lingerChangeJSON,
+policy's linger.never is heeded. It needs root, or a running scopereapd and
+polkit's leave (org.scopereap1.manage-linger).` + lingerChangeJSON,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: completeLocal,
 		RunE: func(cmd *cobra.Command, users []string) error {
-			loaded, err := a.loadPolicy()
-			if err != nil {
-				return err
-			}
-			l, rules := f.open(cmd, nil), loaded.Policy.LingerRules()
-			return a.eachUser(cmd, f, users, func(ctx context.Context, user string) (logind.LingerChange, error) {
-				return l.Add(ctx, rules, user, f.dryRun)
+			return a.eachUser(cmd, f, users, true, func() (changeLinger, error) {
+				loaded, err := a.loadPolicy()
+				if err != nil {
+					return nil, err
+				}
+				l, rules := f.open(cmd, nil), loaded.Policy.LingerRules()
+				return func(ctx context.Context, user string) (logind.LingerChange, error) {
+					return l.Add(ctx, rules, user, f.dryRun)
+				}, nil
 			})
 		},
 	})
@@ -42,19 +47,22 @@ func newLingerRemove(a *app, f *lingerFlags) *cobra.Command {
 		Use:   "remove USER…",
 		Short: "Turn off linger that scopereap turned on",
 		Long: `linger remove turns linger off for users (names or UIDs) for whom scopereap turned
-it on. It refuses where an administrator did. It needs root.` + lingerChangeJSON,
+it on. It refuses where an administrator did. It needs root, or a running
+scopereapd and polkit's leave (org.scopereap1.manage-linger).` + lingerChangeJSON,
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: f.completeOurs,
 		RunE: func(cmd *cobra.Command, users []string) error {
-			var rules logind.LingerRules
-			if loaded, err := a.loadPolicy(); err == nil {
-				rules = loaded.Policy.LingerRules()
-			} else { // it only tells what comes again; undoing must always work
-				fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: %v\n", err)
-			}
-			l := f.open(cmd, nil)
-			return a.eachUser(cmd, f, users, func(ctx context.Context, user string) (logind.LingerChange, error) {
-				return l.Remove(ctx, rules, user, f.dryRun)
+			return a.eachUser(cmd, f, users, false, func() (changeLinger, error) {
+				var rules logind.LingerRules
+				if loaded, err := a.loadPolicy(); err == nil {
+					rules = loaded.Policy.LingerRules()
+				} else { // it only tells what comes again; undoing must always work
+					fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: %v\n", err)
+				}
+				l := f.open(cmd, nil)
+				return func(ctx context.Context, user string) (logind.LingerChange, error) {
+					return l.Remove(ctx, rules, user, f.dryRun)
+				}, nil
 			})
 		},
 	})
@@ -96,17 +104,48 @@ func (f *lingerFlags) mayChange(cmd *cobra.Command) error {
 	return needRoot(cmd, "changing who lingers needs root; --dry-run does not")
 }
 
-// eachUser does one thing to each user, going on after errors.
-func (a *app) eachUser(
-	cmd *cobra.Command, f *lingerFlags, users []string, do func(context.Context, string) (logind.LingerChange, error),
-) error {
-	if err := f.mayChange(cmd); err != nil {
-		return err
+// changeLinger turns a user's linger on or off.
+type changeLinger func(context.Context, string) (logind.LingerChange, error)
+
+// changer is the daemon where one answers, which decides who may, or else what here makes.
+func (a *app) changer(cmd *cobra.Command, f *lingerFlags, on bool, here func() (changeLinger, error)) changeLinger {
+	own := sync.OnceValues(func() (changeLinger, error) {
+		if err := f.mayChange(cmd); err != nil {
+			return nil, err
+		}
+		return here()
+	})
+	return func(ctx context.Context, user string) (logind.LingerChange, error) {
+		if !f.elsewhere() {
+			c, err := ask(a, func(d daemon) (logind.LingerChange, error) { return d.setLinger(ctx, user, on, f.dryRun) })
+			if !errors.Is(err, control.ErrNoDaemon) && !(f.dryRun && isRefused(err)) {
+				return c, unanswered(err)
+			}
+		}
+		do, err := own()
+		if err != nil {
+			return logind.LingerChange{}, &notBegun{err}
+		}
+		return do(ctx, user)
 	}
+}
+
+// notBegun is why nothing can be done to anybody.
+type notBegun struct{ error }
+
+func (e *notBegun) Unwrap() error { return e.error }
+
+// eachUser does one thing to each user, going on after errors.
+func (a *app) eachUser(cmd *cobra.Command, f *lingerFlags, users []string, on bool, here func() (changeLinger, error)) error {
 	var list []logind.LingerChange
 	var faults []error
+	do := a.changer(cmd, f, on, here)
 	for _, user := range users {
 		c, err := do(cmd.Context(), user)
+		var none *notBegun
+		if errors.As(err, &none) && len(list) == 0 {
+			return none.error
+		}
 		if c.Name == "" {
 			c.Name, c.Action = user, logind.LingerLeave
 		}
@@ -138,5 +177,5 @@ func (a *app) told(cmd *cobra.Command, f *lingerFlags, list []logind.LingerChang
 	} else {
 		r.text(p)
 	}
-	return lingerDenied(cmd, err)
+	return tryAsRoot(cmd, err)
 }

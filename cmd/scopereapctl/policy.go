@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
 )
 
@@ -142,33 +144,62 @@ type showReport struct {
 }
 
 func newPolicyShow(a *app) *cobra.Command {
-	var asJSON bool
+	var asJSON, onDisk bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Show the merged policy and where each value comes from",
-		Long: `policy show writes what scopereapd would load: every key with its value, and as a
-comment the file and line it comes from. The output is itself a policy file.
+		Short: "Show the policy in force and where each value comes from",
+		Long: `policy show writes the policy that scopereapd goes by, or where that does not run,
+what it would load: every key with its value, and as a comment the file and line
+it comes from. The output is itself a policy file. Where the policy on disk is
+another, a line on standard error says so.
 
 JSON: {values: [{key, value, file, line}], files: [{path, status, by}],
 warnings: [{file, line, key, msg, hint}]}; file is "default" for a built-in
 value, status "read", "replaced", "masked", "mask" or "ignored".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, err := policy.Load(a.policyDirs())
+			r, err := a.shown(cmd, onDisk)
 			if err != nil {
 				return a.policyErrors(cmd, err)
 			}
 			p := a.printer(cmd)
 			if asJSON {
-				return p.json(showReport{
-					Values:   loaded.Rows(),
-					Files:    append([]policy.Source{}, loaded.Sources...),
-					Warnings: append([]policy.Warning{}, loaded.Warnings...),
-				})
+				return p.json(r)
 			}
-			return policy.Show(p.w, loaded.Rows())
+			return policy.Show(p.w, r.Values)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVar(&onDisk, "on-disk", false, "show what scopereapd would load now, not what it goes by")
 	return cmd
+}
+
+// shown is the policy in force, or the one on disk. An error is of the latter.
+func (a *app) shown(cmd *cobra.Command, onDisk bool) (showReport, error) {
+	loaded, err := policy.Load(a.policyDirs())
+	if !onDisk {
+		ctx, errs := cmd.Context(), cmd.ErrOrStderr()
+		r, asked := ask(a, func(d daemon) (showReport, error) { return d.policy(ctx) })
+		switch {
+		case asked == nil && err != nil:
+			fmt.Fprintln(errs, "scopereapctl: the policy on disk has errors and is not in force (see: scopereapctl policy check)")
+			return r, nil
+		case asked == nil:
+			if !slices.EqualFunc(r.Values, loaded.Rows(), func(x, y policy.Row) bool { return x.Key == y.Key && x.TOML == y.TOML }) {
+				fmt.Fprintln(errs, "scopereapctl: the policy on disk is another (see: scopereapctl policy show --on-disk); "+
+					"systemctl reload scopereapd puts it in force")
+			}
+			return r, nil
+		case !errors.Is(asked, control.ErrNoDaemon):
+			fmt.Fprintf(errs, "scopereapctl: this is the policy on disk; scopereapd does not tell its own: %v\n", asked)
+		}
+	}
+	if err != nil {
+		return showReport{}, err
+	}
+	return showReport{
+		Values:   loaded.Rows(),
+		Files:    append([]policy.Source{}, loaded.Sources...),
+		Warnings: append([]policy.Warning{}, loaded.Warnings...),
+	}, nil
 }

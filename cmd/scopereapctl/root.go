@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ type app struct {
 	runDir     string
 	policyRoot string
 	noColor    bool
+
+	bus busDaemon
 }
 
 func (a *app) socket() string { return filepath.Join(a.runDir, control.SocketName) }
@@ -35,7 +38,9 @@ func newRoot() *cobra.Command {
 		Short: "Show and free dying memory cgroups",
 		Long: `scopereapctl shows which memory cgroups of ended sessions, cron jobs and units
 are still held by the kernel ("dying"), frees them, and tells what to do about
-them. It asks scopereapd where that runs and reads cgroupfs itself where not.
+them. It asks scopereapd where that runs, over the system bus or else at its
+socket, and reads cgroupfs itself where not. What changes something needs root;
+over the bus, polkit may let others.
 
 Exit codes:
   0   ok
@@ -55,7 +60,8 @@ Exit codes:
 	}
 	cmd.SetVersionTemplate("scopereapctl {{.Version}}\n")
 	fl := cmd.PersistentFlags()
-	fl.StringVar(&a.runDir, "run-dir", "/run/scopereap", "runtime directory of scopereapd: its socket, lock and journals")
+	fl.StringVar(&a.runDir, "run-dir", defaultRunDir,
+		"runtime directory of scopereapd: its socket, lock and journals; with another one the system bus is not asked")
 	fl.StringVar(&a.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
 	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
 	_ = cmd.MarkPersistentFlagDirname("run-dir")
@@ -92,4 +98,12 @@ func needRoot(cmd *cobra.Command, why string) error {
 		return nil
 	}
 	return &exitError{exitNotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
+}
+
+// tryAsRoot makes a missing permission one clear sentence with what to do.
+func tryAsRoot(cmd *cobra.Command, err error) error {
+	if (errors.Is(err, os.ErrPermission) || isRefused(err)) && os.Geteuid() != 0 {
+		return &exitError{exitNotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
+	}
+	return err
 }

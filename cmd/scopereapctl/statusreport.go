@@ -45,7 +45,7 @@ func (a *app) gather(ctx context.Context, m *machine) (statusReport, error) {
 	}
 	var err error
 	if m.Mode.V2() {
-		err = r.surveyV2(ctx, m.tree(r.Abilities))
+		err = r.surveyV2(ctx, a, m.tree(r.Abilities))
 	} else {
 		err = r.surveyV1(ctx, m.fs)
 	}
@@ -62,8 +62,8 @@ func (a *app) askDaemon(ctx context.Context, r *statusReport) {
 	}
 }
 
-func (r *statusReport) surveyV2(ctx context.Context, t *reclaim.Tree) error {
-	s, err := t.Survey(ctx, "/", 0)
+func (r *statusReport) surveyV2(ctx context.Context, a *app, t *reclaim.Tree) error {
+	s, err := a.survey(ctx, t, "/", r.Daemon != nil)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +27,8 @@ policy, and leaves nothing behind. The living lose nothing, except on cgroup v1
 where the policy allows memory.force_empty on live cgroups. It keeps to the
 policy's budget. Pages that wait for writeback, or that the living have mapped,
 are tried again for half a minute; scopereapd, where it runs, goes on after that.
-Ctrl-C ends it cleanly. It needs root; --dry-run, which only says what would be
-done, does not.
+Ctrl-C ends it cleanly. It needs root, or a running scopereapd and polkit's leave
+(org.scopereap1.sweep); --dry-run, which only says what would be done, does not.
 
 JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
 wall_ns, outcomes: [{ancestor, verdict, error, dying_before, dying_after, freed,
@@ -86,28 +88,21 @@ type sweepReport struct {
 
 // sweep frees, through the daemon or itself, and says what came of it.
 func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) error {
-	if err := needRoot(cmd, "freeing memory of other users' cgroups needs root; --dry-run does not"); err != nil {
-		return err
-	}
 	ctx := cmd.Context()
 	bar := newBar(cmd.ErrOrStderr())
-	byDaemon := true
-	r, err := patiently(ctx, under, patience, bar.show, a.sweepByDaemon)
-	if errors.Is(err, control.ErrNoDaemon) {
-		byDaemon = false
-		r, err = patiently(ctx, under, patience, bar.show, func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
-			return a.sweepHere(ctx, m, req, cmd.ErrOrStderr())
-		})
-	}
-	r.byDaemon = byDaemon
+	r, err := a.sweepAnyhow(ctx, m, under, bar.show, cmd.ErrOrStderr(), true)
 	if err == nil && !m.Mode.V2() {
 		settleV1(ctx, m.fs, &r.SweepResult)
 	}
 	bar.end()
 	p := a.printer(cmd)
 	switch {
+	case errors.Is(err, errNeedsRoot):
+		return needRoot(cmd, "freeing memory of other users' cgroups needs root; --dry-run does not")
 	case err != nil && ctx.Err() != nil:
-		return interrupted(bar.last, byDaemon)
+		return interrupted(bar.last, r.byDaemon)
+	case isRefused(err):
+		return tryAsRoot(cmd, err)
 	case err != nil:
 		return denied(err)
 	case asJSON:
@@ -117,9 +112,29 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	return nil
 }
 
-func (a *app) sweepByDaemon(ctx context.Context, req reclaim.SweepRequest) (r reclaim.SweepResult, err error) {
-	err = control.Call(ctx, a.socket(), control.VerbSweep, control.SweepArgs{Under: req.Under}, &r, decodeProgress(req.Progress))
-	return r, err
+// errNeedsRoot: no daemon runs that could be asked, and doing it oneself needs root.
+var errNeedsRoot = errors.New("sweeping needs root")
+
+// sweepAnyhow frees, through the daemon where one runs, which decides who may.
+func (a *app) sweepAnyhow(ctx context.Context, m *machine, under string, show func(reclaim.SweepProgress),
+	errs io.Writer, interact bool) (sweepReport, error) {
+	r, err := patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
+	r.byDaemon = true
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return r, unanswered(err)
+	}
+	if os.Geteuid() != 0 {
+		return sweepReport{}, errNeedsRoot
+	}
+	return patiently(ctx, under, patience, show, func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
+		return a.sweepHere(ctx, m, req, errs)
+	})
+}
+
+func (a *app) sweepByDaemon(interact bool) func(context.Context, reclaim.SweepRequest) (reclaim.SweepResult, error) {
+	return func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
+		return ask(a, func(d daemon) (reclaim.SweepResult, error) { return d.sweep(ctx, req, interact) })
+	}
 }
 
 // interrupted is what a sweep says that was ended by Ctrl-C.

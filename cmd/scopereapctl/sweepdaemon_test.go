@@ -57,7 +57,7 @@ func TestSweepByDaemon(t *testing.T) {
 		return want, nil
 	})
 	var seen []int64
-	r, err := patiently(t.Context(), "/a", time.Minute, func(p reclaim.SweepProgress) { seen = append(seen, p.Freed) }, a.sweepByDaemon)
+	r, err := patiently(t.Context(), "/a", time.Minute, func(p reclaim.SweepProgress) { seen = append(seen, p.Freed) }, a.sweepByDaemon(false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestSweepPatience(t *testing.T) {
 		}
 		return nil, ctx.Err()
 	})
-	r, err := patiently(t.Context(), "/", 500*time.Millisecond, func(reclaim.SweepProgress) {}, a.sweepByDaemon)
+	r, err := patiently(t.Context(), "/", 500*time.Millisecond, func(reclaim.SweepProgress) {}, a.sweepByDaemon(false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestSweepPatience(t *testing.T) {
 	}
 	// Ctrl-C is something else.
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = patiently(ctx, "/", time.Hour, func(reclaim.SweepProgress) { cancel() }, a.sweepByDaemon)
+	_, err = patiently(ctx, "/", time.Hour, func(reclaim.SweepProgress) { cancel() }, a.sweepByDaemon(false))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v, want context.Canceled", err)
 	}

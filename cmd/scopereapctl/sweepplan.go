@@ -47,7 +47,7 @@ const (
 
 // plan surveys and decides, and changes nothing.
 func (a *app) plan(ctx context.Context, m *machine, under string) (sweepPlan, error) {
-	loaded, err := a.loadPolicy()
+	loaded, err := a.inForce(ctx)
 	if err != nil {
 		return sweepPlan{}, err
 	}
@@ -58,7 +58,7 @@ func (a *app) plan(ctx context.Context, m *machine, under string) (sweepPlan, er
 		return planV1(ctx, m, under, cfg)
 	}
 	abil := m.look()
-	s, err := m.tree(abil).Survey(ctx, under, 0)
+	s, err := a.survey(ctx, m.tree(abil), under, r.Daemon != nil)
 	if err != nil {
 		return sweepPlan{}, denied(err)
 	}

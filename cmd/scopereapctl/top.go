@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -25,7 +24,7 @@ func newTop(a *app) *cobra.Command {
 last five minutes of each, and what happens: teardowns, what scopereapd frees,
 what stays. It reads cgroupfs itself, and asks scopereapd where that runs, once a
 second; it takes no more than a tenth of one CPU, and looks less often where one
-look costs much. It needs no root, except to sweep.
+look costs much. It needs no root, except to sweep where polkit does not let you.
 
 Keys: q quit; s sort by dying, reclaimable or path; up, down, PgUp, PgDn, Home,
 End select; w or Enter sweep the selected ancestor; p pause; ? help. The hundred
@@ -240,11 +239,7 @@ func (v *topView) suspend() error {
 
 // beginSweep sweeps the selected ancestor beside the view.
 func (v *topView) beginSweep(ctx context.Context) {
-	switch {
-	case os.Geteuid() != 0:
-		v.model.message = "Sweeping needs root (try: sudo scopereapctl top)."
-		return
-	case v.sweep != nil:
+	if v.sweep != nil {
 		v.model.message = "A sweep of " + pathWords(v.model.sweeping) + " is under way."
 		return
 	}
@@ -259,15 +254,7 @@ func (v *topView) beginSweep(ctx context.Context) {
 
 // sweepQuietly is a sweep without words.
 func (a *app) sweepQuietly(ctx context.Context, m *machine, under string) (sweepReport, error) {
-	show := func(reclaim.SweepProgress) {}
-	r, err := patiently(ctx, under, patience, show, a.sweepByDaemon)
-	if errors.Is(err, control.ErrNoDaemon) {
-		here := func(ctx context.Context, req reclaim.SweepRequest) (reclaim.SweepResult, error) {
-			return a.sweepHere(ctx, m, req, io.Discard)
-		}
-		r, err = patiently(ctx, under, patience, show, here)
-	}
-	return r, err
+	return a.sweepAnyhow(ctx, m, under, func(reclaim.SweepProgress) {}, io.Discard, false)
 }
 
 // swept tells how a sweep ended.
@@ -276,6 +263,8 @@ func (v *topView) swept(w topSweep) {
 	v.sweep, v.model.sweeping = nil, ""
 	v.model.now = time.Now()
 	switch {
+	case errors.Is(w.err, errNeedsRoot), isRefused(w.err):
+		v.model.message = "Sweeping needs root (try: sudo scopereapctl top)."
 	case w.err != nil:
 		v.model.say("sweep of %s failed: %v", pathWords(w.path), w.err)
 		v.model.message = w.err.Error()
