@@ -1,5 +1,9 @@
-// Package control is how scopereapctl talks to scopereapd: JSON lines over a
-// Unix socket. A request is one line, {"verb": …, "args": …}; the answer is
+// Package control is how scopereapctl talks to scopereapd where the system bus
+// is not there (containers, a bus that restarts): JSON lines over a Unix
+// socket. It serves nothing that the bus does not (internal/busapi), with the
+// same answers: their types are here, and what turns them into the bus's.
+//
+// A request is one line, {"verb": …, "args": …}; the answer is
 // any number of {"progress": …} lines and one {"result": …} or {"error": …}.
 //
 // Reading is open to everyone, as cgroupfs is; what changes anything needs
