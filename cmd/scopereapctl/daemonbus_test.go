@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,6 +35,18 @@ type busNode struct {
 	swept   []string
 }
 
+func (n *busNode) changes() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.changed)
+}
+
+func (n *busNode) sweeps() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.swept)
+}
+
 func (*busNode) Snapshot() busapi.Snapshot { return busapi.Snapshot{} }
 func (*busNode) LogLevel() string          { return "info" }
 func (*busNode) LogTarget() string         { return "console" }
@@ -56,7 +69,8 @@ func (*busNode) Leakers(string) (busapi.Leakers, error) {
 }
 
 func (*busNode) Linger(_ context.Context, rates bool) ([]busapi.LingerUser, string, error) {
-	u := busapi.LingerUser{UID: 1000, User: "alice", Known: true, Lingers: true, SetBy: logind.SetByUs, Before: busapi.Unknown}
+	u := busapi.LingerUser{UID: 1000, User: "alice", Known: true, Lingers: true, SetBy: logind.SetByUs,
+		Before: busapi.Unknown}
 	if u.After = busapi.Unknown; rates {
 		u.After = 3
 	}
@@ -76,7 +90,9 @@ func (*busNode) PolicySources() ([]busapi.PolicyFile, []busapi.PolicyWarning) {
 	return []busapi.PolicyFile{{Path: "/in/force.toml", Status: "read"}}, nil
 }
 
-func (n *busNode) Sweep(_ context.Context, under string, _ bool, progress func(busapi.SweepProgress)) (busapi.SweepResult, error) {
+func (n *busNode) Sweep(
+	_ context.Context, under string, _ bool, progress func(busapi.SweepProgress),
+) (busapi.SweepResult, error) {
 	n.mu.Lock()
 	n.swept = append(n.swept, under)
 	n.mu.Unlock()
@@ -128,7 +144,8 @@ func serveNode(t *testing.T, b *bustest.Bus) *busNode {
 	wg.Go(func() { svc.Run(ctx) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	obj := b.Connect().Object(busapi.Name, busapi.Path)
-	for end := time.Now().Add(10 * time.Second); obj.Call("org.freedesktop.DBus.Peer.Ping", dbus.FlagNoAutoStart).Err != nil; {
+	const ping = "org.freedesktop.DBus.Peer.Ping"
+	for end := time.Now().Add(10 * time.Second); obj.Call(ping, dbus.FlagNoAutoStart).Err != nil; {
 		if time.Now().After(end) {
 			t.Fatal("the service does not take its name")
 		}
@@ -192,7 +209,7 @@ func TestVerbsOverBus(t *testing.T) {
 	ctl("linger", "remove", "bob").want(t, "linger remove", 0, "bob (4711): linger turned off; the policy's rule a* turns")
 	ctl("linger", "add", "ghost").want(t, "linger add of nobody", 2, "no such user: ghost")
 	ctl("linger", "add", "-n", "carol").want(t, "linger add -n", 0, "carol (4711): would turn linger on")
-	if diff := cmp.Diff([]string{"bob", "bob", "carol"}, n.changed); diff != "" {
+	if diff := cmp.Diff([]string{"bob", "bob", "carol"}, n.changes()); diff != "" {
 		t.Error("changed:\n" + diff)
 	}
 	show := ctl("policy", "show")
@@ -202,7 +219,8 @@ func TestVerbsOverBus(t *testing.T) {
 	}
 	ctl("policy", "show", "--on-disk").want(t, "policy show --on-disk", 0, `interval = "5m"`)
 	var r showReport
-	if err := json.Unmarshal([]byte(ctl("policy", "show", "--json").out), &r); err != nil || r.Files[0].Path != "/in/force.toml" {
+	err := json.Unmarshal([]byte(ctl("policy", "show", "--json").out), &r)
+	if err != nil || r.Files[0].Path != "/in/force.toml" {
 		t.Errorf("%+v, %v", r.Files, err)
 	}
 	// Who names other files than the daemon's does not mean it.
@@ -269,10 +287,11 @@ func TestSweepOverBus(t *testing.T) {
 	if diff := cmp.Diff([]reclaim.SweepProgress{{Ancestors: 1, Dying: 7, Freed: 3}}, seen); diff != "" {
 		t.Error("progress:\n" + diff)
 	}
-	if _, err := bus.sweep(t.Context(), reclaim.SweepRequest{Under: "/fails"}, false); err == nil || err.Error() != "it broke" {
+	_, err = bus.sweep(t.Context(), reclaim.SweepRequest{Under: "/fails"}, false)
+	if err == nil || err.Error() != "it broke" {
 		t.Errorf("a sweep that fails: %v", err)
 	}
-	if diff := cmp.Diff([]string{"/", "/x", "/fails"}, n.swept); diff != "" {
+	if diff := cmp.Diff([]string{"/", "/x", "/fails"}, n.sweeps()); diff != "" {
 		t.Error("swept:\n" + diff)
 	}
 }

@@ -46,7 +46,9 @@ type polkitSubject struct {
 }
 
 // CheckAuthorization is polkit's.
-func (p *polkit) CheckAuthorization(_ polkitSubject, _ string, _ map[string]string, flags uint32, _ string) (polkitAnswer, *dbus.Error) {
+func (p *polkit) CheckAuthorization(
+	_ polkitSubject, _ string, _ map[string]string, flags uint32, _ string,
+) (polkitAnswer, *dbus.Error) {
 	p.flags <- flags
 	return polkitAnswer{Authorized: <-p.allow, Challenge: true, Details: map[string]string{}}, nil
 }
@@ -59,8 +61,8 @@ func TestPolkitDecides(t *testing.T) {
 	as := func(args ...string) result { return ctlAs(t, bin, b.Address, args...) }
 	as("linger", "add", "bob").want(t, "no polkit", exitNotRoot, "only root may", "(try: sudo scopereapctl linger add)")
 	as("leaks").want(t, "leaks", exitNotRoot, "root's to know", "(try: sudo scopereapctl leaks)")
-	if len(n.changed) > 0 {
-		t.Errorf("changed: %v", n.changed)
+	if len(n.changes()) > 0 {
+		t.Errorf("changed: %v", n.changes())
 	}
 	p := startPolkit(t, b)
 	p.allow <- false
@@ -82,8 +84,8 @@ func TestPolkitDecides(t *testing.T) {
 		as("sweep").want(t, "sweep refused", exitNotRoot, "org.scopereap1.sweep needs a password", "sudo scopereapctl sweep")
 		p.allow <- true
 		as("sweep").want(t, "sweep allowed", exitOK)
-		if len(n.swept) != 1 {
-			t.Errorf("swept %v", n.swept)
+		if len(n.sweeps()) != 1 {
+			t.Errorf("swept %v", n.sweeps())
 		}
 	}
 }
@@ -92,9 +94,10 @@ func TestPolkitDecides(t *testing.T) {
 func TestDryRunRefused(t *testing.T) {
 	b := onBus(t)
 	n := serveNode(t, b)
-	ctlAs(t, program(t), b.Address, "linger", "add", "-n", "root").want(t, "dry run", exitOK, "root (0): would turn linger on")
-	if len(n.changed) > 0 {
-		t.Errorf("changed: %v", n.changed)
+	got := ctlAs(t, program(t), b.Address, "linger", "add", "-n", "root")
+	got.want(t, "dry run", exitOK, "root (0): would turn linger on")
+	if len(n.changes()) > 0 {
+		t.Errorf("changed: %v", n.changes())
 	}
 }
 
@@ -132,13 +135,13 @@ func TestSilentOnBus(t *testing.T) {
 	if took := time.Since(began); took > answerTime+2*time.Second {
 		t.Errorf("took %s", took)
 	}
-	ctl("linger", "add", "root").want(t, "linger add", exitFailed, "scopereapd: no answer within 3s (see: systemctl status")
+	ctl("linger", "add", "root").want(t, "linger add", exitFailed, "scopereapd: no answer within 3s (see: systemctl")
 }
 
 // An older daemon, without the methods or with other answers, is not asked; nor is anything asked that could start one.
 func TestOldOnBus(t *testing.T) {
-	var flags []dbus.Flags
-	conn := stand(t, onBus(t), func(m *dbus.Message) bool { flags = append(flags, m.Flags); return false })
+	asked := make(chan dbus.Flags, 100)
+	conn := stand(t, onBus(t), func(m *dbus.Message) bool { asked <- m.Flags; return false })
 	if err := conn.Export(oldNode{}, busapi.Path, busapi.Iface); err != nil {
 		t.Fatal(err)
 	}
@@ -150,29 +153,31 @@ func TestOldOnBus(t *testing.T) {
 		"leaks":     func() error { _, err := bus.leaks(t.Context(), true); return err },
 		"lingerers": func() error { _, err := bus.lingerers(t.Context()); return err },
 		"setLinger": func() error { _, err := bus.setLinger(t.Context(), "x", true, false); return err },
-		"sweep":     func() error { _, err := bus.sweep(t.Context(), reclaim.SweepRequest{Under: "/"}, true); return err },
+		"sweep": func() error {
+			_, err := bus.sweep(t.Context(), reclaim.SweepRequest{Under: "/"}, true)
+			return err
+		},
 	} {
 		if err := question(); !errors.Is(err, control.ErrNoDaemon) {
 			t.Errorf("%s: %v, want ErrNoDaemon", name, err)
 		}
 	}
-	for _, f := range flags {
-		if f&dbus.FlagNoAutoStart == 0 || f&dbus.FlagAllowInteractiveAuthorization != 0 {
+	if len(asked) < 7 {
+		t.Errorf("%d calls", len(asked))
+	}
+	for len(asked) > 0 {
+		if f := <-asked; f&dbus.FlagNoAutoStart == 0 || f&dbus.FlagAllowInteractiveAuthorization != 0 {
 			t.Errorf("asked with flags %d", f)
 		}
 	}
-	if len(flags) < 7 {
-		t.Errorf("%d calls", len(flags))
-	}
 	// Where somebody can type a password, polkit may ask for it.
-	flags = nil
 	c, err := bus.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = callBus(t.Context(), c, answerTime, true, busapi.Iface, "Reload", nil)
-	if len(flags) != 1 || flags[0]&dbus.FlagAllowInteractiveAuthorization == 0 {
-		t.Errorf("flags %v, want that of interactive authorization", flags)
+	if f := <-asked; f&dbus.FlagAllowInteractiveAuthorization == 0 {
+		t.Errorf("flags %v, want that of interactive authorization", f)
 	}
 }
 
@@ -203,7 +208,8 @@ func TestNobodyOnBus(t *testing.T) {
 		ctlAs(t, bin, b.Address, "linger", "add", "root").want(t, where, exitNotRoot, "needs root; --dry-run does not")
 		if _, err := reclaim.FindHierarchy(); err == nil {
 			ctl("status").want(t, where, exitOK, "scopereapd is not running")
-			ctlAs(t, bin, b.Address, "sweep").want(t, where, exitNotRoot, "needs root; --dry-run does not (try: sudo scopereapctl sweep)")
+			ctlAs(t, bin, b.Address, "sweep").want(t, where, exitNotRoot,
+				"needs root; --dry-run does not (try: sudo scopereapctl sweep)")
 		}
 	}
 	// The bus comes back, and is used again by who has asked before.
@@ -226,8 +232,7 @@ func TestNobodyOnBus(t *testing.T) {
 func TestDaemonEndsInSweep(t *testing.T) {
 	b := onBus(t)
 	swept := make(chan string, 1)
-	var conn *dbus.Conn
-	conn = stand(t, b, func(m *dbus.Message) bool {
+	conn := stand(t, b, func(m *dbus.Message) bool {
 		if member, _ := m.Headers[dbus.FieldMember].Value().(string); member == "Sweep" {
 			sender, _ := m.Headers[dbus.FieldSender].Value().(string)
 			swept <- sender
@@ -239,7 +244,8 @@ func TestDaemonEndsInSweep(t *testing.T) {
 	}
 	go func() {
 		to := <-swept
-		_ = bustest.SendTo(b.Connect(), to, busapi.Path, busapi.Iface, "SweepFinished", uint64(1), "forged", map[string]dbus.Variant{})
+		_ = bustest.SendTo(b.Connect(), to, busapi.Path, busapi.Iface, "SweepFinished",
+			uint64(1), "forged", map[string]dbus.Variant{})
 		time.Sleep(100 * time.Millisecond)
 		conn.Close()
 	}()

@@ -35,14 +35,16 @@ func (s socketDaemon) status(ctx context.Context) (*control.Status, error) {
 }
 
 func (s socketDaemon) leaks(ctx context.Context, _ bool) (r ledger.Report, err error) {
-	return r, s.quick(ctx, control.VerbLeaks, &r)
+	err = s.quick(ctx, control.VerbLeaks, &r)
+	return r, err
 }
 
 func (s socketDaemon) sweep(ctx context.Context, req reclaim.SweepRequest, _ bool) (r reclaim.SweepResult, err error) {
 	if os.Geteuid() != 0 {
 		return r, control.ErrNoDaemon // it would only refuse: what helps is said better by who asks
 	}
-	err = control.Call(ctx, string(s), control.VerbSweep, control.SweepArgs{Under: req.Under}, &r, decodeProgress(req.Progress))
+	args := control.SweepArgs{Under: req.Under}
+	err = control.Call(ctx, string(s), control.VerbSweep, args, &r, decodeProgress(req.Progress))
 	return r, err
 }
 
