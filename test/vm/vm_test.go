@@ -155,7 +155,8 @@ func fillShare(t *testing.T, share, bin string, p scenario.Params) {
 
 // shared are the files that every guest gets.
 var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service",
-	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml", "org.scopereap1.policy"}
+	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml", "org.scopereap1.policy",
+	"scopereap.catalog"}
 
 // buildBinaries builds what goes into the guest, static as in a release; SCOPEREAP_VM_BIN names a folder with
 // binaries to test instead, of a release for example.
@@ -185,7 +186,7 @@ func buildBinaries(t *testing.T) string {
 		}
 	}
 	for _, file := range []string{"systemd/" + machine.Unit, "dbus/org.scopereap1.conf", "dbus/org.scopereap1.service",
-		"dbus/org.scopereap1.xml", "polkit/org.scopereap1.policy"} {
+		"dbus/org.scopereap1.xml", "polkit/org.scopereap1.policy", "catalog/scopereap.catalog"} {
 		b, err := os.ReadFile(filepath.Join("..", "..", "packaging", file))
 		if err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ type Scenario struct {
 
 // All returns all scenarios, the longest first: the VMs that take longest should start first.
 func All() []Scenario {
-	return []Scenario{core(), cron(), linger(), crash(), crashV1(), bus(), api(), reparent()}
+	return []Scenario{core(), cron(), linger(), operator(), crash(), crashV1(), bus(), api(), reparent()}
 }
 
 // Select returns the scenarios of a comma-separated list, or all for an empty one.
