@@ -24,7 +24,7 @@ func (m *Metrics) writeText(ctx context.Context, kick <-chan struct{}) {
 		if had != "" {
 			err := m.writeTextOnce(had)
 			if err != nil && !failed {
-				m.opts.Logger.Warn("metrics cannot be written, tried again", "every", c.Interval, "err", err)
+				m.opts.Logger.Warn("metrics cannot be written, tried again", "every", c.Interval, "err", sandboxed(err))
 			}
 			failed = err != nil
 			next = time.After(c.Interval)
