@@ -178,6 +178,25 @@ func TestEngineAncestorRemoved(t *testing.T) {
 	}
 }
 
+// TestEngineRemovedAfterFreeing: what was freed below an ancestor is told even if that vanishes before its entry ends,
+// so that outcomes add up to the totals.
+func TestEngineRemovedAfterFreeing(t *testing.T) {
+	t.Parallel()
+	k := newFakeKernel(t)
+	k.add("/user", 0)
+	k.add("/user/u1", 0)
+	k.pin("/user/u1", 1)
+	k.die("/user/u1", 2, 8192)
+	e := k.engine(t, testConfig()).start()
+	e.Teardown("/user/u1/s.scope", time.Now())
+	waitFor(t, "two freed", func() bool { return e.Status().Totals.Freed == 2 })
+	k.removeLive("/user/u1")
+	o := e.outcome()
+	if o.Ancestor != "/user/u1" || o.Verdict != Vanished || o.Freed != 2 || o.DyingAfter != 0 {
+		t.Errorf("%+v", o)
+	}
+}
+
 // TestEnginePathsFromOutside: whatever a caller hands over, the engine goes
 // round.
 func TestEnginePathsFromOutside(t *testing.T) {

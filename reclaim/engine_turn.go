@@ -174,6 +174,12 @@ func (e *Engine) lost(en *entry, err error, cfg Config) {
 		return
 	}
 	en.out.Verdict = Vanished
+	if e.account(en); en.out.Freed > 0 || en.out.Bytes > 0 { // else what the totals have would be nobody's
+		out := en.out
+		out.Wall = time.Since(out.began)
+		out.DyingAfter, out.Pins = 0, nil // the next ancestor's now
+		e.onEnd(out)
+	}
 	ancestor := e.tree.NearestLive(path.Dir(en.path))
 	e.queue.move(en, ancestor, time.Now(), cfg.Debounce)
 	for _, job := range e.sweeps {
