@@ -107,6 +107,12 @@ func (m *Machine) Dying() (int64, error) {
 	return all - int64(len(dirs)), err
 }
 
+// DyingBelow returns how many dying memcgs one live cgroup has below it (v2 only).
+func (m *Machine) DyingBelow(cgroup string) (int64, error) {
+	stat, err := readFlat(filepath.Join(m.MemPath(cgroup), "cgroup.stat"))
+	return dyingOf(stat), err
+}
+
 // Cgroups returns all cgroups of a hierarchy as paths from its root, that one ("/") among them.
 func (m *Machine) Cgroups(root string) ([]string, error) {
 	var out []string

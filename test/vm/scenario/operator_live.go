@@ -11,13 +11,16 @@ import (
 	"github.com/scopereap/scopereap/test/vm/machine"
 )
 
+// reproduced is the cgroup below which reproduce makes dying memcgs.
+const reproduced = "/scopereap-reproduce"
+
 // topInTerminal drives top as somebody at a terminal would.
 func (c *coreRun) topInTerminal(ctx context.Context) error {
 	const made = 300
 	if _, err := machine.Run(ctx, "scopereapctl", "reproduce", "--count", fmt.Sprint(made), "--pages", "16"); err != nil {
 		return err
 	}
-	before, err := c.Dying()
+	before, err := c.DyingBelow(reproduced)
 	if err != nil {
 		return err
 	}
@@ -30,7 +33,7 @@ func (c *coreRun) topInTerminal(ctx context.Context) error {
 		return saveErr
 	}
 	c.Require("top shows, sorts, sweeps and quits", boolFigure(err == nil), "", fmt.Sprint(err), "1", err == nil)
-	after, err := c.Dying()
+	after, err := c.DyingBelow(reproduced)
 	c.Require("freed by top's sweep", float64(before-after), "", fmt.Sprintf("%d before", before), fmt.Sprintf("≥ %d", made), before-after >= made)
 	return err
 }
