@@ -19,15 +19,15 @@ func TestAutoLinger(t *testing.T) {
 	r.want("quiet", r.reconcile(auto), "")
 	due := false
 	for i := range 4 {
-		due = r.l.SliceTornDown(1000, r.at.Add(time.Duration(i-30)*time.Second))
+		due = r.l.SliceTornDown(1000, r.now().Add(time.Duration(i-30)*time.Second))
 	}
 	if !due {
 		t.Error("the fourth teardown should have called for a Reconcile")
 	}
-	r.l.SliceTornDown(1001, r.at) // quiet
-	for i := range 20 {           // never
-		r.l.SliceTornDown(2002, r.at.Add(time.Duration(i-30)*time.Second))
-		r.l.SliceTornDown(4711, r.at.Add(time.Duration(i-30)*time.Second)) // nobody
+	r.l.SliceTornDown(1001, r.now()) // quiet
+	for i := range 20 {              // never
+		r.l.SliceTornDown(2002, r.now().Add(time.Duration(i-30)*time.Second))
+		r.l.SliceTornDown(4711, r.now().Add(time.Duration(i-30)*time.Second)) // nobody
 	}
 	auto.Never = users("carol")
 	// Neither a restart that was told in time, nor the CLI at work meanwhile loses what was counted.
@@ -52,7 +52,7 @@ func TestAutoLinger(t *testing.T) {
 		t.Errorf("teardowns before: %+v, %v", list, err)
 	}
 	for range 30 { // sessions go on for 5 hours, then stop
-		r.l.SessionEnded(1000, r.at)
+		r.l.SessionEnded(1000, r.now())
 		if got := r.reconcile(auto); got != "" {
 			t.Fatalf("while sessions go on: %s", got)
 		}
@@ -69,7 +69,7 @@ func TestAutoLinger(t *testing.T) {
 	r.want("forgotten", got, "disable alice (auto)\n", "dave")
 
 	for i := range 4 {
-		r.l.SliceTornDown(1000, r.at.Add(time.Duration(i-30)*time.Second))
+		r.l.SliceTornDown(1000, r.now().Add(time.Duration(i-30)*time.Second))
 	}
 	r.want("earned again", r.reconcile(auto), "enable alice (auto)\n", "alice", "dave")
 	if _, err := r.l.Remove(ctx, auto, "alice", false); err != nil {
@@ -77,7 +77,7 @@ func TestAutoLinger(t *testing.T) {
 	}
 	r.want("removed: to be earned anew", r.reconcile(auto), "", "dave")
 	for i := range 4 {
-		r.l.SliceTornDown(1000, r.at.Add(time.Duration(i-30)*time.Second))
+		r.l.SliceTornDown(1000, r.now().Add(time.Duration(i-30)*time.Second))
 	}
 	r.want("earned anew", r.reconcile(auto), "enable alice (auto)\n", "alice", "dave")
 	r.want("the rule off", r.reconcile(rules()), "disable alice (auto)\n", "dave")
@@ -88,8 +88,8 @@ func TestList(t *testing.T) {
 	r.m.SetLinger("bob", true)
 	r.m.SetLinger("stranger", true)
 	r.reconcile(rules("alice"))
-	set := r.at
-	r.at = r.at.Add(time.Hour)
+	set := r.now()
+	r.later(time.Hour)
 	r.l.opts.Rate = func(uid uint32) (float64, bool) { return 1.5, uid == 1000 }
 	list, err := r.l.List(context.Background(), rules("alice", "bob", "carol"))
 	if err != nil {

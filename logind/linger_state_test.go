@@ -85,7 +85,7 @@ func TestCrashes(t *testing.T) {
 				r.m.SetLinger("alice", false)
 			}
 			r.renew()
-			r.at = r.at.Add(c.later)
+			r.later(c.later)
 			got, err := r.l.Reconcile(context.Background(), c.rules)
 			if err != nil {
 				t.Error(err)

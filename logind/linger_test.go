@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ type lingerRig struct {
 	state string
 	root  string
 	log   *logBook
-	at    time.Time
+	at    atomic.Pointer[time.Time] // the fake logind looks, too
 	l     *Linger
 }
 
@@ -50,7 +51,9 @@ echo 100
 
 func newLingerRig(t *testing.T) *lingerRig {
 	t.Helper()
-	r := &lingerRig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &logBook{}, at: time.Now()}
+	r := &lingerRig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &logBook{}}
+	began := time.Now()
+	r.at.Store(&began)
 	r.m = bustest.NewMachine(t, r.bus)
 	r.dir, r.state = filepath.Join(r.root, "linger"), filepath.Join(r.root, "lib", "linger.json")
 	for file, text := range map[string]string{
@@ -64,7 +67,7 @@ func newLingerRig(t *testing.T) *lingerRig {
 	}
 	r.write(filepath.Join(r.root, "bin/getent"), fmt.Sprintf(fakeGetent, r.root), 0o755)
 	r.write(filepath.Join(r.root, "bin/id"), fakeID, 0o755)
-	r.m.Linger(r.dir, func() time.Time { return r.at },
+	r.m.Linger(r.dir, r.now,
 		bustest.User{UID: 0, Name: "root"}, bustest.User{UID: 1000, GID: 100, Name: "alice"},
 		bustest.User{UID: 1001, GID: 100, Name: "bob"}, bustest.User{UID: 990, GID: 990, Name: "svc-a"},
 		bustest.User{UID: 2002, GID: 2002, Name: "carol"}, bustest.User{UID: 2003, GID: 3000, Name: "dave"})
@@ -72,13 +75,20 @@ func newLingerRig(t *testing.T) *lingerRig {
 	return r
 }
 
+// now and later are the clock.
+func (r *lingerRig) now() time.Time { return *r.at.Load() }
+
+func (r *lingerRig) later(d time.Duration) {
+	next := r.now().Add(d)
+	r.at.Store(&next)
+}
+
 // renew is a restart of the program.
 func (r *lingerRig) renew() {
-	now := func() time.Time { return r.at }
 	r.l = NewLinger(LingerOptions{
-		Dial: DialAddress(r.bus.Address), State: r.state, LingerDir: r.dir, Now: now, CallTimeout: 2 * time.Second,
+		Dial: DialAddress(r.bus.Address), State: r.state, LingerDir: r.dir, Now: r.now, CallTimeout: 2 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Users:  NewUserDB(UserDBOptions{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Now: now}),
+		Users:  NewUserDB(UserDBOptions{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Now: r.now}),
 	})
 }
 
@@ -110,7 +120,7 @@ func rules(patterns ...string) LingerRules { return LingerRules{Users: users(pat
 // asked anew.
 func (r *lingerRig) reconcile(rules LingerRules) string {
 	r.Helper()
-	r.at = r.at.Add(10 * time.Minute)
+	r.later(10 * time.Minute)
 	c, err := r.l.Reconcile(context.Background(), rules)
 	if err != nil {
 		r.Errorf("Reconcile: %v\n%s", err, r.log)
@@ -188,7 +198,7 @@ func TestDirectoryDownTakesNothingAway(t *testing.T) {
 		t.Errorf("nothing was told:\n%s", r.log)
 	}
 	r.write(filepath.Join(r.root, "broken"), "", 0o644)
-	r.at = r.at.Add(time.Hour)
+	r.later(time.Hour)
 	_, err := r.l.Reconcile(context.Background(), LingerRules{Users: users("alice"), Never: users("@staff")})
 	if err == nil || !strings.Contains(err.Error(), "@staff") {
 		t.Errorf("who never lingers is not known: %v", err)
@@ -200,7 +210,7 @@ func TestAdministratorsLingerStays(t *testing.T) {
 	r := newLingerRig(t)
 	r.m.SetLinger("alice", true)
 	r.want("theirs", r.reconcile(rules("alice", "bob")), "enable bob (bob)\n", "alice", "bob")
-	r.at = r.at.Add(time.Second)
+	r.later(time.Second)
 	r.m.SetLinger("bob", true) // once more, by hand
 	r.want("theirs too", r.reconcile(rules("alice", "bob")), "leave bob (bob)\n", "alice", "bob")
 	r.want("rules gone", r.reconcile(rules()), "", "alice", "bob")
