@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Leak is what hangs dead right below one live cgroup. It is the tests' own count, made without the code under test.
@@ -117,7 +119,7 @@ func (m *Machine) DyingBelow(cgroup string) (int64, error) {
 func (m *Machine) Cgroups(root string) ([]string, error) {
 	var out []string
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if gone(err) {
 			return nil // removed while we walked
 		}
 		if err == nil && d.IsDir() {
@@ -137,6 +139,21 @@ func (m *Machine) Held() ([]string, error) {
 	return slices.DeleteFunc(dirs, func(d string) bool { return exists(m.UnitPath(d)) }), nil
 }
 
+// ExactLeaks is Leaks with the pages counted. A cgroup may go in between, and leave its dead to its parent: then it
+// looks again.
+func (m *Machine) ExactLeaks() ([]Leak, error) {
+	const tries = 5
+	for i := 0; ; i++ {
+		leaks, err := m.Leaks()
+		if err == nil {
+			err = m.CountPages(leaks)
+		}
+		if err == nil || !gone(err) || i == tries {
+			return leaks, err
+		}
+	}
+}
+
 // Leaks walks the live tree and returns where the dead hang: on v2 all ancestors with direct dying memcgs, on v1
 // all with dead memory. Call it when the tree is at rest.
 func (m *Machine) Leaks() ([]Leak, error) {
@@ -148,7 +165,7 @@ func (m *Machine) Leaks() ([]Leak, error) {
 	children := map[string][]string{}
 	for _, d := range dirs {
 		n, err := m.readNode(d)
-		if errors.Is(err, fs.ErrNotExist) {
+		if gone(err) {
 			continue
 		}
 		if err != nil {
@@ -183,6 +200,9 @@ type nodeStat struct {
 	known      bool
 	total, own map[string]int64
 }
+
+// gone tells whether a cgroup had been removed before its file was opened (ENOENT) or was while it was read (ENODEV).
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
 func (m *Machine) readNode(cgroup string) (nodeStat, error) {
 	dir := m.MemPath(cgroup)

@@ -154,9 +154,14 @@ func (c *coreRun) lost(ctx context.Context, when string, before cache) error {
 	for _, w := range []struct {
 		name          string
 		before, after int64
-	}{{"memory.stat", before.charged, after.charged}, {"mincore", before.resident, after.resident}} {
+		exact         bool
+	}{
+		// Before 5.13 memory.stat may be off by 32 pages a CPU: there mincore alone decides.
+		{"memory.stat", before.charged, after.charged, c.Params.Suite != "bullseye"},
+		{"mincore", before.resident, after.resident, true},
+	} {
 		name, lost := fmt.Sprintf("live cache lost, %s (%s)", when, w.name), w.before-w.after
-		if c.V1 {
+		if c.V1 || !w.exact {
 			c.Report(name, float64(lost), "B", note)
 		} else {
 			c.Require(name, float64(lost), "B", note, "0 on v2", lost <= 0)

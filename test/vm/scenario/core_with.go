@@ -125,14 +125,13 @@ func (c *coreRun) explain(leaks []machine.Leak) string {
 // unexcused returns how many dying memcgs have no pinned page that explains them, and all leaks. The exact verdict
 // counts pages; the other goes by memory.stat.
 func (c *coreRun) unexcused(exact bool) (int64, []machine.Leak, error) {
-	leaks, err := c.Leaks()
+	look := c.Leaks
+	if exact {
+		look = c.ExactLeaks
+	}
+	leaks, err := look()
 	if err != nil {
 		return 0, nil, err
-	}
-	if exact {
-		if err := c.CountPages(leaks); err != nil {
-			return 0, nil, err
-		}
 	}
 	var left int64
 	c.byJournal, c.pageless = 0, 0
