@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -54,6 +55,30 @@ type AuditRow struct {
 	Others   []Remedy  `json:"other_remedies"`
 	Guard    GuardKind `json:"guard"`
 	GuardWhy string    `json:"guard_why,omitempty"`
+}
+
+// AuditReport is an audit of a whole machine: what `scopereapctl cron audit --json` writes.
+type AuditReport struct {
+	Root     string     `json:"root"`
+	Systemd  int        `json:"systemd"` // its version; 0: not known
+	Jobs     []AuditRow `json:"jobs"`
+	Problems []Problem  `json:"problems"`
+	Advice   string     `json:"advice"`
+}
+
+// AuditMachine audits the system below root, "/" for this one. It finds out in's Services itself.
+func AuditMachine(root string, in AuditInput) (AuditReport, error) {
+	r := AuditReport{Root: root, Systemd: in.Systemd, Jobs: []AuditRow{}, Problems: []Problem{}}
+	inv, err := ReadInventory(root)
+	if err != nil {
+		return r, err
+	}
+	services, more := AuditServices(inv, root, filepath.Join(root, DefaultStateDir))
+	in.Services = services
+	r.Jobs = Audit(inv, in)
+	r.Problems = append(append(r.Problems, inv.Problems...), more...)
+	r.Advice = Advice(r.Jobs)
+	return r, nil
 }
 
 // AuditServices asks about every PAM service that the jobs use. What cannot be read becomes a Problem, and its verdict

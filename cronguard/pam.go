@@ -30,6 +30,16 @@ func (t Tri) String() string {
 // MarshalText writes the word.
 func (t Tri) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
+// ParseTri reads what String writes; anything else is Unknown.
+func ParseTri(s string) Tri {
+	for _, t := range []Tri{Yes, No} {
+		if s == t.String() {
+			return t
+		}
+	}
+	return Unknown
+}
+
 // Place is a line of a file. File is as on the machine whose root directory was given.
 type Place struct {
 	File string `json:"file"`

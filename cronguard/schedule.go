@@ -39,6 +39,9 @@ func (s Schedule) String() string { return s.text }
 // MarshalText is the schedule as written.
 func (s Schedule) MarshalText() ([]byte, error) { return []byte(s.text), nil }
 
+// ScheduleText is a schedule that is only to be shown, as written elsewhere: it is never due.
+func ScheduleText(text string) Schedule { return Schedule{text: text} }
+
 // Due reports whether the job is due in t's minute, which is in the time zone of t unless CRON_TZ gives another. With
 // RANDOM_DELAY it is due in every minute that the delay may choose, and so it is where "~" chooses one. Jobs at boot
 // and anacron's are never due.

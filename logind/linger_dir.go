@@ -43,6 +43,15 @@ func (d lingerDir) look(name string) (touched int64, lingers bool, err error) {
 	return st.ModTime().UnixNano(), true, nil
 }
 
+// LingersBelow tells of the system below root, "/" for this one, who lingers there, by logind's own files.
+func LingersBelow(root string) func(user string) bool {
+	d := lingerDir(filepath.Join(root, LingerDir))
+	return func(user string) bool {
+		_, lingers, err := d.look(user)
+		return nameFault(user) == nil && err == nil && lingers
+	}
+}
+
 // remove takes a user's file away. Only for a user whom logind cannot know any more, or where there is no logind.
 func (d lingerDir) remove(name string) error {
 	err := os.Remove(filepath.Join(string(d), escapeC(name)))

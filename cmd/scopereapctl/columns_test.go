@@ -36,11 +36,7 @@ func TestChosenColumns(t *testing.T) {
 		list(p, pick(t, "lingers,user,uid,since,note", lingerColumns()), lingerers().Users)
 	})
 	golden(t, "columns-cronaudit", func(p printer) {
-		r, err := cronAudit(cronTree(t), 257, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list(p, pick(t, "name,service,guard,remedy", auditColumns()), r.Jobs)
+		list(p, pick(t, "name,service,guard,remedy", auditColumns()), cronTreeAudit(t, nil).Jobs)
 	})
 }
 

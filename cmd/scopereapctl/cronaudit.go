@@ -1,26 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/logind"
 )
 
 // cronAuditReport is what `cron audit --json` writes.
-type cronAuditReport struct {
-	Root     string               `json:"root"`
-	Systemd  int                  `json:"systemd"` // its version; 0: not known
-	Jobs     []cronguard.AuditRow `json:"jobs"`
-	Problems []cronguard.Problem  `json:"problems"`
-	Advice   string               `json:"advice"`
-}
+type cronAuditReport struct{ cronguard.AuditReport }
 
 func newCronAudit(a *app) *cobra.Command {
 	var asJSON bool
@@ -32,8 +26,9 @@ func newCronAudit(a *app) *cobra.Command {
 		Short: "Show which cron jobs open sessions, and what each costs",
 		Long: `audit lists the jobs of cron, anacron and at, worst first: how often each runs a
 day, whether it opens a login session, how many memory cgroups that leaves a day,
-and what helps. It changes nothing. Without root it cannot read the users' own
-crontabs, and says so.
+and what helps. It changes nothing. scopereapd makes the audit where it runs and may
+tell (polkit: org.scopereap1.read-users). Without it, and without root, the users'
+own crontabs cannot be read, and audit says so.
 
 EXPECTED is for cgroup v2: a scope a session, and three more for a user who does
 not linger, with the user's slice. MEASURED is what scopereapd has counted, "-"
@@ -62,15 +57,7 @@ are left out: they may hold secrets.`,
 			if err != nil {
 				return err
 			}
-			if !cmd.Flags().Changed("systemd") && strings.TrimRight(root, "/") == "" {
-				systemd = logind.SystemdVersion(cmd.Context())
-			}
-			var measured func(string) (float64, bool)
-			if strings.TrimRight(root, "/") == "" {
-				m := a.measured(cmd.Context())
-				measured = func(job string) (float64, bool) { return m.perDay(job, time.Now()) }
-			}
-			r, err := cronAudit(root, systemd, measured)
+			r, err := a.cronAudit(cmd.Context(), root, systemd)
 			if err != nil {
 				return err
 			}
@@ -97,29 +84,22 @@ are left out: they may hold secrets.`,
 	return cmd
 }
 
-// cronAudit gathers the report. measured is the ledger's word on a job, or nil.
-func cronAudit(root string, systemd int, measured func(string) (float64, bool)) (cronAuditReport, error) {
-	r := cronAuditReport{Root: root, Systemd: systemd, Problems: []cronguard.Problem{}}
-	inv, err := cronguard.ReadInventory(root)
-	if err != nil {
-		return r, err
-	}
-	services, more := cronguard.AuditServices(inv, root, filepath.Join(root, cronguard.DefaultStateDir))
-	r.Jobs = cronguard.Audit(inv, cronguard.AuditInput{
-		Systemd: systemd, Services: services, Measured: measured, Lingers: lingers(root),
-	})
-	r.Problems = append(append(r.Problems, inv.Problems...), more...)
-	r.Advice = cronguard.Advice(r.Jobs)
-	return r, nil
-}
-
-// lingers says who lingers: logind keeps a file of each one's name.
-func lingers(root string) func(string) bool {
-	return func(user string) bool {
-		if user == "" || strings.ContainsAny(user, "/\x00") || user == "." || user == ".." {
-			return false
+// cronAudit is the daemon's audit of this machine, or one that is made here. systemd is a version that the user gave,
+// or 0.
+func (a *app) cronAudit(ctx context.Context, root string, systemd int) (cronAuditReport, error) {
+	here := strings.TrimRight(root, "/") == ""
+	in := cronguard.AuditInput{Systemd: systemd, Lingers: logind.LingersBelow(root)}
+	if here {
+		if systemd == 0 {
+			r, err := ask(a, func(d daemon) (cronguard.AuditReport, error) { return d.cronAudit(ctx) })
+			if err == nil || !isRefused(err) && !errors.Is(err, control.ErrNoDaemon) {
+				return cronAuditReport{r}, unanswered(err)
+			}
+			in.Systemd = logind.SystemdVersion(ctx)
 		}
-		_, err := os.Lstat(filepath.Join(root, "/var/lib/systemd/linger", user))
-		return err == nil
+		m := a.measured(ctx)
+		in.Measured = func(job string) (float64, bool) { return m.perDay(job, time.Now()) }
 	}
+	r, err := cronguard.AuditMachine(root, in)
+	return cronAuditReport{r}, err
 }

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/logind"
 )
 
 // cronTree is a machine shaped as Red Hat 9, with two users' jobs, one broken line and one who lingers.
@@ -41,11 +44,20 @@ func cronTree(t *testing.T) string {
 	return root
 }
 
-func TestCronAudit(t *testing.T) {
-	r, err := cronAudit(cronTree(t), 257, func(id string) (float64, bool) { return 1140, id == "/etc/cron.d/app:1" })
+// cronTreeAudit is the audit of that machine, with systemd 257.
+func cronTreeAudit(t *testing.T, measured func(id string) (float64, bool)) cronAuditReport {
+	t.Helper()
+	root := cronTree(t)
+	r, err := cronguard.AuditMachine(root,
+		cronguard.AuditInput{Systemd: 257, Lingers: logind.LingersBelow(root), Measured: measured})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cronAuditReport{r}
+}
+
+func TestCronAudit(t *testing.T) {
+	r := cronTreeAudit(t, func(id string) (float64, bool) { return 1140, id == "/etc/cron.d/app:1" })
 	r.Root = "/" // the same in every run
 	golden(t, "cronaudit", func(p printer) { r.text(p, 0) })
 	golden(t, "cronaudit-json", func(p printer) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/internal/policy"
@@ -22,6 +23,7 @@ type daemon interface {
 	leaks(ctx context.Context, interact bool) (ledger.Report, error)
 	policy(context.Context) (showReport, error)
 	lingerers(context.Context) (lingerReport, error)
+	cronAudit(context.Context) (cronguard.AuditReport, error)
 	setLinger(ctx context.Context, user string, on, dry bool) (logind.LingerChange, error)
 }
 

@@ -77,6 +77,11 @@ func (*busNode) Linger(_ context.Context, rates bool) ([]busapi.LingerUser, stri
 	return []busapi.LingerUser{u}, "", nil
 }
 
+func (*busNode) CronAudit(context.Context) (busapi.CronAudit, error) {
+	return busapi.CronAudit{Systemd: 259, Jobs: []busapi.CronJob{{ID: "/only/the-daemon:1", User: "carol", Schedule: "1 2 * * *",
+		OpensSession: "yes", Measured: 44, Remedy: "guard"}}, Problems: []busapi.CronProblem{{File: "/x", Line: 3, Text: "odd"}}}, nil
+}
+
 func (*busNode) Policy() ([]busapi.PolicyRow, bool) {
 	var rows []busapi.PolicyRow
 	loaded, _ := policy.CheckBytes("x", []byte("[sweep]\ninterval = \"17m\"\n"))
@@ -212,6 +217,7 @@ func TestVerbsOverBus(t *testing.T) {
 	if diff := cmp.Diff([]string{"bob", "bob", "carol"}, n.changes()); diff != "" {
 		t.Error("changed:\n" + diff)
 	}
+	ctl("cron", "audit").want(t, "cron audit", 0, "/only/the-daemon:1", "carol", "1 2 * * *", "44", "/x:3: odd")
 	show := ctl("policy", "show")
 	show.want(t, "policy show", 0, `interval = "17m"`, "/in/force.toml:4", "the policy on disk is another")
 	if strings.Contains(show.out, "on disk") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
@@ -58,6 +59,10 @@ func (socketDaemon) policy(context.Context) (showReport, error) {
 
 func (socketDaemon) lingerers(context.Context) (lingerReport, error) {
 	return lingerReport{}, control.ErrNoDaemon
+}
+
+func (socketDaemon) cronAudit(context.Context) (cronguard.AuditReport, error) {
+	return cronguard.AuditReport{}, control.ErrNoDaemon
 }
 
 func (socketDaemon) setLinger(context.Context, string, bool, bool) (logind.LingerChange, error) {

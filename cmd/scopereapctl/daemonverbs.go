@@ -6,6 +6,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
@@ -119,6 +120,15 @@ func (b *busDaemon) lingerers(ctx context.Context) (lingerReport, error) {
 		})
 	}
 	return r, nil
+}
+
+func (b *busDaemon) cronAudit(ctx context.Context) (cronguard.AuditReport, error) {
+	var w busapi.CronAudit
+	err := b.work(ctx, false, "CronAudit", nil, &w.Jobs, &w.Advice, &w.Problems, &w.Systemd)
+	if err != nil {
+		return cronguard.AuditReport{}, err
+	}
+	return control.FromBusAudit(w), nil
 }
 
 func (b *busDaemon) setLinger(ctx context.Context, user string, on, dry bool) (logind.LingerChange, error) {

@@ -163,36 +163,21 @@ func (a *app) measured(ctx context.Context) *measured {
 	return &measured{get: func() (ledger.Report, error) { return a.leaks(ctx, stateDirectory, false) }}
 }
 
-func (m *measured) row(k ledger.Key) (ledger.Row, bool) {
+func (m *measured) report() ledger.Report {
 	if !m.had {
 		m.had = true
 		m.rep, _ = m.get() // without root, or without a ledger, nothing is known
 	}
-	i := slices.IndexFunc(m.rep.Rows, func(r ledger.Row) bool { return r.Key == k })
-	if i < 0 {
-		return ledger.Row{}, false
-	}
-	return m.rep.Rows[i], true
-}
-
-// A rate a day is made of what was counted over an hour, or of three sessions.
-const (
-	leastCounted  = time.Hour
-	leastSessions = 3
-)
-
-// perDay is how many memcgs a day a cron job left.
-func (m *measured) perDay(job string, now time.Time) (float64, bool) {
-	r, ok := m.row(ledger.Key{Kind: ledger.Cron, Name: job})
-	span := now.Sub(m.rep.Since)
-	if !ok || span <= 0 || span < leastCounted && r.Total.Sessions < leastSessions {
-		return 0, false
-	}
-	return r.Total.Left * float64(24*time.Hour) / float64(span), true
+	return m.rep
 }
 
 // teardowns is how many units of a user ended in the last hour.
 func (m *measured) teardowns(user string) (float64, bool) {
-	r, ok := m.row(ledger.Key{Kind: ledger.User, Name: user})
+	r, ok := m.report().Row(ledger.Key{Kind: ledger.User, Name: user})
 	return float64(r.LastHour.Teardowns), ok
+}
+
+// perDay is how many memcgs a day a cron job left.
+func (m *measured) perDay(job string, now time.Time) (float64, bool) {
+	return m.report().CronPerDay(job, now)
 }

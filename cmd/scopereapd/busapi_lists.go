@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/control"
-	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -113,65 +110,12 @@ func (a *busAPI) PolicySources() (files []busapi.PolicyFile, warnings []busapi.P
 }
 
 // CronAudit is what scopereapctl cron audit shows.
-func (a *busAPI) CronAudit(ctx context.Context) ([]busapi.CronJob, string, error) {
+func (a *busAPI) CronAudit(ctx context.Context) (busapi.CronAudit, error) {
 	root := cmp.Or(a.flags.policyRoot, "/")
-	inv, err := cronguard.ReadInventory(root)
-	if err != nil {
-		return nil, "", err
-	}
 	rep := a.account.Report()
-	measured := func(job string) (float64, bool) { return cronPerDay(rep, job, time.Now()) }
-	services, _ := cronguard.AuditServices(inv, root, filepath.Join(root, cronguard.DefaultStateDir))
-	rows := cronguard.Audit(inv, cronguard.AuditInput{
-		Systemd: logind.SystemdVersion(ctx), Services: services, Measured: measured, Lingers: lingersBelow(root),
+	r, err := cronguard.AuditMachine(root, cronguard.AuditInput{
+		Systemd: logind.SystemdVersion(ctx), Lingers: logind.LingersBelow(root),
+		Measured: func(job string) (float64, bool) { return rep.CronPerDay(job, time.Now()) },
 	})
-	var jobs []busapi.CronJob
-	for _, r := range rows {
-		j := busapi.CronJob{
-			ID: r.ID, Source: string(r.Source), File: r.File, Line: uint32(max(r.Line, 0)), User: r.User,
-			Service: r.Service, RunsPerDay: r.RunsPerDay, OpensSession: r.Opens.String(), Why: r.SessionWhy,
-			Expected: r.Expected, Measured: busapi.Unknown, Remedy: string(r.Remedy), Others: []string{},
-			Guard: string(r.Guard), GuardWhy: r.GuardWhy,
-		}
-		if r.Measured != nil {
-			j.Measured = *r.Measured
-		}
-		for _, o := range r.Others {
-			j.Others = append(j.Others, string(o))
-		}
-		jobs = append(jobs, j)
-	}
-	return jobs, cronguard.Advice(rows), nil
-}
-
-// A rate a day is made of what was counted over an hour, or of three sessions.
-const (
-	leastCounted  = time.Hour
-	leastSessions = 3
-)
-
-// cronPerDay is how many memcgs a day a cron job left.
-func cronPerDay(rep ledger.Report, job string, now time.Time) (float64, bool) {
-	span := now.Sub(rep.Since)
-	for _, r := range rep.Rows {
-		if r.Key != (ledger.Key{Kind: ledger.Cron, Name: job}) {
-			continue
-		}
-		if span <= 0 || span < leastCounted && r.Total.Sessions < leastSessions {
-			break
-		}
-		return r.Total.Left * float64(24*time.Hour) / float64(span), true
-	}
-	return 0, false
-}
-
-// lingersBelow says who lingers: logind keeps a file of each one's name.
-func lingersBelow(root string) func(string) bool {
-	return func(user string) bool {
-		if user == "" || strings.ContainsAny(user, "/\x00") || user == "." || user == ".." {
-			return false
-		}
-		_, err := os.Lstat(filepath.Join(root, logind.LingerDir, user))
-		return err == nil
-	}
+	return control.BusAudit(r), err
 }

@@ -80,8 +80,8 @@ func (b *backend) Linger(_ context.Context, rates bool) ([]LingerUser, string, e
 	return []LingerUser{u}, "LDAP is silent", nil
 }
 
-func (b *backend) CronAudit(context.Context) ([]CronJob, string, error) {
-	return []CronJob{{ID: "/etc/crontab:1", User: "bob", Others: nil, Measured: Unknown}}, "advice", nil
+func (b *backend) CronAudit(context.Context) (CronAudit, error) {
+	return CronAudit{Jobs: []CronJob{{ID: "/etc/crontab:1", User: "bob", Others: nil, Measured: Unknown}}, Advice: "advice"}, nil
 }
 
 func (b *backend) Policy() ([]PolicyRow, bool) {

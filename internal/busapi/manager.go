@@ -25,7 +25,9 @@ func manager() iface {
 				{"leakers", "a(ssttdttdtt)"}, {"since", "t"}, {"forgotten", "(ttd)"}}, listLeakers},
 			{"ListSessions", nil, []arg{{"sessions", "a(sussssubss)"}}, listSessions},
 			{"ListLinger", nil, []arg{{"users", "a(usbbsstsdd)"}, {"incomplete", "s"}}, listLinger},
-			{"CronAudit", nil, []arg{{"jobs", "a(sssussdssddsasss)"}, {"advice", "s"}}, cronAudit},
+			{"CronAudit", nil, []arg{
+				{"jobs", "a(sssusssdbsssssusddsasss)"}, {"advice", "s"}, {"problems", "a(sus)"}, {"systemd", "u"},
+			}, cronAudit},
 			{"GetPolicy", nil, []arg{{"keys", "a(sssu)"}}, getPolicy},
 			{"GetPolicySources", nil, []arg{{"files", "a(sss)"}, {"warnings", "a(susss)"}}, getPolicySources},
 			{"Sweep", []arg{{"ancestor", "s"}, {"dry_run", "b"}}, []arg{{"id", "t"}}, sweep},
@@ -152,13 +154,12 @@ func cronAudit(ctx context.Context, c *call) ([]any, error) {
 	if err := c.authorize(ctx, ActionReadUsers); err != nil {
 		return nil, err
 	}
-	var jobs []CronJob
-	var advice string
+	var audit CronAudit
 	err := c.gate().pass(ctx, func(ctx context.Context) (err error) {
-		jobs, advice, err = c.s.svc.backend.CronAudit(ctx)
+		audit, err = c.s.svc.backend.CronAudit(ctx)
 		return err
 	})
-	return []any{some(jobs), clean(advice)}, err
+	return []any{some(audit.Jobs), clean(audit.Advice), some(audit.Problems), audit.Systemd}, err
 }
 
 // policyFor is the policy for who may know it: rules in a file that not everybody may read may name users.

@@ -83,19 +83,41 @@ type LingerUser struct {
 // Unknown is the number for what is not known.
 const Unknown = -1
 
-// CronJob is a job of cron, anacron or at: (sssussdssddsasss).
+// CronJob is a job of cron, anacron or at: (sssusssdbsssssusddsasss). Its command is left out: it may hold secrets.
 type CronJob struct {
 	ID, Source, File string
 	Line             uint32
 	User, Service    string
+	Schedule         string // as written
 	RunsPerDay       float64
+	AtBoot           bool
+	NoSession        string // why no session is the job's own, or nothing
+	Via              string // ID of the job that runs it
 	OpensSession     string // yes, no or unknown
+	Class            string // of the session, where pam_systemd's line names one
+	AtFile           string // that line
+	AtLine           uint32
 	Why              string
 	Expected         float64 // memcgs a day
 	Measured         float64 // likewise, or Unknown
 	Remedy           string
 	Others           []string
 	Guard, GuardWhy  string
+}
+
+// CronProblem is what could not be read, or what cron would not take: (sus).
+type CronProblem struct {
+	File string
+	Line uint32 // 0: the whole file
+	Text string
+}
+
+// CronAudit is what CronAudit answers: its arguments.
+type CronAudit struct {
+	Jobs     []CronJob
+	Advice   string
+	Problems []CronProblem
+	Systemd  uint32 // its version, or 0
 }
 
 // PolicyRow is one key of the policy in force: (sssu).
@@ -185,7 +207,7 @@ type Backend interface {
 	Sessions() []Session
 	// Linger tells rates only if asked to; incomplete is why users may be missing, or empty.
 	Linger(ctx context.Context, rates bool) (users []LingerUser, incomplete string, err error)
-	CronAudit(ctx context.Context) (jobs []CronJob, advice string, err error)
+	CronAudit(ctx context.Context) (CronAudit, error)
 	// Policy tells also if everybody may read the files it comes from.
 	Policy() (rows []PolicyRow, public bool)
 	PolicySources() ([]PolicyFile, []PolicyWarning)

@@ -71,8 +71,8 @@ func (c *coreRun) driveTop(ctx context.Context, t *machine.Terminal) error {
 // comes into force, and the sweep goes on to its end.
 func (c *coreRun) reloadInSweep(ctx context.Context) error {
 	const made = 2000
-	// So that it takes its time: it costs some 500 ms of CPU, and gets 30 ms at once and 4.5 ms a second after that.
-	if err := c.Policy(ctx, "[budget]\ncpu = \"0.5%\"\nburst = \"30ms\"\n"); err != nil {
+	// So that it takes its time: it costs 150 to 500 ms of CPU, and gets 30 ms at once and 4.5 ms a second after that.
+	if err := c.Policy(ctx, "[budget]\ncpu = \"0.5%\"\nburst = \"30ms\"\n[reap]\nslice = \"20ms\"\n"); err != nil {
 		return err
 	}
 	if _, err := machine.Run(ctx, "scopereapctl", "reproduce", "--count", fmt.Sprint(made), "--pages", "16"); err != nil {
