@@ -98,6 +98,7 @@ func workBus(ctx context.Context, conn *dbus.Conn, interact bool, member string,
 	limit := workTime
 	if interact = interact && atTerminal(); interact {
 		limit = passwordTime
+		defer startAgent(ctx)()
 	}
 	return callBus(ctx, conn, limit, interact, busapi.Iface, member, args, out...)
 }

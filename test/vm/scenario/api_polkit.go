@@ -18,6 +18,37 @@ const (
 `
 )
 
+// apiPassword: at a plain ssh terminal, whose session has no agent, scopereapctl sees to it that polkit can ask for an
+// administrator's password.
+func (c *coreRun) apiPassword(ctx context.Context) error {
+	const password = "xyzzy-4711"
+	if _, err := machine.Run(ctx, "sh", "-c", "echo root:"+password+" | chpasswd"); err != nil {
+		return err
+	}
+	for _, try := range []struct {
+		password, shows string
+		done            bool
+	}{{"wrong", "FAILED", false}, {password, "COMPLETE", true}} {
+		t, err := c.OpenTerminal(ctx, "bob", "scopereapctl sweep")
+		if err != nil {
+			return err
+		}
+		err = t.Await(ctx, 0, "Password:")
+		if err == nil {
+			var from int
+			if from, err = t.Type(try.password + "\n"); err == nil {
+				err = t.Await(ctx, from, try.shows)
+			}
+		}
+		end := t.Wait()
+		c.Log.Info("sweep at a terminal", "says", string(t.Seen()), "ends", end)
+		ok := err == nil && (end == nil) == try.done
+		c.Require(fmt.Sprintf("asked for a password at a terminal, swept: %t", try.done), boolFigure(ok), "",
+			fmt.Sprint(err, ", ", end), "1", ok)
+	}
+	return nil
+}
+
 // apiPolkit: as shipped nobody but root may change anything, a rule lets one user do one thing, and without polkit
 // only root may.
 func (c *coreRun) apiPolkit(ctx context.Context) error {
@@ -30,6 +61,9 @@ func (c *coreRun) apiPolkit(ctx context.Context) error {
 		c.Require("another user's other calls refused, "+when, float64(len(refused)), "", note, fmt.Sprint(len(all)), len(refused) == len(all))
 	}
 	refusedAll("as shipped")
+	if err := c.apiPassword(ctx); err != nil {
+		return err
+	}
 	if err := os.WriteFile(polkitRules, []byte(polkitRule), 0o644); err != nil {
 		return err
 	}
