@@ -59,11 +59,19 @@ func (d *node) reload() {
 	d.policy.Store(loaded)
 	d.policyErr.Store(nil)
 	d.level.Set(loaded.Policy.Log.Level.Slog())
+	monitored := d.engine.Status().MonitorOnly
 	d.engine.SetConfig(loaded.Policy.Engine())
 	d.metrics.Changed()
 	changes := policy.Changes(old.Policy, loaded.Policy)
 	for _, c := range changes {
-		d.log.Info("policy changed", "key", c.Key, "from", c.Old, "to", c.New)
+		attrs := []any{"key", c.Key, "from", c.Old, "to", c.New}
+		if c.AtStart {
+			attrs = append(attrs, "from_when", "the next start (systemctl restart scopereapd)")
+		}
+		d.log.Info("policy changed", attrs...)
+	}
+	if d.engine.Status().MonitorOnly != monitored {
+		d.tellMonitorOnly()
 	}
 	d.triggers.soon()
 	d.log.Info("policy reloaded", "changes", len(changes), "files", len(loaded.Files()),

@@ -72,14 +72,16 @@ func TestReload(t *testing.T) {
 		t.Errorf("the log does not say %s:\n%s", place, d.log)
 	}
 
-	d.policy("[reap]\nenabled = false\n")
+	d.policy("[reap]\nenabled = false\n[hold]\nmax = 7\n")
 	d.signal(syscall.SIGHUP)
 	d.untilLogged("policy reloaded")
 	if s := d.status(); s.Engine.MonitorOnly == "" || s.PolicyError != "" {
 		t.Errorf("after a good policy: monitor only %q, error %q; want it in force", s.Engine.MonitorOnly, s.PolicyError)
 	}
-	if !strings.Contains(d.log.String(), "key=reap.enabled") {
-		t.Errorf("the log does not say what changed:\n%s", d.log)
+	for _, want := range []string{"key=reap.enabled from=true to=false\n", "key=hold.max from=1000 to=7 from_when=", "monitor only"} {
+		if !strings.Contains(d.log.String(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, d.log)
+		}
 	}
 	d.signal(syscall.SIGTERM)
 	d.ends(0)

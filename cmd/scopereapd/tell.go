@@ -31,6 +31,11 @@ func (d *node) introduce(a reclaim.Abilities) {
 	if !a.Reclaim.OK() && d.machine.Mode.V2() {
 		d.log.Info("no memory.reclaim on this kernel: squeezing memory.high instead")
 	}
+	d.tellMonitorOnly()
+}
+
+// tellMonitorOnly says why nothing is reaped, if nothing is.
+func (d *node) tellMonitorOnly() {
 	if why := d.engine.Status().MonitorOnly; why != "" {
 		d.log.Info("monitor only", "why", why, message.MonitorOnly.Attr())
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -70,14 +71,20 @@ type Change struct {
 	Key string `json:"key"`
 	Old any    `json:"old"`
 	New any    `json:"new"`
+	// AtStart: the daemon reads the key when it starts, and goes by the old value until then.
+	AtStart bool `json:"at_start,omitempty"`
 }
+
+// ReadAtStart are the keys that the daemon does not read again on a reload: what they decide is made at its start.
+var ReadAtStart = []string{"hold.enabled", "hold.max", "hold.deadline", "kernel.memcg_reaper"}
 
 // Changes lists what differs, for the log line of a reload.
 func Changes(before, after Policy) []Change {
 	var out []Change
 	for _, f := range schema() {
 		if f.toml(&before) != f.toml(&after) {
-			out = append(out, Change{Key: f.key, Old: f.json(&before), New: f.json(&after)})
+			out = append(out, Change{Key: f.key, Old: f.json(&before), New: f.json(&after),
+				AtStart: slices.Contains(ReadAtStart, f.key)})
 		}
 	}
 	return out

@@ -3,6 +3,8 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,5 +95,23 @@ func TestChanges(t *testing.T) {
 		{Key: "log.level", Old: "info", New: "debug"},
 	}, Changes(a, b)); d != "" {
 		t.Error(d)
+	}
+}
+
+// The manual names the keys that want a restart.
+func TestReadAtStartIsInTheManual(t *testing.T) {
+	page, err := os.ReadFile("../../packaging/man/scopereap-policy.toml.5.in")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "\nOnly\n")
+	text, _, found := strings.Cut(text, "are read at the start alone")
+	if !found {
+		t.Fatal("the page does not say which keys are read at the start alone")
+	}
+	for _, f := range schema() {
+		if got, want := strings.Contains(text, f.key), slices.Contains(ReadAtStart, f.key); got != want {
+			t.Errorf("%s: in the manual %t, read at the start alone %t", f.key, got, want)
+		}
 	}
 }
