@@ -34,6 +34,8 @@ type Totals struct {
 	Sweeps   int64         `json:"sweeps"`
 	Latency  Latency       `json:"teardown_to_freed"`
 	LastReap time.Time     `json:"last_reap,omitzero"` // unset before the first
+	// LastSweep is when the last sweep had taken its census; unset before the first.
+	LastSweep time.Time `json:"last_sweep,omitzero"`
 }
 
 // Pinned is what stays below an ancestor although it was reclaimed.

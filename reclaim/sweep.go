@@ -124,6 +124,7 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 func (e *Engine) startSweep(job *sweepJob) {
 	e.mu.Lock()
 	e.totals.Sweeps++
+	e.totals.LastSweep = time.Now()
 	e.mu.Unlock()
 	e.sweeps = append(e.sweeps, job)
 	e.endSweeps()

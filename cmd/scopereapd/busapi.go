@@ -26,12 +26,10 @@ type busAPI struct {
 	*node
 	service *busapi.Service
 
-	mu        sync.Mutex
-	sweeps    int64 // seen
-	lastSweep time.Time
-	v1        reclaim.V1Count
-	v1At      time.Time
-	told      map[ledger.Key]time.Time // triggers
+	mu   sync.Mutex
+	v1   reclaim.V1Count
+	v1At time.Time
+	told map[ledger.Key]time.Time // triggers
 }
 
 func (d *node) newBusAPI() *busAPI {
@@ -102,7 +100,7 @@ func (a *busAPI) Snapshot() busapi.Snapshot {
 		CPUTime:         e.Totals.CPU,
 		Since:           a.began,
 		LastReap:        e.Totals.LastReap,
-		LastSweep:       a.sawSweeps(e.Totals.Sweeps),
+		LastSweep:       e.Totals.LastSweep,
 		PolicyFiles:     a.policy.Load().Files(),
 		BusConnected:    bus.Connected,
 		BusReconnects:   bus.Reconnects,
@@ -120,17 +118,6 @@ func (a *busAPI) Snapshot() busapi.Snapshot {
 	}
 	s.Dying, s.Live = a.counts()
 	return s
-}
-
-// sawSweeps is when the last sweep was seen to have begun; the engine counts them only. Each sweep's outcomes lead
-// here within about a second.
-func (a *busAPI) sawSweeps(n int64) time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if n > a.sweeps {
-		a.sweeps, a.lastSweep = n, time.Now()
-	}
-	return a.lastSweep
 }
 
 // v1CountEvery: on v1 counting walks all directories.

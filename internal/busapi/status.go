@@ -25,6 +25,7 @@ type Status struct {
 	Teardowns, Sweeps   uint64
 	CPUTimeUSec         uint64
 	LastReap            uint64
+	LastSweep           uint64
 	TeardownToFreed     Latency
 	Pinned              []PinnedBelow
 	Held                Held
