@@ -85,6 +85,35 @@ func (c *coreRun) figures(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
+// figuresAtRest waits until the figures come to agree. A scrape may be answered from a census of up to 15 s before, and
+// what is reaped below an ancestor is told when the daemon has done with it: where something stays, after its tries,
+// a minute and more. What does not agree by then is returned as it is.
+func (c *coreRun) figuresAtRest(ctx context.Context) (f figures, dying int64, err error) {
+	for end := time.Now().Add(3 * time.Minute); ; {
+		if err := machine.Sleep(ctx, 5*time.Second); err != nil {
+			return f, 0, err
+		}
+		if f, err = c.figures(ctx); err != nil {
+			return f, 0, err
+		}
+		if dying, err = c.Dying(); err != nil {
+			return f, 0, err
+		}
+		told := f.reaped == f.status.Freed && f.metrics[reapedTotal] == float64(f.reaped) &&
+			f.metrics.Sum(reapedByAncestor) == float64(f.reaped)
+		if told && f.metrics[dyingNow] == float64(dying) || time.Now().After(end) {
+			return f, dying, nil
+		}
+	}
+}
+
+// Metrics that are held against other figures.
+const (
+	reapedTotal      = "scopereap_reaped_memcgs_total"
+	reapedByAncestor = "scopereap_ancestor_reaped_memcgs_total"
+	dyingNow         = "scopereap_dying_memcgs"
+)
+
 // figuresAgree logs in so many times and adds up.
 func (c *coreRun) figuresAgree(ctx context.Context) error {
 	if _, err := c.settled(ctx); err != nil {
@@ -101,15 +130,7 @@ func (c *coreRun) figuresAgree(ctx context.Context) error {
 	if _, _, err := c.drain(ctx, last); err != nil {
 		return err
 	}
-	// A scrape may be answered from a census of up to 15 s before, and the last turn is told when it has ended.
-	if err := machine.Sleep(ctx, 20*time.Second); err != nil {
-		return err
-	}
-	after, err := c.figures(ctx)
-	if err != nil {
-		return err
-	}
-	dying, err := c.Dying()
+	after, dying, err := c.figuresAtRest(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,13 +145,12 @@ func (c *coreRun) figuresAgree(ctx context.Context) error {
 	}
 	c.Report("sessions, by logind's journal", float64(len(removed)), "", "since the boot")
 
-	const reaped = "scopereap_reaped_memcgs_total"
-	freed := after.metrics[reaped]
+	freed := after.metrics[reapedTotal]
 	c.Require("reaped, by the metrics", freed, "", "the status' figure", fmt.Sprint(after.status.Freed), freed == float64(after.status.Freed) && freed > want)
-	c.Require("reaped, by ancestor", after.metrics.Sum("scopereap_ancestor_reaped_memcgs_total"), "", "", fmt.Sprint(freed),
-		after.metrics.Sum("scopereap_ancestor_reaped_memcgs_total") == freed)
+	c.Require("reaped, by ancestor", after.metrics.Sum(reapedByAncestor), "", "", fmt.Sprint(freed),
+		after.metrics.Sum(reapedByAncestor) == freed)
 	c.Require("reaped, by the journal's entries", float64(after.reaped), "", "", fmt.Sprint(freed), float64(after.reaped) == freed)
-	shown := after.metrics["scopereap_dying_memcgs"]
+	shown := after.metrics[dyingNow]
 	c.Require("dying, by the metrics", shown, "", "cgroup.stat's figure", fmt.Sprint(dying), shown == float64(dying))
 	byAncestor := after.metrics.Sum("scopereap_ancestor_dying_memcgs")
 	c.Require("dying, by ancestor", byAncestor, "", "", fmt.Sprint(shown), byAncestor == shown)
