@@ -26,6 +26,10 @@ type EngineOptions struct {
 	// OnLeft is told what teardowns left dying, also where nothing is reaped.
 	// Called from the engine's own goroutine; it must not block.
 	OnLeft func(Left)
+	// OnSweep is told of each timed sweep that begins below a cgroup, and
+	// returns what is told how it goes and how it ended. All are called from
+	// the engine's own goroutine and must not block. It may be nil.
+	OnSweep func(under string) (progress func(SweepProgress), ended func(SweepResult, error))
 	// OnWrite is told how long each write that reclaims took in the kernel.
 	// Called from the reaping thread; it must not block. It may be nil.
 	OnWrite func(time.Duration)

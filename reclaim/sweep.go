@@ -245,7 +245,12 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	if n == 0 {
 		return
 	}
-	e.beginSweep(ctx, SweepRequest{Under: "/"}, now, func(r SweepResult, err error) {
+	req, ended := SweepRequest{Under: "/"}, func(SweepResult, error) {}
+	if e.opts.OnSweep != nil {
+		req.Progress, ended = e.opts.OnSweep(req.Under)
+	}
+	e.beginSweep(ctx, req, now, func(r SweepResult, err error) {
+		ended(r, err)
 		if err != nil {
 			if ctx.Err() == nil {
 				e.log.Error("sweep failed", "err", err, message.SweepFailed.Attr())

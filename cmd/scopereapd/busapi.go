@@ -189,14 +189,28 @@ func (a *busAPI) Sweep(
 		}
 		return r, err
 	}
-	res, err := a.engine.Sweep(ctx, reclaim.SweepRequest{Under: under, Progress: func(p reclaim.SweepProgress) {
-		progress(busapi.SweepProgress{Ancestors: p.Ancestors, Done: p.Done, Dying: p.Dying, Freed: p.Freed})
-	}})
+	res, err := a.engine.Sweep(ctx, reclaim.SweepRequest{Under: under, Progress: busProgress(progress)})
+	return busSweepResult(res), err
+}
+
+// sweeping tells the bus of a sweep that somebody else began: the timer, or who asked at the control socket.
+func (a *busAPI) sweeping(under string) (func(reclaim.SweepProgress), func(reclaim.SweepResult, error)) {
+	progress, ended := a.service.Sweeping(under)
+	return busProgress(progress), func(r reclaim.SweepResult, err error) { ended(busSweepResult(r), err) }
+}
+
+func busProgress(tell func(busapi.SweepProgress)) func(reclaim.SweepProgress) {
+	return func(p reclaim.SweepProgress) {
+		tell(busapi.SweepProgress{Ancestors: p.Ancestors, Done: p.Done, Dying: p.Dying, Freed: p.Freed})
+	}
+}
+
+func busSweepResult(r reclaim.SweepResult) busapi.SweepResult {
 	return busapi.SweepResult{
-		Before: res.DyingBefore, After: res.DyingAfter, Freed: res.Freed, Bytes: res.Bytes,
-		Ancestors: len(res.Outcomes), CPU: res.CPU,
-		Live: res.Live, Wall: res.Wall, Outcomes: control.BusOutcomes(res.Outcomes),
-	}, err
+		Before: r.DyingBefore, After: r.DyingAfter, Freed: r.Freed, Bytes: r.Bytes,
+		Ancestors: len(r.Outcomes), CPU: r.CPU,
+		Live: r.Live, Wall: r.Wall, Outcomes: control.BusOutcomes(r.Outcomes),
+	}
 }
 
 // SetLinger adds or removes a user's linger, as scopereapctl linger does.

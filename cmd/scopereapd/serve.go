@@ -108,7 +108,10 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Logger:    d.log,
 		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o); d.api.outcome(o) },
 		OnLeft:    d.account.left,
-		OnWrite:   d.metrics.Wrote,
+		OnSweep: func(under string) (func(reclaim.SweepProgress), func(reclaim.SweepResult, error)) {
+			return d.api.sweeping(under)
+		},
+		OnWrite: d.metrics.Wrote,
 	})
 	d.bus = logind.New(logind.Options{Logger: d.log})
 	d.account.jobs.session = d.bus.Session

@@ -86,7 +86,9 @@ func (d *node) sweep(ctx context.Context, args json.RawMessage, progress func(an
 			}
 		}
 	}()
+	tellBus, ended := d.api.sweeping(under)
 	res, err := d.engine.Sweep(ctx, reclaim.SweepRequest{Under: under, Progress: func(p reclaim.SweepProgress) {
+		tellBus(p)
 		select {
 		case <-last:
 		default:
@@ -95,5 +97,6 @@ func (d *node) sweep(ctx context.Context, args json.RawMessage, progress func(an
 	}})
 	close(done)
 	<-told
+	ended(res, err)
 	return res, err
 }

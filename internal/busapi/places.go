@@ -17,6 +17,8 @@ const (
 	// maxRate calls a second of a sender are answered, maxRate at once; beyond, nothing is, not even with an error.
 	// Answers that nobody reads would pile up in the bus, on our account.
 	maxRate = 200
+	// maxUsers whose rates are kept; root's are not limited together.
+	maxUsers = 1024
 	// Sweeps, each of which may take minutes.
 	maxSweeps          = 8
 	maxSweepsPerSender = 1
@@ -25,11 +27,32 @@ const (
 	maxAskingPerUser = 4
 )
 
+// rate is how many calls may come.
+type rate struct {
+	tokens float64   // calls that may come now
+	at     time.Time // when tokens was right
+}
+
+func fullRate(now time.Time) rate { return rate{maxRate, now} }
+
+func (r *rate) refill(now time.Time) {
+	r.tokens = min(maxRate, r.tokens+now.Sub(r.at).Seconds()*maxRate)
+	r.at = now
+}
+
+// take counts a call. false: there were too many.
+func (r *rate) take(now time.Time) bool {
+	if r.refill(now); r.tokens < 1 {
+		return false
+	}
+	r.tokens--
+	return true
+}
+
 // sender is what is under way of one connection.
 type sender struct {
+	rate
 	calls, sweeps int
-	tokens        float64   // calls that may come now
-	at            time.Time // when tokens was right
 	uid           uint32
 	known         bool // uid
 }
@@ -39,6 +62,7 @@ type places struct {
 	mu      sync.Mutex
 	senders map[string]*sender
 	users   map[uint32]int
+	rates   map[uint32]*rate // of users but root, over all of their connections
 	asking  map[uint32]int
 	unknown int
 	others  int
@@ -49,11 +73,12 @@ type places struct {
 }
 
 func newPlaces() *places {
-	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, asking: map[uint32]int{}}
+	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, rates: map[uint32]*rate{},
+		asking: map[uint32]int{}}
 }
 
-// mayCall counts a call of a sender against its rate. It is asked about every message, so it makes nothing but a new
-// sender's entry.
+// mayCall counts a call of a sender against its rate, and its user's. It is asked about every message, so it makes
+// nothing but a new sender's entry.
 func (p *places) mayCall(name []byte) bool {
 	if len(name) == 0 {
 		return false // not from a bus
@@ -69,14 +94,14 @@ func (p *places) mayCall(name []byte) bool {
 		if len(p.senders) >= maxSenders {
 			return false
 		}
-		s = &sender{tokens: maxRate, at: now}
+		s = &sender{rate: fullRate(now)}
 		p.senders[string(name)] = s
 	}
-	if s.refill(now); s.tokens < 1 {
+	if !s.take(now) {
 		return false
 	}
-	s.tokens--
-	return true
+	r := p.rates[s.uid]
+	return !s.known || r == nil || r.take(now)
 }
 
 // arrive gives a call a place, for which leave must be called later. false: there is none.
@@ -94,12 +119,7 @@ func (p *places) arrive(name string) (*ticket, bool) {
 	return &ticket{name: name, unknown: !s.known}, true
 }
 
-func (s *sender) refill(now time.Time) {
-	s.tokens = min(maxRate, s.tokens+now.Sub(s.at).Seconds()*maxRate)
-	s.at = now
-}
-
-// prune forgets senders with nothing under way that could have as many calls as a new one.
+// prune forgets senders with nothing under way that could have as many calls as a new one, and users likewise.
 func (p *places) prune(now time.Time) {
 	if now.Sub(p.pruned) < pruneEvery {
 		return
@@ -109,6 +129,26 @@ func (p *places) prune(now time.Time) {
 		if s.refill(now); s.calls == 0 && s.sweeps == 0 && s.tokens >= maxRate {
 			delete(p.senders, name)
 		}
+	}
+	for uid, r := range p.rates {
+		if r.refill(now); r.tokens >= maxRate {
+			delete(p.rates, uid)
+		}
+	}
+}
+
+// meet keeps a rate for a user, where one has to be kept.
+func (p *places) meet(uid uint32) {
+	if uid == 0 || p.rates[uid] != nil {
+		return
+	}
+	now := time.Now()
+	if len(p.rates) >= maxUsers {
+		p.prune(now)
+	}
+	if len(p.rates) < maxUsers {
+		r := fullRate(now)
+		p.rates[uid] = &r
 	}
 }
 
@@ -140,6 +180,7 @@ func (p *places) seat(t *ticket, uid uint32) bool {
 	}
 	if s := p.senders[t.name]; s != nil {
 		s.uid, s.known = uid, true
+		p.meet(uid)
 	}
 	switch {
 	case uid == 0 && p.root >= maxRoot:

@@ -39,44 +39,43 @@ func sweep(ctx context.Context, c *call) ([]any, error) {
 func (s *session) sweep(sender string, id uint64, under string, dry bool) {
 	ctx, stop := s.whileThere(s.ctx, sender)
 	defer stop()
-	s.svc.tell("SweepStarted", id, clean(under), dry)
-	var last atomic.Pointer[SweepProgress]
-	finished := make(chan struct{})
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		ticker := time.NewTicker(progressEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				if p := last.Swap(nil); p != nil {
-					s.svc.tell("SweepProgress", id, uint64(p.Ancestors), uint64(p.Done), count(p.Dying), count(p.Freed))
-				}
-			case <-finished:
-				return
-			}
+	progress, ended := s.svc.sweeping(id, under, dry)
+	ended(s.svc.backend.Sweep(ctx, under, dry, progress))
+}
+
+// Sweeping tells of a sweep that nobody has asked for over the bus, and returns what tells how it goes and how it
+// ended. Neither blocks.
+func (s *Service) Sweeping(under string) (progress func(SweepProgress), ended func(SweepResult, error)) {
+	return s.sweeping(s.sweepID.Add(1), under, false)
+}
+
+func (s *Service) sweeping(id uint64, under string, dry bool) (func(SweepProgress), func(SweepResult, error)) {
+	s.tell("SweepStarted", id, clean(under), dry)
+	var told atomic.Int64 // when progress was, Unix ns
+	progress := func(p SweepProgress) {
+		last, now := told.Load(), time.Now().UnixNano()
+		if now-last >= int64(progressEvery) && told.CompareAndSwap(last, now) {
+			s.tell("SweepProgress", id, uint64(p.Ancestors), uint64(p.Done), count(p.Dying), count(p.Freed))
 		}
-	}()
-	r, err := s.svc.backend.Sweep(ctx, under, dry, func(p SweepProgress) { last.Store(&p) })
-	close(finished)
-	<-told
-	why := ""
-	if err != nil {
-		why = clean(err.Error())
 	}
-	s.svc.tell("SweepFinished", id, why, map[string]dbus.Variant{
-		"DyingBefore": dbus.MakeVariant(count(r.Before)),
-		"DyingAfter":  dbus.MakeVariant(count(r.After)),
-		"Freed":       dbus.MakeVariant(count(r.Freed)),
-		"Bytes":       dbus.MakeVariant(count(r.Bytes)),
-		"Ancestors":   dbus.MakeVariant(uint64(r.Ancestors)),
-		"CPUTimeUSec": dbus.MakeVariant(count(r.CPU.Microseconds())),
-		"Live":        dbus.MakeVariant(count(r.Live)),
-		"WallUSec":    dbus.MakeVariant(count(r.Wall.Microseconds())),
-		"Outcomes":    dbus.MakeVariant(some(r.Outcomes[:min(len(r.Outcomes), maxAncestors)])),
-	})
-	s.svc.Poke()
+	return progress, func(r SweepResult, err error) {
+		why := ""
+		if err != nil {
+			why = clean(err.Error())
+		}
+		s.tell("SweepFinished", id, why, map[string]dbus.Variant{
+			"DyingBefore": dbus.MakeVariant(count(r.Before)),
+			"DyingAfter":  dbus.MakeVariant(count(r.After)),
+			"Freed":       dbus.MakeVariant(count(r.Freed)),
+			"Bytes":       dbus.MakeVariant(count(r.Bytes)),
+			"Ancestors":   dbus.MakeVariant(uint64(r.Ancestors)),
+			"CPUTimeUSec": dbus.MakeVariant(count(r.CPU.Microseconds())),
+			"Live":        dbus.MakeVariant(count(r.Live)),
+			"WallUSec":    dbus.MakeVariant(count(r.Wall.Microseconds())),
+			"Outcomes":    dbus.MakeVariant(some(r.Outcomes[:min(len(r.Outcomes), maxAncestors)])),
+		})
+		s.Poke()
+	}
 }
 
 // count is a number that is never negative, for D-Bus's unsigned ones.
