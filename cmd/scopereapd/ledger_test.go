@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
@@ -64,7 +65,12 @@ func TestLedgerOfSessions(t *testing.T) {
 
 	machine.AddSession(bustest.Session{ID: "1", UID: 1000, User: "alice", Service: "sshd", Class: "user"})
 	machine.AddSession(bustest.Session{ID: "2", UID: 1001, User: "bob", Service: "crond", Class: "background", Leader: uint32(cron.Process.Pid)})
-	d.until("it knows both sessions", func() bool { return d.status().Bus.Sessions == 2 })
+	api := bus.Connect().Object(busapi.Name, busapi.Path)
+	d.until("it has asked about both sessions", func() bool {
+		var list []busapi.Session
+		err := api.Call(busapi.Iface+".ListSessions", 0).Store(&list)
+		return err == nil && len(list) == 2 && list[0].Service != "" && list[1].Service != ""
+	})
 	d.untilLogged("sure=true")
 	machine.RemoveSession("1")
 	machine.RemoveSession("2")
