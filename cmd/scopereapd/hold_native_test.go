@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestHoldsOnV1(t *testing.T) {
 	if systemd == "" {
 		t.Skip("needs systemd's own v1 hierarchy")
 	}
-	const slice = "scopereaptest.slice"
+	slice := fmt.Sprintf("scopereaptest%d.slice", os.Getpid()) // two runs may be under way
 	unitDir := func(root, unit string) string { return filepath.Join(root, slice, unit) }
 	t.Cleanup(func() {
 		for _, root := range []string{h.Root, systemd} {
