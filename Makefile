@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/local/go/bin
 # Static binaries: they run on every distribution, and in a container from scratch.
 export CGO_ENABLED = 0
 
-.PHONY: build all run test vmtest lint man clean deps
+.PHONY: build all run test vmtest lint man packages lint-packages test-packages security clean deps
 
 build: deps
 	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
@@ -55,6 +55,26 @@ lint: deps
 	$(GO) vet -tags man ./cmd/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags vm ./test/vm/...
+
+# The packages, deb and rpm, of the commit's version or VERSION=1.2.3. The same source makes the same bytes.
+PACKAGE_VERSION = $(if $(filter file,$(origin VERSION)),$(shell packaging/version.sh),$(VERSION))
+packages: deps
+	packaging/build.sh '$(PACKAGE_VERSION)' dist
+
+lint-packages: packages
+	@packaging/deps.sh packages
+	packaging/lint.sh dist '$(PACKAGE_VERSION)'
+
+# As root: it installs the packages in a tree of its own.
+test-packages: packages
+	@packaging/deps.sh packages
+	packaging/reproducible.sh dist '$(PACKAGE_VERSION)'
+	packaging/chroot-test.sh dist '$(PACKAGE_VERSION)'
+
+# The sandbox's exposure as systemd rates it, in tenths: 1.5 at most.
+security:
+	@packaging/deps.sh packages
+	systemd-analyze security --no-pager --offline=true --threshold=15 packaging/systemd/scopereapd.service
 
 deps:
 	@packaging/deps.sh

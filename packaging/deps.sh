@@ -1,6 +1,6 @@
 #!/bin/sh
-# deps.sh [test|vm]: installs what building (and testing, and the virtual
-# machines) needs. As root it installs through apt or dnf; otherwise, or with
+# deps.sh [test|packages|vm]: installs what building (and testing, checking the
+# packages, and the virtual machines) needs. As root it installs through apt or dnf; otherwise, or with
 # another package manager, it prints the exact command to run and fails.
 set -eu
 want=${1:-build}
@@ -24,6 +24,16 @@ if [ "$want" = test ] || [ "$want" = vm ]; then
 	need mandoc mandoc mandoc
 	[ "$manager" = dnf ] && need promtool prometheus /usr/bin/promtool
 fi
+if [ "$want" = packages ]; then
+	need shellcheck shellcheck ShellCheck
+	need lintian lintian lintian
+	need rpmlint rpmlint rpmlint
+	need readelf binutils binutils
+	need rpm rpm rpm
+	need cpio cpio cpio
+	need mmdebstrap mmdebstrap mmdebstrap
+	need systemd-analyze systemd systemd
+fi
 if [ "$want" = vm ]; then
 	need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
 	need mmdebstrap mmdebstrap mmdebstrap
@@ -43,7 +53,7 @@ get_promtool() {
 	return $got
 }
 bin=$(dirname "$0")/../bin
-if [ "$want" != build ] && [ "$manager" = apt-get ] && ! command -v promtool >/dev/null 2>&1 && [ ! -x "$bin/promtool" ]
+if [ "$want" != build ] && [ "$want" != packages ] && [ "$manager" = apt-get ] && ! command -v promtool >/dev/null 2>&1 && [ ! -x "$bin/promtool" ]
 then
 	echo "deps.sh: promtool, out of Debian's package prometheus"
 	if ! get_promtool; then
