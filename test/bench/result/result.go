@@ -97,21 +97,24 @@ type Scale struct {
 	WhyFewer      string  `json:",omitempty"`
 	MakingSeconds float64 // wall
 	MakingRate    float64 // dying memcgs a second
+	BytesTaken    int64   // MemAvailable before making less after
 
 	How                string  // what the sweep does on this machine, for people
 	Budget             float64 // share of one CPU that scopereapd may take, over any minute
 	SweepWallSeconds   float64 // until it returned
 	SettledSeconds     float64 // until the kernel had let go of what it would; counts from the sweep's begin
-	SweepCPUSeconds    float64
-	CPUPerReaped       float64 // seconds
+	SweepCPUSeconds    float64 // of the whole daemon, from the sweep's begin until it was settled
+	KworkerCPUSeconds  float64 // in the same time, of all the kernel's workers, who free the emptied objects; in steps of 10 ms
+	CPUPerReaped       float64 // seconds, of SweepCPUSeconds
 	MaxShareOverSecond float64 // of one CPU, the most over any second
-	MeanShare          float64 // of one CPU, over the sweep
+	MeanShare          float64 // of one CPU, until it was settled
 	DyingLeft          int64
 	BytesGivenBack     int64            // MemAvailable after it less before
 	KernelGivenBack    map[string]int64 `json:",omitempty"` // bytes, by line of /proc/meminfo: Slab, Percpu, …
 
 	ShareTimeline []Share `json:",omitempty"` // ten times a second
 	DyingTimeline []Count `json:",omitempty"`
+	Neighbour     Phases  // reads by a live process of its own cgroup
 
 	Big *Big `json:",omitempty"`
 }
