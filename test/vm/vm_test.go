@@ -74,7 +74,7 @@ func TestVM(t *testing.T) {
 				ran++
 				t.Run(sc.Name+"/"+su.Name, func(t *testing.T) {
 					t.Parallel()
-					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit}
+					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit, Load: hostLoad()}
 					res := runOne(t, su, p, bin, filepath.Join(out, su.Name+"."+sc.Name))
 					mu.Lock()
 					defer mu.Unlock()

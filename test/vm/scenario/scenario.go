@@ -19,15 +19,17 @@ type Scenario struct {
 	About string                 // one line for the README and the log
 	Runs  func(suite.Suite) bool // whether it makes sense on a suite
 	Limit time.Duration          // of the scenario itself, without the boot, on a loaded machine
+	Named bool                   // runs only when SCENARIO= names it
 	Guest func(context.Context, *Run) error
 }
 
 // All returns all scenarios, the longest first: the VMs that take longest should start first.
 func All() []Scenario {
-	return []Scenario{core(), cron(), linger(), operator(), crash(), crashV1(), bus(), api(), reparent()}
+	return []Scenario{core(), cron(), linger(), operator(), crash(), crashV1(), bus(), api(), reparent(),
+		bench(), growth(), storm()}
 }
 
-// Select returns the scenarios of a comma-separated list, or all for an empty one.
+// Select returns the scenarios of a comma-separated list, or for an empty one all that need not be named.
 func Select(list string) ([]Scenario, error) {
 	var out []Scenario
 	var want, known []string
@@ -38,7 +40,7 @@ func Select(list string) ([]Scenario, error) {
 	}
 	for _, s := range All() {
 		known = append(known, s.Name)
-		if len(want) == 0 || slices.Contains(want, s.Name) {
+		if len(want) == 0 && !s.Named || slices.Contains(want, s.Name) {
 			out = append(out, s)
 		}
 	}
@@ -56,6 +58,7 @@ type Params struct {
 	Scenario string        `json:"scenario"`
 	Logins   int           `json:"logins"` // a phase
 	Limit    time.Duration `json:"limit_ns"`
+	Load     string        `json:"load"` // of the host at the start, for a benchmark's result
 }
 
 // Run is a scenario under way inside the guest.

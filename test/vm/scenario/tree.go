@@ -133,7 +133,8 @@ func (t *tree) sparse(bytes int64) (string, error) {
 	return p, errors.Join(f.Truncate(bytes), f.Close())
 }
 
-// worker is a child process that joins cgroups and reads files as told: "verb argument" a line, "ok" or an error back.
+// worker is a child process that joins cgroups and reads files as told: "verb argument" a line, "ok" (and an answer,
+// where the verb has one) or an error back.
 type worker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -161,17 +162,24 @@ func startWorker() (*worker, error) {
 }
 
 func (w *worker) do(verb, arg string) error {
+	_, err := w.ask(verb, arg)
+	return err
+}
+
+// ask is do with the answer.
+func (w *worker) ask(verb, arg string) (string, error) {
 	if _, err := fmt.Fprintln(w.in, verb, arg); err != nil {
-		return fmt.Errorf("worker: %s %s: %w", verb, arg, err)
+		return "", fmt.Errorf("worker: %s %s: %w", verb, arg, err)
 	}
 	line, err := w.out.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("worker: %s %s: %w", verb, arg, err)
+		return "", fmt.Errorf("worker: %s %s: %w", verb, arg, err)
 	}
-	if line = strings.TrimSpace(line); line != "ok" {
-		return fmt.Errorf("worker: %s %s: %s", verb, arg, line)
+	word, answer, _ := strings.Cut(strings.TrimSpace(line), " ")
+	if word != "ok" {
+		return "", fmt.Errorf("worker: %s %s: %s", verb, arg, line)
 	}
-	return nil
+	return answer, nil
 }
 
 // Close ends the worker; a second call does nothing.
@@ -189,33 +197,58 @@ func Child() bool {
 		return false
 	}
 	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	var c child
 	for in.Scan() {
 		verb, arg, _ := strings.Cut(in.Text(), " ")
-		if err := obey(verb, arg); err != nil {
+		answer, err := c.obey(verb, arg)
+		if err != nil {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println("ok")
+		fmt.Println("ok", answer)
 	}
 	return true
 }
 
-func obey(verb, arg string) error {
+// child is the worker's own side.
+type child struct {
+	walk *walker // after "walk"
+}
+
+func (c *child) obey(verb, arg string) (answer string, err error) {
 	switch verb {
 	case "join":
-		return machine.WriteFile(filepath.Join(arg, "cgroup.procs"), "0")
+		return "", machine.WriteFile(filepath.Join(arg, "cgroup.procs"), "0")
 	case "read":
-		f, err := os.Open(arg)
+		f, err := openRandom(arg)
 		if err != nil {
-			return err
+			return "", err
 		}
 		defer f.Close()
-		// Read ahead may load a file's pages in a kernel thread's name: it must not.
-		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
-			return err
-		}
 		_, err = io.Copy(io.Discard, f)
-		return err
+		return "", err
+	case "walk":
+		c.walk, err = startWalk(arg)
+		return "", err
+	case "walked":
+		return c.walk.take()
+	case "leak":
+		return "", leakAsTold(arg)
 	}
-	return fmt.Errorf("no verb %q", verb)
+	return "", fmt.Errorf("no verb %q", verb)
+}
+
+// openRandom opens a file to be read without read ahead, which may load a file's pages in a kernel thread's name, or in
+// that of another cgroup's reader; and without a new atime, which would make its reader the inode's dirtier.
+func openRandom(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOATIME, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

@@ -1,0 +1,253 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/test/vm/machine"
+)
+
+// contender is one way to be rid of dying memcgs.
+type contender struct {
+	name   string
+	before func(context.Context) error // before the leak is made
+	run    func(context.Context) (used, ctl time.Duration, err error)
+	after  func(context.Context) error
+}
+
+const (
+	nameFloor     = "bare shielded write"
+	nameScopereap = "scopereap"
+)
+
+// nothingFor is how long nothing is done.
+const nothingFor = 5 * time.Second
+
+func find(all []contender, name string) (contender, bool) {
+	i := slices.IndexFunc(all, func(c contender) bool { return c.name == name })
+	if i < 0 {
+		return contender{}, false
+	}
+	return all[i], true
+}
+
+// contenders are all that this kernel can do. memory.reclaim came with 5.19: without it the floor lowers memory.high
+// behind its shield, as scopereap does.
+func (b *benchRun) contenders() []contender {
+	all := []contender{
+		{name: "nothing", run: plain(func(ctx context.Context) error { return machine.Sleep(ctx, nothingFor) })},
+		{name: "drop_caches=1", run: plain(dropCaches("1"))},
+		{name: "drop_caches=3", run: plain(dropCaches("3"))},
+	}
+	if b.hasReclaim() {
+		all = append(all,
+			contender{name: "unshielded write", run: plain(b.eachDir(b.unshieldedWrite))},
+			contender{name: "Katalyst's rule", run: plain(b.eachDir(b.katalyst))})
+	}
+	return append(all,
+		contender{name: "memory.high lowered", run: plain(b.eachDir(b.lowerHigh))},
+		contender{name: nameFloor, run: plain(b.eachDir(b.shieldedWrite))},
+		contender{name: nameScopereap, before: b.startQuietDaemon, run: b.sweep, after: b.StopDaemon})
+}
+
+func (b *benchRun) hasReclaim() bool {
+	return !machine.Gone(filepath.Join(b.MemPath(benchSlice), "memory.reclaim"))
+}
+
+// plain runs code of the test's own on a thread of its own, and takes the thread's CPU time.
+func plain(do func(context.Context) error) func(context.Context) (used, ctl time.Duration, err error) {
+	return func(ctx context.Context) (used, _ time.Duration, err error) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			began := threadCPU()
+			err = do(ctx)
+			used = threadCPU() - began
+		}()
+		<-done
+		return used, 0, err
+	}
+}
+
+func threadCPU() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		panic(err) // every kernel has it
+	}
+	return time.Duration(ts.Nano())
+}
+
+func (b *benchRun) eachDir(do func(ctx context.Context, cgroup string) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, d := range b.dirs {
+			if err := do(ctx, d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func dropCaches(what string) func(context.Context) error {
+	return func(context.Context) error { return machine.WriteFile("/proc/sys/vm/drop_caches", what) }
+}
+
+// deadBytes is what hangs dead below a cgroup: its file cache less its live children's.
+func (b *benchRun) deadBytes(cgroup string) (int64, error) {
+	dead, err := b.FileCache(cgroup)
+	if err != nil {
+		return 0, err
+	}
+	children, err := b.liveChildren(cgroup)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range children {
+		n, err := b.FileCache(c)
+		if err != nil {
+			return 0, err
+		}
+		dead -= n
+	}
+	return dead, nil
+}
+
+// liveChildren are a cgroup's children with a memory controller.
+func (b *benchRun) liveChildren(cgroup string) ([]string, error) {
+	files, err := filepath.Glob(b.MemPath(cgroup) + "/*/memory.min")
+	var out []string
+	for _, f := range files {
+		out = append(out, filepath.Join(cgroup, filepath.Base(filepath.Dir(f))))
+	}
+	return out, err
+}
+
+// reclaim asks for bytes; EAGAIN says that there were less.
+func (b *benchRun) reclaim(cgroup string, bytes int64) error {
+	err := machine.WriteFile(b.MemPath(cgroup)+"/memory.reclaim", strconv.FormatInt(bytes, 10))
+	if errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	return err
+}
+
+func (b *benchRun) unshieldedWrite(_ context.Context, cgroup string) error {
+	dead, err := b.deadBytes(cgroup)
+	if err != nil {
+		return err
+	}
+	return b.reclaim(cgroup, dead)
+}
+
+// Katalyst's agent (kubewharf/katalyst-core, DyingMemcgReclaimWithAbsolutePath, 2026): while more than a threshold are
+// dying below a cgroup, it writes 30 MiB to its memory.reclaim, up to 10 times, and waits 5 s after each. Its threshold
+// is 2,000, at which it would leave all of this leak alone: here it is told 100.
+const (
+	katalystThreshold = 100
+	katalystBytes     = 30 << 20
+	katalystTimes     = 10
+	katalystWait      = 5 * time.Second
+)
+
+func (b *benchRun) katalyst(ctx context.Context, cgroup string) error {
+	for range katalystTimes {
+		n, err := b.DyingBelow(cgroup)
+		if err != nil || n <= katalystThreshold {
+			return err
+		}
+		if err := b.reclaim(cgroup, katalystBytes); err != nil {
+			return err
+		}
+		if err := machine.Sleep(ctx, katalystWait); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lowerHigh sets memory.high to what the living use, which reclaims before the write returns, and puts it back.
+func (b *benchRun) lowerHigh(_ context.Context, cgroup string) error {
+	dead, err := b.deadBytes(cgroup)
+	if err != nil {
+		return err
+	}
+	now, err := machine.ReadInt(b.MemPath(cgroup) + "/memory.current")
+	if err != nil {
+		return err
+	}
+	file := b.MemPath(cgroup) + "/memory.high"
+	err = machine.WriteFile(file, strconv.FormatInt(max(now-dead, 0), 10))
+	return errors.Join(err, machine.WriteFile(file, "max"))
+}
+
+// shieldedWrite is the least that spares the living: their memory.min raised, one write, and back.
+func (b *benchRun) shieldedWrite(ctx context.Context, cgroup string) (err error) {
+	children, err := b.liveChildren(cgroup)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		now, err := machine.ReadInt(b.MemPath(c) + "/memory.current")
+		if err != nil {
+			return err
+		}
+		file := b.MemPath(c) + "/memory.min"
+		was, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := machine.WriteFile(file, strconv.FormatInt(2*now+64<<20, 10)); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, machine.WriteFile(file, strings.TrimSpace(string(was)))) }()
+	}
+	if !b.hasReclaim() {
+		return b.lowerHigh(ctx, cgroup)
+	}
+	return b.unshieldedWrite(ctx, cgroup)
+}
+
+// sweep has the daemon sweep the same two cgroups that the others get. Its CPU time is that of its whole cgroup; the
+// CLI's, mostly its own start, is apart.
+func (b *benchRun) sweep(ctx context.Context) (used, ctl time.Duration, err error) {
+	for _, d := range b.dirs {
+		u, c, err := b.sweepOne(ctx, d)
+		if err != nil {
+			return 0, 0, err
+		}
+		used, ctl = used+u, ctl+c
+	}
+	return used, ctl, nil
+}
+
+func (r *Run) sweepOne(ctx context.Context, under string) (used, ctl time.Duration, err error) {
+	cgroup, err := r.DaemonCgroup(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	before, err := r.CPU(cgroup)
+	if err != nil {
+		return 0, 0, err
+	}
+	cmd := exec.CommandContext(ctx, "scopereapctl", "sweep", under, "--json")
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
+	}
+	after, err := r.CPU(cgroup)
+	r.Log.Info("sweep", "says", string(out))
+	return after - before, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), err
+}

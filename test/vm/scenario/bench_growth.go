@@ -1,0 +1,180 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scopereap/scopereap/test/bench/result"
+	"github.com/scopereap/scopereap/test/vm/machine"
+	"github.com/scopereap/scopereap/test/vm/suite"
+)
+
+// growth shows what a sweep costs as there is more of one thing.
+func growth() Scenario {
+	return Scenario{
+		Name:  "growth",
+		About: "CPU time a reaped memcg: 100 to 10,000 dying, 10 to 1,000 live siblings, 1 to 100 ancestors",
+		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" },
+		Limit: 60 * time.Minute,
+		Named: true,
+		Guest: runGrowth,
+	}
+}
+
+const (
+	growthTree  = "/vmgrowth"
+	growthPages = 4 // of each dying memcg, and of each live one
+	growthRuns  = 3 // whose median counts
+)
+
+// grown is one point: so many of each.
+type grown struct {
+	axis                       string
+	n                          int // of the axis
+	dying, siblings, ancestors int
+}
+
+// growthPoints changes one thing at a time.
+func growthPoints(quick bool) []grown {
+	var out []grown
+	add := func(axis string, set func(*grown, int), ns ...int) {
+		for _, n := range ns {
+			if quick {
+				n = max(n/10, 1)
+			}
+			g := grown{axis: axis, n: n, dying: 1000, siblings: 10, ancestors: 1}
+			if quick {
+				g.dying = 100
+			}
+			set(&g, n)
+			out = append(out, g)
+		}
+	}
+	add("dying memcgs", func(g *grown, n int) { g.dying = n }, 100, 1000, 10000)
+	add("live siblings", func(g *grown, n int) { g.siblings = n }, 10, 100, 1000)
+	add("ancestors", func(g *grown, n int) { g.ancestors = n }, 1, 10, 100)
+	return out
+}
+
+func runGrowth(ctx context.Context, r *Run) error {
+	if err := errors.Join(r.Install(ctx), r.StopDaemon(ctx), os.MkdirAll(benchDir, 0o755), lockProgram()); err != nil {
+		return err
+	}
+	if err := machine.WriteFile(r.MemPath("/cgroup.subtree_control"), "+memory"); err != nil {
+		return err
+	}
+	if err := r.startQuietDaemon(ctx); err != nil {
+		return err
+	}
+	out, err := r.newResult()
+	if err != nil {
+		return err
+	}
+	for _, g := range growthPoints(r.Params.Logins < 20) {
+		var runs []result.Growth
+		for range growthRuns {
+			one, err := r.grow(ctx, g)
+			if err != nil {
+				return fmt.Errorf("%s, %d: %w", g.axis, g.n, err)
+			}
+			runs = append(runs, one)
+		}
+		slices.SortFunc(runs, func(a, b result.Growth) int { return int(1e9 * (a.CPUSeconds - b.CPUSeconds)) })
+		mid := runs[len(runs)/2]
+		out.Growth = append(out.Growth, mid)
+		r.Report(fmt.Sprintf("%s %d: CPU a reaped memcg", g.axis, g.n), mid.CPUPerReaped*1e6, "µs",
+			fmt.Sprintf("%d reaped, %.0f ms (%.0f–%.0f) in %.1f s", mid.Reaped, mid.CPUSeconds*1e3, runs[0].CPUSeconds*1e3, runs[len(runs)-1].CPUSeconds*1e3, mid.WallSeconds))
+	}
+	return saveResult(out)
+}
+
+// grow makes one point, sweeps it and takes it away.
+func (r *Run) grow(ctx context.Context, g grown) (result.Growth, error) {
+	out := result.Growth{Axis: g.axis, N: int64(g.n)}
+	var leaks []leak
+	for i := range g.ancestors {
+		dir := r.MemPath(growthTree)
+		if err := makeInner(dir); err != nil {
+			return out, err
+		}
+		if g.ancestors > 1 {
+			dir = filepath.Join(dir, fmt.Sprintf("a%d", i))
+			if err := makeInner(dir); err != nil {
+				return out, err
+			}
+		}
+		leaks = append(leaks,
+			leak{Dir: dir, File: fmt.Sprintf("%s/live%d", benchDir, i), Sizes: slices.Repeat([]int{growthPages}, max(g.siblings/g.ancestors, 1)), Stay: true},
+			leak{Dir: dir, File: fmt.Sprintf("%s/dead%d", benchDir, i), Sizes: slices.Repeat([]int{growthPages}, g.dying/g.ancestors)})
+	}
+	if err := makeLeaks(leaks); err != nil {
+		return out, err
+	}
+	if _, err := r.settled(ctx); err != nil {
+		return out, err
+	}
+	before, err := r.DyingBelow(growthTree)
+	if err != nil {
+		return out, err
+	}
+	if want := int64(g.dying / g.ancestors * g.ancestors); before != want {
+		return out, fmt.Errorf("made %d dying memcgs, the kernel counts %d", want, before)
+	}
+	began := time.Now()
+	used, _, err := r.sweepOne(ctx, growthTree)
+	if err != nil {
+		return out, err
+	}
+	out.WallSeconds, out.CPUSeconds = time.Since(began).Seconds(), used.Seconds()
+	left, err := r.DyingBelow(growthTree)
+	if err != nil {
+		return out, err
+	}
+	if out.Reaped = before - left; out.Reaped > 0 {
+		out.CPUPerReaped = out.CPUSeconds / float64(out.Reaped)
+	}
+	r.Log.Info("grown", "axis", g.axis, "n", g.n, "reaped", out.Reaped, "left", left, "cpu", used, "wall", time.Since(began))
+	for _, l := range leaks {
+		if err := l.remove(); err != nil {
+			return out, err
+		}
+	}
+	if err := removeTree(r.MemPath(growthTree)); err != nil {
+		return out, err
+	}
+	if err := leaveStocks(); err != nil {
+		return out, err
+	}
+	_, err = r.settled(ctx)
+	return out, err
+}
+
+// makeInner makes a cgroup whose children have a memory controller, if it is not there.
+func makeInner(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return machine.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), "+memory")
+}
+
+// removeTree removes a cgroup and those below it; none has a process.
+func removeTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return os.Remove(dir)
+}

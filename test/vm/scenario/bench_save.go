@@ -1,0 +1,86 @@
+package scenario
+
+import (
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/scopereap/scopereap/test/bench/result"
+	"github.com/scopereap/scopereap/test/vm/machine"
+)
+
+// newResult begins what a benchmark leaves for test/bench/report, with all that is known of this machine.
+func (r *Run) newResult() (*result.Run, error) {
+	out := &result.Run{
+		Machine: r.Params.Suite, Suite: r.Params.Scenario, Mode: "v2", Date: time.Now().UTC().Truncate(time.Second),
+		Commit: commit(), Load: r.Params.Load,
+		Command: "make bench SUITE=" + r.Params.Suite + " SCENARIO=" + r.Params.Scenario,
+	}
+	if err := out.Here(); err != nil {
+		return nil, err
+	}
+	// "qemu" is QEMU's own emulation; with an accelerator it says "kvm".
+	virt, _ := exec.Command("systemd-detect-virt").Output()
+	out.Emulated = strings.TrimSpace(string(virt)) == "qemu"
+	return out, nil
+}
+
+// commit is that of this program's source, as Go notes it in a build.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	rev, dirty := "unknown", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			rev = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "-dirty"
+		}
+	}
+	return rev + dirty
+}
+
+// saveResult brings it home; `make bench` takes it from there.
+func saveResult(out *result.Run) error {
+	_, err := result.Write(machine.Share, out)
+	return err
+}
+
+func (b *benchRun) save() error {
+	out, err := b.newResult()
+	if err != nil {
+		return err
+	}
+	for _, r := range b.results {
+		c := result.Contender{
+			Name: r.name, Floor: r.name == nameFloor, Ours: r.name == nameScopereap,
+			DyingBefore: r.before, DyingLeft: r.left, LeftWhy: r.why, LeftUnexcused: r.unexcused,
+			LiveCacheLost: r.lost, LiveRefaulted: r.refaulted,
+			Latency:    result.Phases{Before: result.Summarize(r.lat[0]), During: result.Summarize(r.lat[1]), After: result.Summarize(r.lat[2])},
+			CPUSeconds: r.cpu().Seconds(), CtlCPUSeconds: r.ctl.Seconds(), WallSeconds: r.wall.Seconds(),
+		}
+		if len(r.again) > 0 {
+			for _, s := range append([]benched{r}, r.again...) {
+				c.CPUSamples = append(c.CPUSamples, s.used.Seconds())
+			}
+		}
+		for _, p := range r.timeline {
+			c.Timeline = append(c.Timeline, result.Point{Seconds: p.at.Seconds(), Dying: p.dying, LiveCacheBytes: p.live})
+		}
+		out.Contenders = append(out.Contenders, c)
+	}
+	out.SetRatios()
+	return saveResult(out)
+}
+
+func secondsOf(nanos []int64) []float64 {
+	out := make([]float64, len(nanos))
+	for i, n := range nanos {
+		out[i] = float64(n) / 1e9
+	}
+	return out
+}
