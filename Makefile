@@ -57,7 +57,7 @@ lint: deps
 	$(GO) run $(STATICCHECK) -tags vm ./test/vm/...
 
 # The packages, deb and rpm, of the commit's version or VERSION=1.2.3. The same source makes the same bytes.
-PACKAGE_VERSION = $(if $(filter file,$(origin VERSION)),$(shell packaging/version.sh),$(VERSION))
+PACKAGE_VERSION = $(eval PACKAGE_VERSION := $(if $(filter file,$(origin VERSION)),$(shell packaging/version.sh),$(VERSION)))$(PACKAGE_VERSION)
 packages: deps
 	packaging/build.sh '$(PACKAGE_VERSION)' dist
 

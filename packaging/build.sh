@@ -51,9 +51,9 @@ cat packaging/changelog >>"$stage/changelog"
 packaging/rpmchangelog.sh <"$stage/changelog" >"$stage/changelog.yaml"
 gzip -9n "$stage/changelog"
 
-# What the formats want otherwise than nfpm does it: Debian's changelog has another name in a package without a revision,
-# which these are, so only the rpm has nfpm's. In an rpm documents are marked, for which nfpm takes no patterns of names,
-# and the summary stands for itself.
+# What the formats want otherwise than nfpm does it: Debian's changelog has another name in a package without a
+# revision, which these are, so only the rpm has nfpm's. In an rpm documents are marked, for which nfpm takes no
+# patterns of names, and the summary stands for itself.
 {
 	cat packaging/nfpm.yaml
 	for page in "$stage"/man/*; do

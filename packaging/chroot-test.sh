@@ -17,8 +17,8 @@ fail() { echo "chroot-test.sh: $*" >&2; exit 1; }
 
 # tree DIR: every file with its mode, owner and content, less what package managers and caches keep for themselves.
 tree() {
-	(cd "$1" && find . \( -path ./proc -o -path ./run/systemd -o -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./root/.rpmdb -o -path ./var/cache \
-		-o -path ./var/log -o -path ./var/lib/systemd/deb-systemd-helper-enabled \) -prune -o \
+	(cd "$1" && find . \( -path ./proc -o -path ./run/systemd -o -path ./root/.rpmdb -o -path ./var/cache -o -path ./var/log \
+		-o -path ./var/lib/dpkg -o -path ./var/lib/rpm -o -path ./var/lib/systemd/deb-systemd-helper-enabled \) -prune -o \
 		\( -type f -printf '%M %u %g %p ' -exec sha256sum {} \; -o -printf '%M %u %g %p %l\n' \) | sort -k 4)
 }
 same() { # what, file before, file after
@@ -38,7 +38,8 @@ in_deb dpkg -i /scopereap.deb >"$top/log" 2>&1 || { cat "$top/log"; fail "dpkg -
 [ -z "$(in_deb dpkg -V scopereap)" ] || fail "dpkg -V: $(in_deb dpkg -V scopereap)"
 [ "$(in_deb systemctl is-enabled scopereapd.service)" = enabled ] || fail "the service is not enabled"
 in_deb scopereapctl policy check >/dev/null || fail "the installed policy has errors"
-in_deb scopereapctl version --json | grep -q "$(dpkg-deb -f "$deb" Version)" || fail "the programs' version is not the package's"
+in_deb scopereapctl version --json | grep -q "$(dpkg-deb -f "$deb" Version)" ||
+	fail "the programs' version is not the package's"
 in_deb systemd-analyze verify --man=no scopereapd.service scopereap.slice || fail "systemd-analyze verify"
 # The link runs as a generator, which opens the sandbox for what the policy asks.
 policy='[metrics]

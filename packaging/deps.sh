@@ -1,7 +1,8 @@
 #!/bin/sh
 # deps.sh [test|packages|vm]: installs what building (and testing, checking the
-# packages, and the virtual machines) needs. As root it installs through apt or dnf; otherwise, or with
-# another package manager, it prints the exact command to run and fails.
+# packages, and the virtual machines) needs. As root it installs through apt or
+# dnf; otherwise, or with another package manager, it prints the exact command
+# to run and fails.
 set -eu
 want=${1:-build}
 missing=''
@@ -53,7 +54,8 @@ get_promtool() {
 	return $got
 }
 bin=$(dirname "$0")/../bin
-if [ "$want" != build ] && [ "$want" != packages ] && [ "$manager" = apt-get ] && ! command -v promtool >/dev/null 2>&1 && [ ! -x "$bin/promtool" ]
+case $want in test | vm) tests=yes ;; *) tests=no ;; esac
+if [ $tests = yes ] && [ "$manager" = apt-get ] && ! command -v promtool >/dev/null 2>&1 && [ ! -x "$bin/promtool" ]
 then
 	echo "deps.sh: promtool, out of Debian's package prometheus"
 	if ! get_promtool; then
