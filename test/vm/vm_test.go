@@ -60,7 +60,7 @@ func TestVM(t *testing.T) {
 	if out, err = filepath.Abs(out); err != nil {
 		t.Fatal(err)
 	}
-	bin := buildBinaries(t)
+	built := buildShared(t)
 
 	var mu sync.Mutex
 	var results []figure.Result
@@ -75,7 +75,7 @@ func TestVM(t *testing.T) {
 				t.Run(sc.Name+"/"+su.Name, func(t *testing.T) {
 					t.Parallel()
 					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit, Load: hostLoad()}
-					res := runOne(t, su, p, bin, filepath.Join(out, su.Name+"."+sc.Name))
+					res := runOne(t, su, p, built, filepath.Join(out, su.Name+"."+sc.Name))
 					mu.Lock()
 					defer mu.Unlock()
 					results = append(results, res)
@@ -99,12 +99,12 @@ func TestVM(t *testing.T) {
 }
 
 // runOne boots one VM and returns what its agent measured.
-func runOne(t *testing.T, su suite.Suite, p scenario.Params, bin, share string) figure.Result {
+func runOne(t *testing.T, su suite.Suite, p scenario.Params, built, share string) figure.Result {
 	img, err := host.BuildImage(t.Context(), su.Release, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fillShare(t, share, bin, p)
+	fillShare(t, share, built, p)
 	vm := host.VM{Image: img, Args: su.Args, Share: share, Limit: p.Limit + bootLimit}
 	runErr := vm.Run(t.Context())
 
@@ -131,12 +131,12 @@ func runOne(t *testing.T, su suite.Suite, p scenario.Params, bin, share string) 
 }
 
 // fillShare makes the guest's /lab anew.
-func fillShare(t *testing.T, share, bin string, p scenario.Params) {
+func fillShare(t *testing.T, share, built string, p scenario.Params) {
 	t.Helper()
 	if err := os.RemoveAll(share); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(share, os.DirFS(bin)); err != nil {
+	if err := os.CopyFS(share, os.DirFS(built)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := json.Marshal(p)
@@ -154,48 +154,61 @@ func fillShare(t *testing.T, share, bin string, p scenario.Params) {
 }
 
 // shared are the files that every guest gets.
-var shared = []string{"agent", "scopereapd", "scopereapctl", "scopereapd.service",
-	"org.scopereap1.conf", "org.scopereap1.service", "org.scopereap1.xml", "org.scopereap1.policy",
-	"scopereap.catalog"}
+var shared = []string{"agent", machine.NewDeb, machine.OldDeb, machine.NewRPM, machine.OldRPM}
 
-// buildBinaries builds what goes into the guest, static as in a release; SCOPEREAP_VM_BIN names a folder with
-// binaries to test instead, of a release for example.
-func buildBinaries(t *testing.T) string {
+// oldVersion is what the tree is packed as, too: for what upgrades from it.
+const oldVersion = "0.0.1"
+
+// buildShared builds what goes into the guests: the agent and the packages. SCOPEREAP_VM_PACKAGES names a folder with
+// packages to test instead of the tree's: what make packages has made, of a release for example.
+func buildShared(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	build := func(name, pkg string) {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
-		}
-	}
-	build("agent", "github.com/scopereap/scopereap/test/vm/guest")
-	for _, name := range []string{"scopereapd", "scopereapctl"} {
-		ready := os.Getenv("SCOPEREAP_VM_BIN")
-		if ready == "" {
-			build(name, "github.com/scopereap/scopereap/cmd/"+name)
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(ready, name))
+	dir, repo := t.TempDir(), filepath.Join("..", "..")
+	run := func(env []string, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), env...)
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("SCOPEREAP_VM_BIN: %v", err)
+			t.Fatalf("%s: %v\n%s%s", cmd, err, out, &errs)
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		return strings.TrimSpace(string(out))
 	}
-	for _, file := range []string{"systemd/" + machine.Unit, "dbus/org.scopereap1.conf", "dbus/org.scopereap1.service",
-		"dbus/org.scopereap1.xml", "polkit/org.scopereap1.policy", "catalog/scopereap.catalog"} {
-		b, err := os.ReadFile(filepath.Join("..", "..", "packaging", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	run([]string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64"}, "go", "build", "-trimpath",
+		"-o", filepath.Join(dir, "agent"), "github.com/scopereap/scopereap/test/vm/guest")
+	pack := func(version, deb, rpm string) {
+		t.Helper()
+		from := t.TempDir()
+		run(nil, filepath.Join(repo, "packaging", "build.sh"), version, from)
+		share(t, from, "scopereap_*_amd64.deb", filepath.Join(dir, deb))
+		share(t, from, "scopereap-*.x86_64.rpm", filepath.Join(dir, rpm))
 	}
+	pack(oldVersion, machine.OldDeb, machine.OldRPM)
+	if ready := os.Getenv("SCOPEREAP_VM_PACKAGES"); ready != "" {
+		share(t, ready, "scopereap_*_amd64.deb", filepath.Join(dir, machine.NewDeb))
+		share(t, ready, "scopereap-*.x86_64.rpm", filepath.Join(dir, machine.NewRPM))
+		return dir
+	}
+	pack(run(nil, filepath.Join(repo, "packaging", "version.sh")), machine.NewDeb, machine.NewRPM)
 	return dir
+}
+
+// share copies the one file that a pattern names.
+func share(t *testing.T, dir, pattern, to string) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s in %s: %v, %v; want one", pattern, dir, found, err)
+	}
+	b, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // dump shows the ends of what a guest left.

@@ -16,33 +16,6 @@ import (
 // Unit is the daemon's systemd unit.
 const Unit = "scopereapd.service"
 
-// Install puts the share's binaries and unit where a package would.
-func (m *Machine) Install(ctx context.Context) error {
-	for from, to := range map[string]string{
-		"scopereapd":         "/usr/sbin/scopereapd",
-		"scopereapctl":       "/usr/bin/scopereapctl",
-		"scopereapd.service": "/etc/systemd/system/" + Unit,
-	} {
-		b, err := os.ReadFile(filepath.Join(Share, from))
-		if err != nil {
-			return err
-		}
-		mode := os.FileMode(0o755)
-		if strings.HasSuffix(from, ".service") {
-			mode = 0o644
-		}
-		if err := os.WriteFile(to, b, mode); err != nil {
-			return err
-		}
-	}
-	// Written pages of the binaries would be somebody's dirty cache for 30 s.
-	if _, err := Run(ctx, "sync", "/usr/sbin/scopereapd", "/usr/bin/scopereapctl"); err != nil {
-		return err
-	}
-	_, err := Run(ctx, "systemctl", "daemon-reload")
-	return err
-}
-
 // Systemctl does one verb with units.
 func (m *Machine) Systemctl(ctx context.Context, args ...string) error {
 	_, err := Run(ctx, "systemctl", args...)

@@ -3,8 +3,6 @@ package scenario
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -29,34 +27,6 @@ const (
 	apiMain = "org.scopereap1.Manager"
 )
 
-// apiFiles go where a package puts them.
-var apiFiles = map[string]string{
-	"org.scopereap1.conf":    "/usr/share/dbus-1/system.d",
-	"org.scopereap1.service": "/usr/share/dbus-1/system-services",
-	"org.scopereap1.xml":     "/usr/share/dbus-1/interfaces",
-	"org.scopereap1.policy":  "/usr/share/polkit-1/actions",
-}
-
-// installAPI installs the daemon with what it needs on the bus.
-func (c *coreRun) installAPI(ctx context.Context) error {
-	if err := c.Install(ctx); err != nil {
-		return err
-	}
-	for name, dir := range apiFiles {
-		b, err := os.ReadFile(filepath.Join(machine.Share, name))
-		if err == nil {
-			err = os.MkdirAll(dir, 0o755)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), b, 0o644)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return c.Systemctl(ctx, "reload", "dbus.service")
-}
-
 func runAPI(ctx context.Context, r *Run) error {
 	c := &coreRun{Run: r}
 	which, err := r.Property(ctx, "dbus.service", "Id")
@@ -65,7 +35,7 @@ func runAPI(ctx context.Context, r *Run) error {
 	}
 	broker := strings.HasPrefix(which, "dbus-broker")
 	c.Require("dbus-broker is the bus", boolFigure(broker), "", which, "", broker == strings.HasSuffix(c.Params.Suite, "-broker"))
-	if err := c.installAPI(ctx); err != nil {
+	if err := c.Install(ctx); err != nil {
 		return err
 	}
 	// Nobody has started it: the first call does.

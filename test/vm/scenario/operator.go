@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,7 +25,7 @@ func operator() Scenario {
 
 func runOperator(ctx context.Context, r *Run) error {
 	c := &coreRun{Run: r}
-	if err := c.installAPI(ctx); err != nil {
+	if err := c.Install(ctx); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -159,17 +157,6 @@ func (c *coreRun) figuresAgree(ctx context.Context) error {
 
 // catalog: journalctl explains our entries.
 func (c *coreRun) catalog(ctx context.Context) error {
-	const name = "scopereap.catalog"
-	b, err := os.ReadFile(filepath.Join(machine.Share, name))
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join("/usr/lib/systemd/catalog", name), b, 0o644); err != nil {
-		return err
-	}
-	if _, err := machine.Run(ctx, "journalctl", "--update-catalog"); err != nil {
-		return err
-	}
 	text, err := machine.Run(ctx, "journalctl", "-b", "-x", "-n", "1", "--no-pager", "MESSAGE_ID="+string(message.Reaped))
 	c.Log.Info("journalctl -x", "says", text)
 	ok := err == nil && strings.Contains(text, "░░ Subject:") && !strings.Contains(text, "@")
