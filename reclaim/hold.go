@@ -275,6 +275,10 @@ func (h *Hold) Count() HoldCount {
 	return c
 }
 
+// Max is how many threads it may park: hold.max, or fewer where the Go
+// runtime has not as many.
+func (h *Hold) Max() int { return h.opts.Max }
+
 // holdPath checks a path and refuses the root, which has no unit.
 func holdPath(cgroup string) (string, error) {
 	clean, err := CleanPath(cgroup)

@@ -21,6 +21,12 @@ func (d *node) newMetrics(fs *reclaim.FS) *metrics.Metrics {
 			Census: func(ctx context.Context, limit int) (reclaim.Survey, error) { return d.census(ctx, fs, limit) },
 			Yields: func() (bool, int64) { return d.engine.Yields() },
 			Share:  func() float64 { return d.policy.Load().Policy.Budget.CPU.Fraction() },
+			HoldMax: func() int {
+				if d.hold == nil {
+					return 0
+				}
+				return d.hold.Max()
+			},
 			Ledger: d.account.Totals,
 			Linger: func() (int, error) { return d.triggers.linger.CountSet() },
 		},

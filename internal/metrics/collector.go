@@ -68,6 +68,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	put("held_directories", float64(s.Engine.Held.Held), "live")
 	put("held_directories", float64(s.Engine.Held.Waiting), "ended")
 	put("hold_threads", float64(s.Engine.Held.Threads))
+	put("hold_threads_limit", float64(src.HoldMax()))
 	putBus(put, s.Bus)
 	totals := src.Ledger()
 	for _, k := range ledger.Kinds() {

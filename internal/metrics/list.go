@@ -56,6 +56,7 @@ func List() []Metric {
 		{"scopereap_pressure_yields_total", Counter, nil, "Times it has begun to give way."},
 		{"scopereap_held_directories", Gauge, []string{"unit"}, "Memory directories held, of \"live\" and of \"ended\" units (cgroup v1)."},
 		{"scopereap_hold_threads", Gauge, nil, "Threads parked to hold directories (cgroup v1)."},
+		{"scopereap_hold_threads_limit", Gauge, nil, "Threads that may be parked for it: hold.max at the start, 0 on cgroup v2."},
 
 		{"scopereap_bus_connected", Gauge, nil, "1 while connected to the system bus."},
 		{"scopereap_bus_reconnects_total", Counter, nil, "Connections to the bus after the first."},

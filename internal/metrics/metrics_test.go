@@ -49,9 +49,10 @@ func newRig(t *testing.T) *rig {
 					},
 				}}
 			},
-			Census: func(context.Context, int) (reclaim.Survey, error) { r.counts.Add(1); return *r.survey.Load(), nil },
-			Yields: func() (bool, int64) { return true, 2 },
-			Share:  func() float64 { return 0.05 },
+			Census:  func(context.Context, int) (reclaim.Survey, error) { r.counts.Add(1); return *r.survey.Load(), nil },
+			Yields:  func() (bool, int64) { return true, 2 },
+			Share:   func() float64 { return 0.05 },
+			HoldMax: func() int { return 1000 },
 			Ledger: func() map[ledger.Kind]ledger.Count {
 				return map[ledger.Kind]ledger.Count{ledger.User: {Sessions: 1, Teardowns: 4, Left: 2.5}}
 			},
@@ -100,6 +101,7 @@ func TestText(t *testing.T) {
 		`scopereap_reaped_memcgs_total 12`,
 		`scopereap_reaping_cpu_seconds_total 1.5`,
 		`scopereap_budget_cpu_share 0.05`,
+		`scopereap_hold_threads_limit 1000`,
 		`scopereap_pressure_yielding 1`,
 		`scopereap_pressure_yields_total 2`,
 		`scopereap_policy_error 1`,

@@ -18,8 +18,10 @@ type Source struct {
 	Census func(ctx context.Context, limit int) (reclaim.Survey, error)
 	Yields func() (now bool, times int64)
 	Share  func() float64 // budget.cpu of one CPU
-	Ledger func() map[ledger.Kind]ledger.Count
-	Linger func() (int, error)
+	// HoldMax is how many threads may be parked to hold directories, 0 where none are.
+	HoldMax func() int
+	Ledger  func() map[ledger.Kind]ledger.Count
+	Linger  func() (int, error)
 }
 
 // Config is where the metrics are to be had.
