@@ -35,15 +35,9 @@ func (c *coreRun) with(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.V1 {
-		// What phase 1 left stays: a v1 sweep costs the living their cache, so the policy has it off.
-		_, leaks, err := c.unexcused(true)
-		if err != nil {
-			return err
-		}
-		if c.v1Before, err = c.v1Left(leaks); err != nil {
-			return err
-		}
+	// What phase 1 left stays: a v1 sweep costs the living their cache, so the policy has it off.
+	if err := c.startFromHere(); err != nil {
+		return err
 	}
 	sampler := c.StartSampler()
 	logout, err := c.logins(ctx, c.Params.Logins)
@@ -152,6 +146,19 @@ func (c *coreRun) unexcused(exact bool) (int64, []machine.Leak, error) {
 		left = 0
 	}
 	return left, leaks, nil
+}
+
+// startFromHere has what is dead now not count any more, on v1.
+func (c *coreRun) startFromHere() error {
+	if !c.V1 {
+		return nil
+	}
+	_, leaks, err := c.unexcused(true)
+	if err != nil {
+		return err
+	}
+	c.v1Before, err = c.v1Left(leaks)
+	return err
 }
 
 // v1Left is what is dead on a v1 machine as a whole: the kernel does not count by ancestor there.

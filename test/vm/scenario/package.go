@@ -27,6 +27,9 @@ func packages() Scenario {
 	}
 }
 
+// upgradeLogins come and go during an upgrade, which takes as long as some six of them.
+const upgradeLogins = 8
+
 // packagePolicy is the user's: linger for one user, so that there is something to undo.
 const packagePolicy = "# mine\n[linger]\nusers = [\"bob\"]\n"
 
@@ -122,7 +125,7 @@ func (c *coreRun) debInstall(ctx context.Context) error {
 	exposure, _ := machine.Run(ctx, "systemd-analyze", "security", "--no-pager", machine.Unit)
 	lines := strings.Split(exposure, "\n")
 	c.Log.Info("systemd-analyze security", "says", lines[len(lines)-1])
-	return nil
+	return c.startFromHere()
 }
 
 // debUpgrade upgrades while sessions come, go and stay; linger, the guard and a changed policy are there.
@@ -150,7 +153,7 @@ func (c *coreRun) debUpgrade(ctx context.Context) error {
 	defer over.Close()
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.logins(ctx, min(c.Params.Logins, 12))
+		_, err := c.logins(ctx, min(c.Params.Logins, upgradeLogins))
 		done <- err
 	}()
 	if err := machine.Sleep(ctx, time.Second); err != nil {

@@ -34,6 +34,9 @@ func (c *coreRun) rpm(ctx context.Context, before machine.Snapshot) error {
 	if err := c.Policy(ctx, packagePolicy); err != nil {
 		return err
 	}
+	if err := c.startFromHere(); err != nil {
+		return err
+	}
 	was, err := c.DaemonPID(ctx)
 	if err != nil {
 		return err
