@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/local/go/bin
 # Static binaries: they run on every distribution, and in a container from scratch.
 export CGO_ENABLED = 0
 
-.PHONY: build all run test vmtest lint man packages lint-packages test-packages security clean deps
+.PHONY: build all run test vmtest bench bench-scale report lint man packages lint-packages test-packages security clean deps bench figures
 
 build: deps
 	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
@@ -36,6 +36,7 @@ man: deps
 test:
 	@packaging/deps.sh test
 	CGO_ENABLED=$(RACE_CGO) $(GO) test $(RACE) ./...
+	$(GO) test -C test/bench/report ./...
 
 # The race detector wants a C compiler; without one the tests run without it.
 HAVE_CC := $(shell command -v gcc 2>/dev/null)
@@ -48,6 +49,47 @@ vmtest:
 	@packaging/deps.sh vm
 	$(GO) test -tags vm -count=1 -timeout 80m -v ./test/vm/...
 
+# Figures of the VMs into docs/figures, one VM after another so that none disturbs the other's times: SUITE=trixie and
+# SCENARIO=bench,growth,storm choose some. They come there also where a bound was missed, which fails in the end.
+BENCH_OUT ?= out/bench
+bench:
+	@packaging/deps.sh vm
+	@mkdir -p $(BENCH_OUT) docs/figures
+	SUITE="$${SUITE:-bookworm,trixie,bullseye}" SCENARIO="$${SCENARIO:-bench,growth,storm}" \
+	SCOPEREAP_VM_OUT="$(abspath $(BENCH_OUT))" \
+	$(GO) test -tags vm -count=1 -parallel 1 -timeout 8h -v ./test/vm; bad=$$?; \
+	find "$(BENCH_OUT)" \( -name '*-bench.json' -o -name '*-growth.json' -o -name '*-storm.json' \) \
+		-exec cp -v {} docs/figures/ \; ; \
+	$(MAKE) figures && exit $$bad
+
+# The tables and plots of what is in docs/figures. A module of its own has what draws.
+figures: deps
+	cd test/bench/report && $(GO) run . "$(abspath docs/figures)"
+
+# Figures, kept in docs/figures: `make bench` compares scopereap in virtual machines with what operators use today (as
+# root; SUITE and SCENARIO choose some), `make bench-scale` sweeps 400,000 dying memcgs on this very machine (as root;
+# COUNT=20000 BIG=1 are less, BIG in GiB). Both end with `make report`, which makes the page and the plots. Results are
+# kept also where a bound was missed; then make fails.
+FIGURES = $(CURDIR)/docs/figures
+BENCH_OUT = $(CURDIR)/out/bench
+bench:
+	@packaging/deps.sh vm
+	@rm -rf '$(BENCH_OUT)'
+	@failed=0; SUITE=$${SUITE:-bookworm,trixie,bullseye} SCENARIO=$${SCENARIO:-bench,growth,storm} \
+		SCOPEREAP_VM_OUT='$(BENCH_OUT)' $(GO) test -tags vm -count=1 -timeout 180m -v ./test/vm || failed=$$?; \
+	mkdir -p '$(FIGURES)' && find '$(BENCH_OUT)' -name '*-*.json' -exec cp {} '$(FIGURES)' \; && \
+	$(MAKE) report && exit $$failed
+
+COUNT = 400000
+BIG = 20
+bench-scale: build
+	$(GO) build -o $(BIN)/bench-scale ./test/bench/scale
+	$(BIN)/bench-scale -count $(COUNT) -big $(BIG) -daemon $(BIN)/scopereapd -out '$(FIGURES)'
+	$(MAKE) report
+
+report:
+	$(GO) run -C test/bench/report . '$(FIGURES)'
+
 lint: deps
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) vet ./...
@@ -55,6 +97,8 @@ lint: deps
 	$(GO) vet -tags man ./cmd/...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags vm ./test/vm/...
+	$(GO) vet -C test/bench/report ./...
+	$(GO) run -C test/bench/report $(STATICCHECK) ./...
 
 # The packages, deb and rpm, of the commit's version or VERSION=1.2.3. The same source makes the same bytes.
 PACKAGE_VERSION = $(eval PACKAGE_VERSION := $(if $(filter file,$(origin VERSION)),$(shell packaging/version.sh),$(VERSION)))$(PACKAGE_VERSION)
