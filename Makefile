@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/local/go/bin
 # Static binaries: they run on every distribution, and in a container from scratch.
 export CGO_ENABLED = 0
 
-.PHONY: build all run test vmtest bench bench-scale report lint man packages lint-packages test-packages security clean deps bench figures
+.PHONY: build all run test vmtest bench bench-scale figures lint man packages lint-packages test-packages security clean deps
 
 build: deps
 	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
@@ -66,29 +66,13 @@ bench:
 figures: deps
 	cd test/bench/report && $(GO) run . "$(abspath docs/figures)"
 
-# Figures, kept in docs/figures: `make bench` compares scopereap in virtual machines with what operators use today (as
-# root; SUITE and SCENARIO choose some), `make bench-scale` sweeps 400,000 dying memcgs on this very machine (as root;
-# COUNT=20000 BIG=1 are less, BIG in GiB). Both end with `make report`, which makes the page and the plots. Results are
-# kept also where a bound was missed; then make fails.
-FIGURES = $(CURDIR)/docs/figures
-BENCH_OUT = $(CURDIR)/out/bench
-bench:
-	@packaging/deps.sh vm
-	@rm -rf '$(BENCH_OUT)'
-	@failed=0; SUITE=$${SUITE:-bookworm,trixie,bullseye} SCENARIO=$${SCENARIO:-bench,growth,storm} \
-		SCOPEREAP_VM_OUT='$(BENCH_OUT)' $(GO) test -tags vm -count=1 -timeout 180m -v ./test/vm || failed=$$?; \
-	mkdir -p '$(FIGURES)' && find '$(BENCH_OUT)' -name '*-*.json' -exec cp {} '$(FIGURES)' \; && \
-	$(MAKE) report && exit $$failed
-
+# Sweeps 400,000 dying memcgs on this very machine, and one of 20 GiB, as root: COUNT=20000 BIG=1 are less (BIG in GiB).
 COUNT = 400000
 BIG = 20
 bench-scale: build
 	$(GO) build -o $(BIN)/bench-scale ./test/bench/scale
-	$(BIN)/bench-scale -count $(COUNT) -big $(BIG) -daemon $(BIN)/scopereapd -out '$(FIGURES)'
-	$(MAKE) report
-
-report:
-	$(GO) run -C test/bench/report . '$(FIGURES)'
+	$(BIN)/bench-scale -count $(COUNT) -big $(BIG) -daemon $(BIN)/scopereapd -out docs/figures
+	$(MAKE) figures
 
 lint: deps
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }

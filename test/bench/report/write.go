@@ -16,7 +16,7 @@ nothing here by hand. To repeat them:
     make bench                  # the contenders in virtual machines
     sudo make bench-scale       # 400,000 dying memcgs on this very machine
 
-Both replace their results here and write this page again; ` + "`make report`" + ` does
+Both replace their results here and write this page again; ` + "`make figures`" + ` does
 the latter alone. Every ratio is of one run on one machine. Latencies are p50 /
 p99 / max.
 
