@@ -88,10 +88,10 @@ func (r *Run) add(f figure.Figure) {
 	r.Log.Info("figure", "name", f.Name, "value", f.Value, "unit", f.Unit, "verdict", f.Verdict, "note", f.Note)
 }
 
-// settled waits until the dying count has stood still for 3 s, at most 30 s, and returns it.
+// settled waits until the dying count has stood still for 3 s, at most 2 min, and returns it.
 func (r *Run) settled(ctx context.Context) (int64, error) {
 	last, since := int64(-1), time.Now()
-	_, err := machine.Wait(ctx, 30*time.Second, "the dying count to settle", func() (bool, error) {
+	_, err := machine.Wait(ctx, 2*time.Minute, "the dying count to settle", func() (bool, error) {
 		n, err := r.Dying()
 		if n != last {
 			last, since = n, time.Now()
