@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path"
 	"slices"
 )
 
@@ -82,13 +81,17 @@ func (t *Tree) dyingCount(st cgroupStat) int64 {
 }
 
 func (t *Tree) stat(cgroup string, buf []byte) (cgroupStat, []byte, error) {
-	data, err := t.Read(cgroup, "cgroup.stat", buf)
+	return t.statOf(at{t.FS, cgroup}, buf)
+}
+
+func (t *Tree) statOf(p place, buf []byte) (cgroupStat, []byte, error) {
+	data, err := p.read("cgroup.stat", buf)
 	if err != nil {
 		return cgroupStat{}, buf, err
 	}
 	st, err := parseCgroupStat(data)
 	if err != nil {
-		return st, data, t.errorf("parse", cgroup, "cgroup.stat", err)
+		return st, data, t.errorf("parse", p.path(), "cgroup.stat", err)
 	}
 	return st, data, nil
 }
@@ -112,13 +115,13 @@ func (t *Tree) DirectDying(cgroup string) (int64, error) {
 		return 0, nil
 	}
 	var failed error
-	err = t.eachChild(cgroup, func(name string) {
+	err = new(listing).each(t.FS, cgroup, func(c *child) {
 		if failed != nil {
 			return
 		}
 		var cst cgroupStat
 		// One that vanished here has joined the dying: it counts no more.
-		if cst, buf, failed = t.stat(path.Join(cgroup, name), buf); failed == nil {
+		if cst, buf, failed = t.statOf(c, buf); failed == nil {
 			direct = minus(direct, t.dyingCount(cst))
 		}
 		failed = ignoreGone(failed)
@@ -145,6 +148,7 @@ func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
 		dying int64
 	}
 	todo := []node{{under, c.Dying}}
+	var list listing
 	for len(todo) > 0 {
 		if err := ctx.Err(); err != nil {
 			return Census{}, err
@@ -156,13 +160,12 @@ func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
 		}
 		direct := n.dying
 		var failed error
-		err := t.eachChild(n.path, func(name string) {
+		err := list.each(t.FS, n.path, func(at *child) {
 			if failed != nil {
 				return
 			}
-			child := path.Join(n.path, name)
 			var cst cgroupStat
-			if cst, buf, failed = t.stat(child, buf); failed != nil {
+			if cst, buf, failed = t.statOf(at, buf); failed != nil {
 				failed = ignoreGone(failed)
 				return
 			}
@@ -170,7 +173,7 @@ func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
 			dying := t.dyingCount(cst)
 			direct = minus(direct, dying)
 			if dying > 0 {
-				todo = append(todo, node{child, dying})
+				todo = append(todo, node{at.path(), dying})
 			}
 		})
 		if failed = errors.Join(failed, ignoreGone(err)); failed != nil {

@@ -249,19 +249,46 @@ func TestCensusWhileRemoving(t *testing.T) {
 }
 
 func BenchmarkCensus(b *testing.B) {
-	x := newFixture(b)
-	x.file("/", "cgroup.stat", cgroupStatText(1000))
-	for i := range 10 {
-		p := x.cgroup(fmt.Sprintf("/slice%d", i), 100, 0)
-		for k := range 99 {
-			x.cgroup(fmt.Sprintf("%s/s%d", p, k), 1, 0)
-		}
+	for _, c := range []struct {
+		name  string
+		leaks int64 // dying below each of 990 cgroups
+	}{{"few_leak", 0}, {"each_leaks", 1}} {
+		b.Run(c.name, func(b *testing.B) {
+			x := newFixture(b)
+			x.file("/", "cgroup.stat", cgroupStatText(1000))
+			for i := range 10 {
+				p := x.cgroup(fmt.Sprintf("/slice%d", i), 100, 0)
+				for k := range 99 {
+					x.cgroup(fmt.Sprintf("%s/s%d", p, k), c.leaks, 0)
+				}
+			}
+			tree := x.tree()
+			b.ReportAllocs()
+			for b.Loop() {
+				if c, err := tree.Census(b.Context(), "/"); err != nil || c.Visited != 1001 {
+					b.Fatalf("%+v %v", c.Visited, err)
+				}
+			}
+		})
 	}
-	tree := x.tree()
-	b.ReportAllocs()
-	for b.Loop() {
-		if c, err := tree.Census(b.Context(), "/"); err != nil || c.Visited != 1001 {
-			b.Fatalf("%+v %v", c.Visited, err)
+}
+
+// TestCensusAllocates: what a cgroup without dying ones costs is two system calls more, and no memory.
+func TestCensusAllocates(t *testing.T) {
+	x := newFixture(t)
+	x.file("/", "cgroup.stat", cgroupStatText(1))
+	allocs := func(live int) float64 {
+		for i := range live {
+			x.cgroup(fmt.Sprintf("/live%d", i), 0, 0)
 		}
+		tree := x.tree()
+		return testing.AllocsPerRun(10, func() {
+			if c, err := tree.Census(t.Context(), "/"); err != nil || c.Visited != live+1 {
+				t.Fatalf("%+v, %v", c, err)
+			}
+		})
+	}
+	if few, many := allocs(10), allocs(200); many > few {
+		t.Errorf("%.0f allocations for 10 live cgroups, %.0f for 200", few, many)
 	}
 }

@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -125,29 +126,11 @@ func (f *FS) Read(cgroup, file string, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	if cap(buf) == 0 {
-		buf = make([]byte, 0, readBuf)
+	data, err := readAll(fd, buf)
+	if err != nil {
+		return nil, f.errorf("read", cgroup, file, err)
 	}
-	buf = buf[:0]
-	for {
-		if len(buf) == cap(buf) {
-			if cap(buf) >= maxRead {
-				return nil, f.errorf("read", cgroup, file, unix.EFBIG)
-			}
-			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
-		}
-		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, f.errorf("read", cgroup, file, err)
-		}
-		if n <= 0 {
-			return buf, nil
-		}
-		buf = buf[:len(buf)+n]
-	}
+	return data, nil
 }
 
 // Write hands value to a cgroup's file in one write(2), which is the unit the
@@ -249,17 +232,29 @@ func (f *FS) Children(cgroup string) ([]string, error) {
 // direntBuf holds some hundred directory entries a getdents64(2).
 const direntBuf = 16 << 10
 
-// eachChild calls fn with the name of every directory in a cgroup. It reads
-// the entries' own types, so it costs no stat a child.
+// eachChild calls fn with the name of every directory in a cgroup.
 func (f *FS) eachChild(cgroup string, fn func(name string)) error {
+	return new(listing).each(f, cgroup, func(c *child) { fn(string(c.name)) })
+}
+
+// listing is the space that listing cgroups takes; it can be used again.
+type listing struct {
+	buf   [direntBuf]byte
+	child child
+}
+
+// each calls fn with every directory in a cgroup. It reads the entries' own
+// types, so it costs no stat a child.
+func (l *listing) each(f *FS, cgroup string, fn func(*child)) error {
 	fd, err := f.open(cgroup, "", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	var buf [direntBuf]byte
+	c := &l.child
+	c.fs, c.parent, c.dir = f, cgroup, fd
 	for {
-		n, err := unix.Getdents(fd, buf[:])
+		n, err := unix.Getdents(fd, l.buf[:])
 		if err == unix.EINTR {
 			continue
 		}
@@ -269,14 +264,18 @@ func (f *FS) eachChild(cgroup string, fn func(name string)) error {
 		if n <= 0 {
 			return nil
 		}
-		for b := buf[:n]; len(b) > direntName; {
+		for b := l.buf[:n]; len(b) > direntName; {
 			reclen := int(binary.NativeEndian.Uint16(b[direntReclen:]))
 			if reclen <= direntName || reclen > len(b) {
 				return f.errorf("list", cgroup, "", unix.EBADMSG)
 			}
 			if typ := b[direntType]; typ == unix.DT_DIR {
-				if name := unix.ByteSliceToString(b[direntName:reclen]); name != "." && name != ".." {
-					fn(name)
+				c.name = b[direntName:reclen]
+				if end := bytes.IndexByte(c.name, 0); end >= 0 {
+					c.name = c.name[:end]
+				}
+				if string(c.name) != "." && string(c.name) != ".." {
+					fn(c)
 				}
 			}
 			b = b[reclen:]

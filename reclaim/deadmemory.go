@@ -1,9 +1,6 @@
 package reclaim
 
-import (
-	"errors"
-	"path"
-)
+import "errors"
 
 // DeadMemory is what the direct dying memcgs of an ancestor still hold, line
 // by line of memory.stat: the ancestor's (which is hierarchical) less its live
@@ -35,20 +32,24 @@ func (d DeadMemory) Reclaimable() int64 {
 // memoryStat reads a cgroup's memory.stat and swap usage. A cgroup without the
 // memory controller has neither and reads as an error for which gone is true.
 func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error) {
-	data, err := t.Read(cgroup, "memory.stat", buf)
+	return t.memoryStatOf(at{t.FS, cgroup}, buf)
+}
+
+func (t *Tree) memoryStatOf(p place, buf []byte) (MemoryStat, []byte, error) {
+	data, err := p.read("memory.stat", buf)
 	if err != nil {
 		return MemoryStat{}, buf, err
 	}
 	m, err := parseMemoryStat(data)
 	if err != nil {
-		return m, data, t.errorf("parse", cgroup, "memory.stat", err)
+		return m, data, t.errorf("parse", p.path(), "memory.stat", err)
 	}
 	// No such file without swap accounting (swapaccount=0) or at the root.
-	if m.Swap, err = t.limit(cgroup, "memory.swap.current"); err != nil && !gone(err) {
+	if m.Swap, err = t.limitOf(p, "memory.swap.current", data); err != nil && !gone(err) {
 		return m, data, err
 	}
 	if t.Coarse {
-		if m.Charged, err = t.limit(cgroup, "memory.current"); err != nil {
+		if m.Charged, err = t.limitOf(p, "memory.current", data); err != nil {
 			return m, data, err
 		}
 	}
@@ -77,15 +78,15 @@ func (t *Tree) DeadMemory(ancestor string) (DeadMemory, error) {
 	}
 	d := DeadMemory{MemoryStat: stat, Coarse: t.Coarse}
 	var failed error
-	err = t.eachChild(ancestor, func(name string) {
+	var m MemoryStat // one for all: it escapes
+	err = new(listing).each(t.FS, ancestor, func(c *child) {
 		if failed != nil {
 			return
 		}
-		var m MemoryStat
 		// One that vanished meanwhile is dead memory now; one that cannot
 		// be read is alive, and must not be taken for dead.
-		if m, buf, failed = t.memoryStat(path.Join(ancestor, name), buf); failed == nil {
-			d.sub(m)
+		if m, buf, failed = t.memoryStatOf(c, buf); failed == nil {
+			d.sub(&m)
 			d.Children++
 		}
 		failed = ignoreGone(failed)

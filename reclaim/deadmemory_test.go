@@ -165,3 +165,28 @@ func BenchmarkDeadMemory(b *testing.B) {
 		}
 	}
 }
+
+// TestDeadMemoryAllocates: a live child costs no memory, with swap accounting or without.
+func TestDeadMemoryAllocates(t *testing.T) {
+	for _, swap := range []bool{false, true} {
+		x := newFixture(t)
+		x.cgroup("/p", 1, 1<<20)
+		allocs := func(live int) float64 {
+			for i := range live {
+				c := x.cgroup(fmt.Sprintf("/p/s%d", i), 0, 4096)
+				if swap {
+					x.file(c, "memory.swap.current", "0\n")
+				}
+			}
+			tree := x.tree()
+			return testing.AllocsPerRun(10, func() {
+				if d, err := tree.DeadMemory("/p"); err != nil || d.Children != live {
+					t.Fatal(d, err)
+				}
+			})
+		}
+		if few, many := allocs(10), allocs(200); many > few {
+			t.Errorf("swap %v: %.0f allocations for 10 live children, %.0f for 200", swap, few, many)
+		}
+	}
+}

@@ -94,8 +94,8 @@ func (m *MemoryStat) each(o *MemoryStat, fn func(a, b *int64)) {
 	fn(&m.Charged, &o.Charged)
 }
 
-func (m *MemoryStat) sub(o MemoryStat) {
-	m.each(&o, func(a, b *int64) { *a = minus(*a, *b) })
+func (m *MemoryStat) sub(o *MemoryStat) {
+	m.each(o, func(a, b *int64) { *a = minus(*a, *b) })
 }
 
 // floor makes every negative figure 0.

@@ -77,7 +77,7 @@ func TestMemoryStatEach(t *testing.T) {
 			t.Errorf("%s: %d beside %d", reflect.TypeFor[MemoryStat]().Field(i).Name, x, y)
 		}
 	}
-	a.sub(b)
+	a.sub(&b)
 	a.each(&b, func(x, _ *int64) {
 		if *x != -2 {
 			t.Errorf("5-7 = %d", *x)
@@ -101,7 +101,7 @@ func FuzzMemoryStat(f *testing.F) {
 		})
 		d := DeadMemory{MemoryStat: m}
 		for range 3 {
-			d.sub(m)
+			d.sub(&m)
 		}
 		d.floor()
 		for _, d := range []DeadMemory{d, {MemoryStat: m}} {

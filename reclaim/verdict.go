@@ -91,14 +91,18 @@ const limitBuf = 32
 
 // limit reads a single-value memory file of a cgroup.
 func (t *Tree) limit(cgroup, file string) (int64, error) {
-	var buf [limitBuf]byte
-	data, err := t.Read(cgroup, file, buf[:0])
+	return t.limitOf(at{t.FS, cgroup}, file, make([]byte, 0, limitBuf))
+}
+
+// limitOf is limit with buf's space.
+func (t *Tree) limitOf(p place, file string, buf []byte) (int64, error) {
+	data, err := p.read(file, buf)
 	if err != nil {
 		return 0, err
 	}
 	v, err := parseLimitFile(file, data)
 	if err != nil {
-		return 0, t.errorf("parse", cgroup, file, err)
+		return 0, t.errorf("parse", p.path(), file, err)
 	}
 	return v, nil
 }
