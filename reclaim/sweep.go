@@ -197,10 +197,23 @@ func (e *Engine) sweepProgress(en *entry) {
 				Ancestors: job.total,
 				Done:      job.total - len(job.pending),
 				Dying:     job.result.DyingBefore,
-				Freed:     job.result.Freed + en.out.Freed,
+				Freed:     e.freed(job, en),
 			})
 		}
 	}
+}
+
+// freed is how many have gone since a sweep began. v1 counts none by ancestor:
+// there it is what the kernel has fewer than then, with as many live ones.
+func (e *Engine) freed(job *sweepJob, en *entry) int64 {
+	if e.opts.Hierarchy.Mode.V2() {
+		return job.result.Freed + en.out.Freed
+	}
+	row, err := v1ReadRow()
+	if err != nil {
+		return 0
+	}
+	return max(job.result.DyingBefore+job.result.Live-row.Cgroups, 0)
 }
 
 // endSweeps ends the sweeps that have nothing pending.
