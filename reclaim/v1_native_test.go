@@ -102,3 +102,24 @@ func TestV1SweepMoves(t *testing.T) {
 		t.Errorf("%d of %d were seen to go", freed, n)
 	}
 }
+
+// BenchmarkV1Census counts this machine's own dying memcgs.
+func BenchmarkV1Census(b *testing.B) {
+	h, err := FindHierarchy()
+	if err != nil || h.Mode.V2() {
+		b.Skip("needs the memory controller as cgroup v1")
+	}
+	f, err := OpenFS(h.Root)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	b.ReportAllocs()
+	var c V1Count
+	for b.Loop() {
+		if c, err = V1Census(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(c.Directories), "cgroups")
+}

@@ -98,14 +98,17 @@ func v1ReadRow() (V1Row, error) {
 // v1EachBelow calls fn for every live cgroup below one, parents first. What
 // vanishes during the walk is passed over.
 func v1EachBelow(f *FS, cgroup string, fn func(cgroup string)) error {
-	names, err := f.Children(cgroup)
-	if err != nil {
+	return new(listing).v1EachBelow(f, cgroup, fn)
+}
+
+func (l *listing) v1EachBelow(f *FS, cgroup string, fn func(cgroup string)) error {
+	var children []string
+	if err := l.each(f, cgroup, func(c *child) { children = append(children, c.path()) }); err != nil {
 		return err
 	}
-	for _, name := range names {
-		child := v1Child(cgroup, name)
+	for _, child := range children {
 		fn(child)
-		if err := v1EachBelow(f, child, fn); err != nil && !gone(err) {
+		if err := l.v1EachBelow(f, child, fn); err != nil && !gone(err) {
 			return err
 		}
 	}
