@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/local/go/bin
 # Static binaries: they run on every distribution, and in a container from scratch.
 export CGO_ENABLED = 0
 
-.PHONY: build all run test vmtest bench bench-scale figures lint man packages lint-packages test-packages security clean deps
+.PHONY: build all run test vmtest bench bench-scale figures lint man packages lint-packages test-packages lint-kubernetes security clean deps
 
 build: deps
 	GOARCH=$(GOARCH) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/scopereapd ./cmd/scopereapctl
@@ -103,6 +103,10 @@ test-packages: packages
 security:
 	@packaging/deps.sh packages
 	systemd-analyze security --no-pager --offline=true --threshold=15 packaging/systemd/scopereapd.service
+
+# contrib/kubernetes against the Kubernetes API, in a module of its own.
+lint-kubernetes: deps
+	cd contrib/kubernetes/tools && $(GO) vet ./... && $(GO) test ./... && $(GO) run ./check ../base ../overlays/canary ../overlays/fleet
 
 deps:
 	@packaging/deps.sh
