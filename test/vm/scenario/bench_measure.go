@@ -107,6 +107,7 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 	if r.left, err = b.oursSettled(ctx); err != nil {
 		return r, err
 	}
+	r.left = max(r.left, 0) // one of before the leak may have gone at last
 	if r.timeline, err = line.stop(); err != nil {
 		return r, err
 	}
