@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type options struct {
 func main() {
 	reproduce.WorkerMain()
 	childMain()
+	// Children are told of their parent's end when the thread ends that started them (PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
 	var o options
 	var gib float64
 	flag.IntVar(&o.count, "count", 400_000, "dying memcgs")

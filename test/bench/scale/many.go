@@ -31,6 +31,7 @@ func (b *bench) many(ctx context.Context) (s *result.Scale, err error) {
 	if err != nil {
 		return nil, err
 	}
+	stolen := stolenPages()
 	defer func() { err = errors.Join(err, b.clean()) }()
 	if err := b.make(ctx, s); err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (b *bench) many(ctx context.Context) (s *result.Scale, err error) {
 	if s.Neighbour.Before, err = nb.alone(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.sweep(ctx, d, s); err != nil {
+	if err := b.sweep(ctx, d, s, stolenPages()-stolen); err != nil {
 		return nil, err
 	}
 	if s.Neighbour.During, err = nb.next(); err != nil {
@@ -102,8 +103,9 @@ func (b *bench) make(ctx context.Context, s *result.Scale) error {
 	return nil
 }
 
-// sweep asks the daemon, and waits until the kernel has let go of the objects.
-func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale) error {
+// sweep asks the daemon, and waits until the kernel has let go of the objects. stolen pages were reclaimed since the
+// first memcg was made.
+func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale, stolen int64) error {
 	before, err := b.dying(reproduce.Cgroup)
 	if err != nil {
 		return err
@@ -114,7 +116,8 @@ func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale) error {
 	}
 	b.log.Info("before the sweep", "the kernel's count", before, "by their pages", there)
 	if there < s.Made*99/100 { // some hundred may be away: the counters lag
-		s.WhyFewer = fmt.Sprintf("%d were made, but something else on the machine reclaimed some before the sweep", s.Made)
+		s.WhyFewer = fmt.Sprintf("%d were made, but the machine reclaimed some meanwhile: kswapd and allocations in need took %d pages",
+			s.Made, stolen)
 		s.Made = there
 	}
 	if there < s.Asked/10 {

@@ -43,6 +43,20 @@ func readMemory() (map[string]int64, error) {
 	return m, nil
 }
 
+// stolenPages is how many pages the machine has reclaimed of itself, whosoever's they were.
+func stolenPages() (sum int64) {
+	data, _ := os.ReadFile("/proc/vmstat") // it explains, no more
+	for line := range strings.Lines(string(data)) {
+		var n int64
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if key == "pgsteal_kswapd" || key == "pgsteal_direct" {
+			n, _ = strconv.ParseInt(value, 10, 64)
+		}
+		sum += n
+	}
+	return sum
+}
+
 // processes are the directories in /proc of those with a name.
 func processes(match func(comm string) bool) (dirs []string) {
 	all, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is well-formed
