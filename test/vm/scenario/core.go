@@ -35,6 +35,7 @@ type coreRun struct {
 	byJournal int64  // at the last exact look: dying memcgs that only the journal keeps
 	pageless  int64  // and those that have no page at all
 	file      int    // number of the last file a login wrote
+	own       int64  // v1: dying memcgs that a restart of the daemon leaves
 }
 
 func runCore(ctx context.Context, r *Run) error {
