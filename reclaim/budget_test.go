@@ -96,3 +96,18 @@ func TestBudget(t *testing.T) {
 		t.Errorf("nothing fills it: %v", got)
 	}
 }
+
+func TestTurnShare(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tt := range []struct{ overhead, burst, want time.Duration }{
+		{0, 250 * ms, quantum},
+		{quantum / overheadPart, 250 * ms, quantum},
+		{10 * ms, 250 * ms, overheadPart * 10 * ms},
+		{time.Second, 250 * ms, 125 * ms}, // the rest of the burst is the next teardown's
+		{time.Second, 10 * ms, 10 * ms},   // a whole quantum would never be there
+	} {
+		if got := turnShare(tt.overhead, tt.burst); got != tt.want {
+			t.Errorf("overhead %s, burst %s: %s, want %s", tt.overhead, tt.burst, got, tt.want)
+		}
+	}
+}

@@ -229,9 +229,20 @@ func (e *Engine) takeInbox() []func(time.Time) {
 // idleWait is how long the engine sleeps with nothing planned.
 const idleWait = time.Hour
 
-// quantum is the CPU time one turn of a sweep may take. It keeps the share
-// over any one second near the share over a minute.
+// quantum is the CPU time one turn of a sweep may take, or rather its batches.
+// It keeps the share over any one second near the share over a minute.
 const quantum = 20 * time.Millisecond
+
+// overheadPart: where an ancestor has many live children, measuring and
+// shielding them costs more than a quantum, and a turn of one batch would be
+// nearly all overhead. So a turn's batches may take this many times what the
+// ancestor's last turn took for that, as far as half of the burst allows.
+const overheadPart = 4
+
+// turnShare is the CPU time the batches of a turn may take.
+func turnShare(overhead, burst time.Duration) time.Duration {
+	return max(min(quantum, burst), min(overheadPart*overhead, burst/2))
+}
 
 // step takes one entry that is due, if the budget and the machine's pressure
 // let it, and returns how long to wait for the next.
@@ -246,9 +257,10 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	cfg := e.config()
 	// A fresh teardown may use the burst; what a sweep found leaves half of
 	// it to the next teardown.
-	want, grant := min(quantum, cfg.Burst), cfg.Burst
+	share := turnShare(en.overhead, cfg.Burst)
+	want, grant := share, cfg.Burst
 	if !en.fresh {
-		want, grant = want+cfg.Burst/2, quantum
+		want, grant = want+cfg.Burst/2, share
 	}
 	if wait := e.budget.Wait(want, now); wait > 0 {
 		return wait

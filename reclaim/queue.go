@@ -29,6 +29,7 @@ type entry struct {
 	tries     int           // turns in a row that got stuck
 	look      time.Duration // how long the next settling look waits
 	confirmed bool          // a turn after settling found nothing to reclaim
+	overhead  time.Duration // of its last turn, see turnShare
 
 	counted bool  // dying holds a count
 	dying   int64 // direct dying at the last look

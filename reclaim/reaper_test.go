@@ -87,13 +87,30 @@ func TestTurnClean(t *testing.T) {
 func TestTurnStuck(t *testing.T) {
 	x, r := reaperFixture(t)
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
-	if err != nil || turn.End != TurnStuck || turn.Batches != 4*fruitless || turn.Asked != 4*testMiB*fruitless {
+	if err != nil || turn.End != TurnStuck || turn.Batches != 3*fruitless || turn.Asked != 4*testMiB*fruitless {
 		t.Errorf("%+v, %v", turn, err)
 	}
 	if got := x.read("/p", "memory.reclaim"); got != "1048576 swappiness=0" {
 		t.Errorf("memory.reclaim got %q", got)
 	}
 	x.asBefore(r)
+}
+
+// TestBatch: large rests in large writes, but not where the squeeze would
+// throttle the living.
+func TestBatch(t *testing.T) {
+	_, r := reaperFixture(t)
+	for _, tt := range []struct{ left, want int64 }{
+		{100 * testMiB, 50 * testMiB}, {2 * testMiB, testMiB}, {testMiB / 2, testMiB},
+	} {
+		if got := r.batch(tt.left, testMiB); got != tt.want {
+			t.Errorf("of %d: %d, want %d", tt.left, got, tt.want)
+		}
+	}
+	r.abil.Reclaim = Ability{}
+	if got := r.batch(100*testMiB, testMiB); got != testMiB {
+		t.Errorf("squeeze: %d", got)
+	}
 }
 
 // TestTurnGrant: with its grant used up a turn ends after the write under way.
@@ -104,6 +121,9 @@ func TestTurnGrant(t *testing.T) {
 	turn, err := x.turn(t.Context(), r, "/p", o)
 	if err != nil || turn.End != TurnStuck || turn.Batches != 1 {
 		t.Errorf("%+v, %v", turn, err)
+	}
+	if turn.Overhead <= 0 || turn.reclaiming <= 0 {
+		t.Errorf("CPU time: %s beside reclaiming, %s of it", turn.Overhead, turn.reclaiming)
 	}
 	x.asBefore(r)
 }

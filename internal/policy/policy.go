@@ -26,7 +26,8 @@ type Reap struct {
 	Enabled bool `toml:"enabled" json:"enabled"`
 	// Debounce is how long to wait after a teardown for more below the same ancestor.
 	Debounce Duration `toml:"debounce" json:"debounce"`
-	// Batch is the most bytes asked of the kernel in one write.
+	// Batch is how many bytes the kernel is asked for in one write; of more than
+	// twice that, half.
 	Batch Size `toml:"batch" json:"batch"`
 	// Slice is the longest single kernel write before a signal interrupts it.
 	Slice Duration `toml:"slice" json:"slice"`
