@@ -28,6 +28,10 @@ func runOperator(ctx context.Context, r *Run) error {
 	if err := c.Install(ctx); err != nil {
 		return err
 	}
+	// What waits for writeback is told when it is done, which may take as long as this.
+	if err := c.Policy(ctx, "[reap]\nretry_max = \"5s\"\n"); err != nil {
+		return err
+	}
 	if err := r.StartDaemon(ctx); err != nil {
 		return err
 	}
@@ -87,6 +91,9 @@ func (c *coreRun) figures(ctx context.Context) (f figures, err error) {
 // what is reaped below an ancestor is told when the daemon has done with it: where something stays, after its tries,
 // a minute and more. What does not agree by then is returned as it is.
 func (c *coreRun) figuresAtRest(ctx context.Context) (f figures, dying int64, err error) {
+	if _, err := machine.Run(ctx, "sync"); err != nil {
+		return f, 0, err
+	}
 	for end := time.Now().Add(3 * time.Minute); ; {
 		if err := machine.Sleep(ctx, 5*time.Second); err != nil {
 			return f, 0, err
