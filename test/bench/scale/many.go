@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/reproduce"
@@ -31,7 +30,6 @@ func (b *bench) many(ctx context.Context) (s *result.Scale, err error) {
 	if err != nil {
 		return nil, err
 	}
-	stolen := stolenPages()
 	defer func() { err = errors.Join(err, b.clean()) }()
 	if err := b.make(ctx, s); err != nil {
 		return nil, err
@@ -50,7 +48,7 @@ func (b *bench) many(ctx context.Context) (s *result.Scale, err error) {
 	if s.Neighbour.Before, err = nb.alone(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.sweep(ctx, d, s, stolenPages()-stolen); err != nil {
+	if err := b.sweep(ctx, d, s); err != nil {
 		return nil, err
 	}
 	if s.Neighbour.During, err = nb.next(); err != nil {
@@ -80,57 +78,18 @@ func (b *bench) how() string {
 		"sweep.v1_force_empty is set"
 }
 
-// make makes as many as there is room for.
-func (b *bench) make(ctx context.Context, s *result.Scale) error {
-	opts := reproduce.Options{Count: b.count, Progress: progress(b.log, "making")}
-	made, err := reproduce.Run(ctx, opts)
-	var tooMany *reproduce.TooManyError
-	if errors.As(err, &tooMany) && tooMany.Most > 0 {
-		s.WhyFewer = err.Error()
-		opts.Count = tooMany.Most
-		made, err = reproduce.Run(ctx, opts)
-	}
-	if err != nil {
-		if made.Made == 0 || ctx.Err() != nil {
-			return err
-		}
-		s.WhyFewer = err.Error()
-	}
-	s.Made = int64(made.Made)
-	s.MakingSeconds = made.Elapsed.Seconds()
-	s.MakingRate = float64(s.Made) / s.MakingSeconds
-	b.log.Info("made", "dying", s.Made, "took", made.Elapsed.Round(time.Millisecond))
-	return nil
-}
-
-// sweep asks the daemon, and waits until the kernel has let go of the objects. stolen pages were reclaimed since the
-// first memcg was made.
-func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale, stolen int64) error {
+// sweep asks the daemon, and waits until the kernel has let go of the objects.
+func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale) error {
 	before, err := b.dying(reproduce.Cgroup)
 	if err != nil {
 		return err
-	}
-	there, err := b.ours()
-	if err != nil {
-		return err
-	}
-	b.log.Info("before the sweep", "the kernel's count", before, "by their pages", there)
-	if there < s.Made*99/100 { // some hundred may be away: the counters lag
-		s.WhyFewer = fmt.Sprintf("%d were made, but the machine reclaimed some meanwhile: kswapd and allocations in need took %d pages",
-			s.Made, stolen)
-		s.Made = there
-	}
-	if there < s.Asked/10 {
-		return fmt.Errorf("%d dying memcgs are left of %d: %s", there, s.Asked, s.WhyFewer)
 	}
 	others := before - s.Made // on v1, where the count is of the whole machine
 	kworkers := kworkerCPU()
 	watch := b.startWatch(d.cpu, func() (int64, error) { return b.dying(reproduce.Cgroup) })
 	defer watch.stop()
 	began := time.Now()
-	swept := make(chan error, 1)
-	go func() { swept <- d.sweep(ctx, reproduce.Cgroup) }()
-	if err := <-swept; err != nil {
+	if err := d.sweep(ctx, reproduce.Cgroup); err != nil {
 		return err
 	}
 	s.SweepWallSeconds = time.Since(began).Seconds()
@@ -184,15 +143,6 @@ func (b *bench) dying(cgroup string) (int64, error) {
 	}
 	t := reclaim.Tree{FS: b.fs}
 	return t.Dying(cgroup)
-}
-
-// ours counts those that reproduce made, by what they hold where the kernel has no count: a page each.
-func (b *bench) ours() (int64, error) {
-	if b.machine.Mode.V2() {
-		return b.dying(reproduce.Cgroup)
-	}
-	dead, err := reclaim.V1DeadMemory(b.fs, reproduce.Cgroup)
-	return dead.Stat.Cache / int64(os.Getpagesize()), err
 }
 
 // clean removes what reproduce has made, also after Ctrl-C.

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/reproduce"
+	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/test/bench/result"
+)
+
+const (
+	// topUps is how often as many are made again as have gone while they were made.
+	topUps = 5
+	// flushed is after how long v1's memory.stat is right.
+	flushed = 3 * time.Second
+)
+
+// make makes as many as there is room for. The machine may take some meanwhile: while 400,000 were made on 6.18 kswapd
+// took 50,000 of their pages with 16 GiB free, probably for want of whole pageblocks (vm.watermark_boost_factor). Those
+// are made again.
+func (b *bench) make(ctx context.Context, s *result.Scale) error {
+	stolen := stolenPages()
+	opts := reproduce.Options{Progress: progress(b.log, "making")}
+	made, there := 0, int64(0)
+	for round := 0; round <= topUps && there < s.Asked; round++ {
+		opts.Count = int(s.Asked - there)
+		if round > 0 && opts.Count < b.count/200 {
+			break // no more than the counters' lag
+		}
+		res, err := reproduce.Run(ctx, opts)
+		var tooMany *reproduce.TooManyError
+		if errors.As(err, &tooMany) && tooMany.Most > 0 {
+			s.WhyFewer = err.Error()
+			opts.Count = tooMany.Most
+			res, err = reproduce.Run(ctx, opts)
+		}
+		made += res.Made
+		s.MakingSeconds += res.Elapsed.Seconds()
+		if err != nil {
+			if made == 0 || ctx.Err() != nil {
+				return err
+			}
+			s.WhyFewer = err.Error()
+		}
+		if err := sleep(ctx, flushed); err != nil {
+			return err
+		}
+		if there, err = b.ours(); err != nil {
+			return err
+		}
+		b.log.Info("made", "dying", res.Made, "took", res.Elapsed.Round(time.Millisecond), "there", there)
+		if s.WhyFewer != "" {
+			break
+		}
+	}
+	s.MakingRate = float64(made) / s.MakingSeconds
+	if s.Made = min(there, s.Asked); s.Made < s.Asked/10 {
+		return fmt.Errorf("%d of %d dying memcgs are there: %s", s.Made, s.Asked, s.WhyFewer)
+	}
+	if s.Made < s.Asked && s.WhyFewer == "" {
+		s.WhyFewer = fmt.Sprintf("%d were made, and the machine took some of them itself (kswapd and allocations in need "+
+			"took %d pages)", made, stolenPages()-stolen)
+	}
+	return nil
+}
+
+// ours counts those that reproduce made, by what they hold where the kernel has no count: a page each.
+func (b *bench) ours() (int64, error) {
+	if b.machine.Mode.V2() {
+		return b.dying(reproduce.Cgroup)
+	}
+	dead, err := reclaim.V1DeadMemory(b.fs, reproduce.Cgroup)
+	return dead.Stat.Cache / int64(os.Getpagesize()), err
+}
