@@ -57,8 +57,10 @@ func (o Outcome) Words() string {
 // fail ends an outcome with an error.
 func (o *Outcome) fail(err error) { o.Verdict, o.Error = Failed, err.Error() }
 
-// tellFreed records the latencies of teardowns whose memcgs are gone.
+// tellFreed records the latencies of teardowns whose memcgs are gone, after what went: whoever sees the one in a Status
+// sees the other.
 func (e *Engine) tellFreed(en *entry) {
+	e.account(en)
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,7 +92,6 @@ func (e *Engine) finish(en *entry) {
 	e.queue.remove(en)
 	out := en.out
 	out.Wall = now.Sub(out.began)
-	e.account(en)
 	if out.DyingAfter == 0 || out.Turns > 0 {
 		e.notePinned(en, now)
 	}

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loginBus opens and closes sessions as pam_systemd does: by logind's CreateSession and ReleaseSession, with a process
-// of the session's own. That is a login without sshd, which an emulated CPU cannot start 20 times a second.
+// loginBus opens sessions as pam_systemd does, by logind's CreateSession, each with a process of its own, and ends them as
+// the end of that process does: logind watches a descriptor's other end. (ReleaseSession is only for those who are in the
+// session.) That is a login without sshd, which an emulated CPU cannot start 20 times a second.
 type loginBus struct {
 	conn *dbus.Conn
 	uids []uint32 // who logs in, in turn
@@ -66,9 +67,13 @@ func (l *loginBus) makeFile(i int) error {
 // login is one: a session from its beginning to its end. It returns how long logind took to open it, which is what
 // whoever logs in waits for.
 func (l *loginBus) login(ctx context.Context, i int) (time.Duration, error) {
-	// The shell waits for a line, so that what it reads is read in the session.
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "read go; read line <"+l.file(i))
+	// The shell waits for a line, so that what it reads is read in the session, and then for the end of its input.
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", "read go; read line <"+l.file(i)+"; echo; read end")
 	in, err := cmd.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +85,7 @@ func (l *loginBus) login(ctx context.Context, i int) (time.Duration, error) {
 		_ = cmd.Wait() // its exit code says nothing: it may have been killed
 	}()
 	began := time.Now()
-	id, fifo, err := l.create(ctx, l.uids[i%len(l.uids)], cmd.Process.Pid)
+	fifo, err := l.create(ctx, l.uids[i%len(l.uids)], cmd.Process.Pid)
 	took := time.Since(began)
 	if err != nil {
 		return 0, fmt.Errorf("CreateSession: %w", err)
@@ -89,35 +94,29 @@ func (l *loginBus) login(ctx context.Context, i int) (time.Duration, error) {
 	if _, err := io.WriteString(in, "\n"); err != nil {
 		return 0, err
 	}
-	if err := cmd.Wait(); err != nil {
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
 		return 0, fmt.Errorf("the session's shell: %w", err)
-	}
-	if err := l.manager().CallWithContext(ctx, "org.freedesktop.login1.Manager.ReleaseSession", 0, id).Err; err != nil {
-		return 0, fmt.Errorf("ReleaseSession: %w", err)
 	}
 	return took, nil
 }
 
-func (l *loginBus) manager() dbus.BusObject {
-	return l.conn.Object("org.freedesktop.login1", "/org/freedesktop/login1")
-}
-
-// create opens a session: its number, and the descriptor that logind watches for its end.
-func (l *loginBus) create(ctx context.Context, uid uint32, leader int) (id string, fifo dbus.UnixFD, err error) {
+// create opens a session and returns the descriptor that logind watches for its end.
+func (l *loginBus) create(ctx context.Context, uid uint32, leader int) (fifo dbus.UnixFD, err error) {
 	type property struct {
 		Name  string
 		Value dbus.Variant
 	}
-	call := l.manager().CallWithContext(ctx, "org.freedesktop.login1.Manager.CreateSession", 0,
+	manager := l.conn.Object("org.freedesktop.login1", "/org/freedesktop/login1")
+	call := manager.CallWithContext(ctx, "org.freedesktop.login1.Manager.CreateSession", 0,
 		uid, uint32(leader), "vmstorm", "unspecified", "user", "", // service, type, class, desktop
 		"", uint32(0), "", "", false, "", "", // seat, vtnr, tty, display, remote, remote user, remote host
 		[]property{})
 	var object dbus.ObjectPath
-	var runtimeDir, seat string
+	var id, runtimeDir, seat string
 	var owner, vt uint32
 	var existing bool
 	err = call.Store(&id, &object, &runtimeDir, &fifo, &owner, &seat, &vt, &existing)
-	return id, fifo, err
+	return fifo, err
 }
 
 func (l *loginBus) close() { l.conn.Close() }

@@ -182,9 +182,11 @@ func (s *stormRun) logins(ctx context.Context, n int) (took []float64, all time.
 		})
 	}
 	wg.Wait()
-	all = time.Since(began)
+	if all = time.Since(began); failed != nil {
+		return nil, all, failed
+	}
 	s.Log.Info("logins", "n", n, "in", all, "p50", figure.Quantile(took, 0.5), "p99", figure.Quantile(took, 0.99))
-	return took, all, failed
+	return took, all, nil
 }
 
 // sum makes the result of all blocks.
