@@ -345,14 +345,25 @@ func TestHoldParents(t *testing.T) {
 	}
 }
 
-func TestHoldShmemStays(t *testing.T) {
-	tr := newV1TestTree(t)
+// shmemFile names a file in a directory of its own on a tmpfs, which goes with
+// the test.
+func shmemFile(t *testing.T) string {
+	t.Helper()
 	var st unix.Statfs_t
 	if err := unix.Statfs("/dev/shm", &st); err != nil || st.Type != unix.TMPFS_MAGIC {
 		t.Skip("needs a tmpfs at /dev/shm")
 	}
-	file := fmt.Sprintf("/dev/shm/scopereap-test-%d", os.Getpid())
-	defer os.Remove(file)
+	dir, err := os.MkdirTemp("/dev/shm", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "file")
+}
+
+func TestHoldShmemStays(t *testing.T) {
+	tr := newV1TestTree(t)
+	file := shmemFile(t)
 	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: time.Minute})
 	closeHold(t, h)
 	scope := tr.mkdir("session-3.scope")

@@ -254,13 +254,7 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 	if err != nil {
 		return out, err
 	}
-	// force_empty may swap, and swapped pages pin the memcg: not the dead's
-	// tmpfs, please. A unit that comes back finds its own value again.
-	if was, readErr := v1ReadBytes(h.fs, clean, v1SwappinessFile); readErr == nil && was != 0 {
-		if h.fs.Write(clean, v1SwappinessFile, "0") == nil {
-			defer func() { _ = h.fs.Write(clean, v1SwappinessFile, strconv.FormatInt(was, 10)) }()
-		}
-	}
+	defer h.noSwap(clean)()
 	res, err := V1ForceEmpty(t, h.fs, clean, slice)
 	if errors.Is(err, unix.EBUSY) {
 		// A kernel before 3.16, which refuses while a task is inside.
@@ -284,6 +278,17 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 		out.Why = HoldInterrupted
 	}
 	return out, nil
+}
+
+// noSwap keeps a force_empty from swapping, until back is called: swapped
+// pages pin the memcg, so not the dead's tmpfs, please. A unit that comes back
+// finds its own value again.
+func (h *Hold) noSwap(clean string) (back func()) {
+	was, err := v1ReadBytes(h.fs, clean, v1SwappinessFile)
+	if err != nil || was == 0 || h.fs.Write(clean, v1SwappinessFile, "0") != nil {
+		return func() {}
+	}
+	return func() { _ = h.fs.Write(clean, v1SwappinessFile, strconv.FormatInt(was, 10)) }
 }
 
 // readmit puts a holder back where one had to go out for force_empty.

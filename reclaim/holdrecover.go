@@ -66,11 +66,18 @@ const (
 )
 
 // Close lets everything go. The directories of live units stay as they are:
-// systemd will remove them. Those whose unit has ended are emptied once and
-// removed, empty or not. What cannot be removed (somebody's tasks, live
-// cgroups below) stays in the journal for the next start; its error says what
-// could not be written.
-func (h *Hold) Close() error {
+// systemd will remove them. Those whose unit has ended, told of or not, are
+// emptied once and removed if nothing is left that could go. The others
+// (pages that cannot go yet, somebody's tasks, live cgroups below) stay in the
+// journal for the next start, which an upgrade's restart is. Its error says
+// what could not be written.
+func (h *Hold) Close() error { return h.closeAll(false) }
+
+// GiveUp is Close where no next start is to be expected: what is not empty is
+// removed as it is, but for what has tasks or live cgroups inside.
+func (h *Hold) GiveUp() error { return h.closeAll(true) }
+
+func (h *Hold) closeAll(last bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -79,6 +86,11 @@ func (h *Hold) Close() error {
 	h.closed = true
 	var left []string
 	for cgroup, e := range h.entries {
+		// One may have ended a moment ago, and nobody has come to say so:
+		// systemd has tried to remove its directory, and will not again.
+		if e.left.IsZero() && h.opts.Live != nil && !h.live(cgroup) {
+			e.left = time.Now()
+		}
 		if e.left.IsZero() {
 			h.release(e)
 			delete(h.entries, cgroup)
@@ -100,7 +112,10 @@ func (h *Hold) Close() error {
 		left = left[1:]
 		e := h.entries[cgroup]
 		h.release(e)
-		next, ok := h.closeOne(ctx, &t, cgroup, e)
+		next, ok := "", false
+		if last || ctx.Err() == nil {
+			next, ok = h.closeOne(&t, cgroup, e, last)
+		}
 		delete(h.entries, cgroup)
 		if !ok {
 			stay = append(stay, holdRecord{ID: e.id, Cgroup: cgroup})
@@ -111,19 +126,26 @@ func (h *Hold) Close() error {
 			left = append(left, next)
 		}
 	}
+	if len(stay) > 0 {
+		h.log.Info("held directories wait for the next start", message.Field("count", len(stay)))
+	}
 	return h.journal.close(stay)
 }
 
 // closeOne empties one left directory once and removes it. It reports what to
 // remove next, and whether this one needs no more thought.
-func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDir) (next string, ok bool) {
+func (h *Hold) closeOne(t *Thread, cgroup string, e *heldDir, last bool) (next string, ok bool) {
 	out, stop := h.mayTouch(cgroup, e, false)
 	if stop {
 		return "", out.Done
 	}
-	if _, err := V1ForceEmpty(t, h.fs, cgroup, holdCloseSlice); err != nil && !gone(err) {
+	why, err := h.emptyOnce(t, cgroup, time.Since(e.left))
+	if err != nil && !gone(err) {
 		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err,
 			message.HoldNotEmptied.Attr())
+	}
+	if why != holdEmpty && !last {
+		return "", false
 	}
 	if err := h.rmdir(cgroup); err != nil && !gone(err) {
 		h.log.Warn("a held directory stays until the next start", "cgroup", cgroup, "err", err,
@@ -131,6 +153,20 @@ func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDi
 		return "", false
 	}
 	return h.adoptParent(cgroup), true
+}
+
+// emptyOnce is one force_empty for [Hold.Close], and what stays after it.
+func (h *Hold) emptyOnce(t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
+	defer h.noSwap(cgroup)()
+	if _, err := V1ForceEmpty(t, h.fs, cgroup, holdCloseSlice); err != nil {
+		return HoldError, err
+	}
+	r, err := h.read(cgroup)
+	if err != nil {
+		return HoldError, err
+	}
+	_, why := holdJudge(r, since)
+	return why, nil
 }
 
 // holdDeepestFirst orders cgroups so that none comes before one below it.

@@ -121,6 +121,7 @@ func TestHoldClose(t *testing.T) {
 		h.Leave(c)
 	}
 	tr.run(scope, `exec cat "$1" >/dev/null`, cleanFile(t, 1<<20))
+	h.entries[scope].left = time.Now().Add(-holdStatFresh) // its counters are exact
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -149,5 +150,41 @@ func TestHoldClose(t *testing.T) {
 	}
 	if _, err := os.Stat(journal); !errors.Is(err, os.ErrNotExist) || tr.fs.Exists(busy) {
 		t.Errorf("after a clean end: journal %v, directory %v", err, tr.fs.Exists(busy))
+	}
+}
+
+// TestHoldCloseWaits: what cannot be emptied yet is neither thrown away nor forgotten at a restart, nor is a unit whose
+// end nobody has told of.
+func TestHoldCloseWaits(t *testing.T) {
+	tr := newV1TestTree(t)
+	journal := filepath.Join(t.TempDir(), "holds")
+	ended, untold := tr.mkdir("session-7.scope"), tr.mkdir("session-8.scope")
+	opts := HoldOptions{
+		Max: 9, Deadline: time.Hour, JournalPath: journal,
+		Live: func(c string) bool { return c == tr.base },
+	}
+	h := NewHold(tr.fs, opts)
+	file := shmemFile(t)
+	for _, c := range []string{ended, untold} {
+		mustEnter(t, h, c)
+		tr.run(c, `exec dd if=/dev/zero of="$1" bs=64k count=4 2>/dev/null`, file+filepath.Base(c))
+	}
+	h.Leave(ended)
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !tr.fs.Exists(ended) || !tr.fs.Exists(untold) {
+		t.Error("a directory went while the kernel's counters disagreed on what is in it")
+	}
+	opts.Max = 0
+	h = NewHold(tr.fs, opts)
+	if left, err := h.Recover(); err != nil || len(left) != 2 {
+		t.Errorf("the next start finds %q, %v", left, err)
+	}
+	if err := h.GiveUp(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(journal); !errors.Is(err, os.ErrNotExist) || tr.fs.Exists(ended) || tr.fs.Exists(untold) {
+		t.Errorf("after giving up: journal %v, directories %v %v", err, tr.fs.Exists(ended), tr.fs.Exists(untold))
 	}
 }

@@ -120,7 +120,7 @@ is reaping.`,
 	fl.StringVar(&f.stateDir, "state-dir", "/var/lib/scopereap", "directory for the ledger and for which users were made to linger")
 	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
-	fl.BoolVar(&f.undo, "undo", false, "undo what was set up by policy, linger and sessions without memcgs, and exit (before removal; stop scopereapd first)")
+	fl.BoolVar(&f.undo, "undo", false, "undo what was set up by policy, linger and sessions without memcgs, remove what was left for the next start, and exit (before removal; stop scopereapd first)")
 	cmd.MarkFlagsMutuallyExclusive("restore", "undo")
 	return cmd
 }

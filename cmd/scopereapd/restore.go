@@ -48,6 +48,34 @@ func restore(f flags) error {
 	return err
 }
 
+// giveUpHeld removes the directories that the hold left for a next start, which
+// is not to come.
+func giveUpHeld(f flags) error {
+	path := filepath.Join(f.runDir, holdName)
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		return nil
+	}
+	h, err := reclaim.FindHierarchy()
+	if err != nil {
+		return err
+	}
+	lock, err := reclaim.Lock(filepath.Join(f.runDir, lockName))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	fs, err := reclaim.OpenFS(h.Root)
+	if err != nil {
+		return err
+	}
+	defer fs.Close()
+	hold := reclaim.NewHold(fs, reclaim.HoldOptions{JournalPath: path, Live: liveUnder(reclaim.SystemdRoot())})
+	if _, err := hold.Recover(); err != nil {
+		return err
+	}
+	return hold.GiveUp()
+}
+
 // tellRestored logs what a restore did, if anything.
 func tellRestored(log *slog.Logger, r reclaim.Restored) {
 	if line := restoredLine(r); line != "" {

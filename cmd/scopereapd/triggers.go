@@ -163,8 +163,9 @@ func (d *node) stopTriggers() {
 	}
 }
 
-// undo takes back all that the policy has set up on the machine. What a cron
-// guard changed is undone by scopereapctl cron unguard.
+// undo takes back all that the policy has set up on the machine, and what a
+// stopped daemon has left for its next start. What a cron guard changed is
+// undone by scopereapctl cron unguard.
 func undo(ctx context.Context, f flags) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTime)
 	defer cancel()
@@ -178,5 +179,9 @@ func undo(ctx context.Context, f flags) error {
 	if memcgs != nil {
 		memcgs = fmt.Errorf("sessions without memcgs: %w", memcgs)
 	}
-	return errors.Join(err, memcgs)
+	held := giveUpHeld(f)
+	if held != nil {
+		held = fmt.Errorf("held directories: %w", held)
+	}
+	return errors.Join(err, memcgs, held)
 }
