@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/scopereap/scopereap/test/vm/machine"
 )
@@ -37,6 +38,7 @@ func (c *coreRun) rpm(ctx context.Context, before machine.Snapshot) error {
 	if err := c.startFromHere(); err != nil {
 		return err
 	}
+	began := time.Now()
 	was, err := c.DaemonPID(ctx)
 	if err != nil {
 		return err
@@ -57,7 +59,9 @@ func (c *coreRun) rpm(ctx context.Context, before machine.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	c.leftByUpgrade("dying left but the pinned, with the rpm", left, why)
+	if err := c.leftByUpgrade(ctx, "dying left but the pinned, with the rpm", began, left, why); err != nil {
+		return err
+	}
 	if _, err := machine.Run(ctx, "scopereapctl", "cron", "guard"); err != nil {
 		return err
 	}
