@@ -76,3 +76,39 @@ func (b *Budget) Set(share float64, burst time.Duration, now time.Time) {
 	b.share, b.burst = share, min(burst, most)
 	b.level = min(b.level, b.burst)
 }
+
+// pace keeps sweeps, which nobody waits for as for a teardown, to the share
+// over every second too: they do not use the burst.
+type pace struct {
+	spent []spending // within the last paceWindow, oldest first
+}
+
+type spending struct {
+	cpu time.Duration
+	at  time.Time // its end
+}
+
+// paceWindow is the time over which a sweep must keep to the share.
+const paceWindow = time.Second
+
+// wait is how long until want fits in beside what the last second has spent.
+// What is more than a whole second's share waits for one without any.
+func (p *pace) wait(share float64, want time.Duration, now time.Time) time.Duration {
+	room := time.Duration(share*float64(paceWindow)) - want
+	for len(p.spent) > 0 && now.Sub(p.spent[0].at) >= paceWindow {
+		p.spent = p.spent[1:]
+	}
+	var sum time.Duration
+	for i := len(p.spent) - 1; i >= 0; i-- {
+		if sum += p.spent[i].cpu; sum > room {
+			return p.spent[i].at.Add(paceWindow).Sub(now)
+		}
+	}
+	return 0
+}
+
+func (p *pace) spend(cpu time.Duration, now time.Time) {
+	if cpu > 0 {
+		p.spent = append(p.spent, spending{cpu, now})
+	}
+}

@@ -111,3 +111,36 @@ func TestTurnShare(t *testing.T) {
 		}
 	}
 }
+
+// TestPace: no second takes more than the share, unless one turn alone does.
+func TestPace(t *testing.T) {
+	const ms = time.Millisecond
+	for _, turn := range []time.Duration{ms, 7 * ms, 20 * ms, 26 * ms, 50 * ms, 125 * ms} {
+		var p pace
+		now := time.Unix(0, 0)
+		var ends []time.Time
+		for len(ends) < 200 {
+			wait := p.wait(0.05, turn, now)
+			if wait < 0 || wait > paceWindow {
+				t.Fatalf("turns of %s: waits %s", turn, wait)
+			}
+			now = now.Add(wait + turn)
+			p.spend(turn, now)
+			ends = append(ends, now)
+		}
+		for i, end := range ends {
+			var sum time.Duration
+			for _, e := range ends[i:] {
+				if e.Sub(end) < paceWindow {
+					sum += turn
+				}
+			}
+			if most := max(50*ms, turn); sum > most {
+				t.Fatalf("turns of %s: %s in a second", turn, sum)
+			}
+		}
+		if took := ends[len(ends)-1].Sub(ends[0]); turn == 7*ms && took > 35*time.Second {
+			t.Errorf("200 turns of 7 ms, 7 of which fit in a second, took %s", took)
+		}
+	}
+}

@@ -48,6 +48,8 @@ type Engine struct {
 	thread    *Thread
 	reap      *reaper
 	sweeps    []*sweepJob
+	pace      pace          // of sweeps
+	swept     time.Duration // CPU time of the last turn of a sweep
 	gate      pressureGate
 	nextSweep time.Time        // zero: never
 	sweptAt   int64            // dying memcgs the last sweep left
@@ -262,15 +264,27 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if !en.fresh {
 		want, grant = want+cfg.Burst/2, share
 	}
-	if wait := e.budget.Wait(want, now); wait > 0 {
+	wait := e.budget.Wait(want, now)
+	if !en.fresh {
+		wait = max(wait, e.pace.wait(cfg.Share, max(share, e.swept), now))
+	}
+	if wait > 0 {
+		if !first.IsZero() { // a teardown that is due before that need not wait
+			wait = min(wait, first.Sub(now))
+		}
 		return wait
 	}
 	grant = min(grant, e.budget.Level(now)) // what goes beyond is more than the minute's share
 	if wait := e.gate.closed(cfg.Pressure, now); wait > 0 {
 		return wait
 	}
+	cpu := en.out.CPU
 	if !e.onThread(ctx, func() { e.work(ctx, en, cfg, grant) }) {
 		return idleWait
+	}
+	if !en.fresh {
+		e.swept = en.out.CPU - cpu
+		e.pace.spend(e.swept, time.Now())
 	}
 	return betweenAncestors
 }

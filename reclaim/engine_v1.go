@@ -136,14 +136,14 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 
 // forceEmpty gives a v1 ancestor one slice of force_empty, and looks at it
 // again once the kernel has had the time to free what was emptied.
-func (e *Engine) forceEmpty(en *entry, cfg Config) {
+func (e *Engine) forceEmpty(en *entry, cfg Config, grant time.Duration) {
 	now := time.Now()
 	if en.confirmed {
 		e.finish(en)
 		return
 	}
 	before, _ := v1ReadBytes(e.tree.FS, en.path, v1UsageFile)
-	res, err := V1ForceEmpty(e.thread, e.tree.FS, en.path, cfg.Slice)
+	res, err := V1ForceEmpty(e.thread, e.tree.FS, en.path, min(cfg.Slice, grant))
 	en.out.Turns++
 	en.out.Batches++
 	en.out.Verdict = MayReap

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/reproduce"
-	"github.com/scopereap/scopereap/reclaim"
 	"github.com/scopereap/scopereap/test/bench/result"
 )
 
@@ -68,11 +66,9 @@ func (b *bench) make(ctx context.Context, s *result.Scale) error {
 	return nil
 }
 
-// ours counts those that reproduce made, by what they hold where the kernel has no count: a page each.
+// ours counts those that reproduce made: all below its cgroup, or on v1, where the kernel counts those of the whole machine
+// only, what there are more than before.
 func (b *bench) ours() (int64, error) {
-	if b.machine.Mode.V2() {
-		return b.dying(reproduce.Cgroup)
-	}
-	dead, err := reclaim.V1DeadMemory(b.fs, reproduce.Cgroup)
-	return dead.Stat.Cache / int64(os.Getpagesize()), err
+	n, err := b.dying(reproduce.Cgroup)
+	return n - b.others, err
 }

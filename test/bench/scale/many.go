@@ -31,6 +31,11 @@ func (b *bench) many(ctx context.Context) (s *result.Scale, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.clean()) }()
+	if !b.machine.Mode.V2() {
+		if b.others, err = b.dying(reproduce.Cgroup); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.make(ctx, s); err != nil {
 		return nil, err
 	}
@@ -80,11 +85,6 @@ func (b *bench) how() string {
 
 // sweep asks the daemon, and waits until the kernel has let go of the objects.
 func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale) error {
-	before, err := b.dying(reproduce.Cgroup)
-	if err != nil {
-		return err
-	}
-	others := before - s.Made // on v1, where the count is of the whole machine
 	kworkers := kworkerCPU()
 	watch := b.startWatch(d.cpu, func() (int64, error) { return b.dying(reproduce.Cgroup) })
 	defer watch.stop()
@@ -101,7 +101,7 @@ func (b *bench) sweep(ctx context.Context, d *daemon, s *result.Scale) error {
 		return err
 	}
 	s.KworkerCPUSeconds = (kworkerCPU() - kworkers).Seconds()
-	if err := watch.into(s, others); err != nil {
+	if err := watch.into(s, b.others); err != nil {
 		return err
 	}
 	if gone := s.Made - s.DyingLeft; gone > 0 {
