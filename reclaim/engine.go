@@ -19,6 +19,9 @@ type EngineOptions struct {
 	Config    Config
 	Journal   string // path of the shield journal
 	Hold      *Hold  // v1 and hybrid; nil holds nothing
+	// HoldUnits says which units are held as soon as their directory is made,
+	// see [Hold.Watch]; nil leaves that to Engine.Started.
+	HoldUnits func(unit string) bool
 	Pressure  Pressure
 	Logger    *slog.Logger
 	// OnOutcome is called from the engine's own goroutine; it must not block.
@@ -161,6 +164,11 @@ func (e *Engine) Run(ctx context.Context) error {
 				message.ShieldStays.Attr())
 		}
 	}()
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch.Go(func() { e.holdWatch(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextCount := time.Now().Add(countEvery)
@@ -176,6 +184,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		if !now.Before(nextCount) {
 			e.countNow(ctx, now)
+			e.holdEnded(now)
 			nextCount = now.Add(countEvery)
 		}
 		wait := e.step(ctx, now)

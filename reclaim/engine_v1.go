@@ -55,6 +55,28 @@ func (e *Engine) holdLeave(cgroup string, at, now time.Time) {
 	e.queue.finishHeld(cgroup, at, now, e.config().Debounce)
 }
 
+// holdWatch holds units as soon as their directories are made, until ctx ends.
+func (e *Engine) holdWatch(ctx context.Context) {
+	if e.opts.Hold == nil || e.opts.HoldUnits == nil {
+		return
+	}
+	if err := e.opts.Hold.Watch(ctx, e.opts.HoldUnits); err != nil {
+		e.log.Warn("units are held when systemd tells of them, too late for the shortest", "err", err,
+			message.HoldFailed.Attr())
+	}
+}
+
+// holdEnded takes in the teardowns that nobody told of: of what exited by
+// itself, without a job, before systemd could confirm that it lived.
+func (e *Engine) holdEnded(now time.Time) {
+	if e.opts.Hold == nil {
+		return
+	}
+	for _, cgroup := range e.opts.Hold.Ended() {
+		e.holdLeave(cgroup, now, now)
+	}
+}
+
 // recoverHeld queues the directories that an earlier run has left behind.
 func (e *Engine) recoverHeld(now time.Time) {
 	if e.opts.Hold == nil {

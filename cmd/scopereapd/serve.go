@@ -104,6 +104,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Config:    p.Engine(),
 		Journal:   filepath.Join(d.flags.runDir, shieldName),
 		Hold:      d.hold,
+		HoldUnits: d.holds,
 		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
 		Logger:    d.log,
 		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o); d.api.outcome(o) },
@@ -199,6 +200,12 @@ func (d *node) wire(ctx context.Context) {
 	}
 }
 
+// holds says whether the policy in force wants a unit held.
+func (d *node) holds(unit string) bool {
+	p := d.policy.Load().Policy.Hold
+	return p.Enabled && policy.MatchAny(p.Units, unit)
+}
+
 func (d *node) take(ev logind.Event) {
 	d.log.Debug(ev.Kind.String(), "unit", ev.Unit, "cgroup", ev.ControlGroup, "signal", ev.Signal)
 	switch {
@@ -213,8 +220,7 @@ func (d *node) take(ev logind.Event) {
 	case logind.Started:
 		d.account.started(ev)
 		d.triggers.started(ev)
-		p := d.policy.Load().Policy.Hold
-		if p.Enabled && policy.MatchAny(p.Units, ev.Unit) {
+		if d.holds(ev.Unit) {
 			d.engine.Started(ev.ControlGroup)
 		}
 	case logind.Teardown:
