@@ -203,15 +203,6 @@ func (c *coreRun) debUpgrade(ctx context.Context) error {
 	}
 	guarded, err := os.ReadFile(cronPAM)
 	c.yes("cron is guarded", err == nil && string(guarded) != string(pam), fmt.Sprint(err))
-	// What bob's user manager left when it started is not the upgrade's: user-runtime-dir@.service is a oneshot, of which
-	// systemd tells when its cgroup has gone, mostly too late for the hold.
-	if _, err := c.settled(ctx); err != nil {
-		return err
-	}
-	if err := c.startFromHere(); err != nil {
-		return err
-	}
-
 	began := time.Now()
 	over, err := c.Open(ctx, "alice", "dd if=/dev/urandom of=$HOME/over bs=64k count=4 status=none")
 	if err != nil {
