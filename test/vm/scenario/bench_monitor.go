@@ -2,10 +2,12 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 )
 
 // calls counts, over a short block of logins, the D-Bus messages a login that the daemon sends, and those that are sent
@@ -24,10 +26,8 @@ func (s *stormRun) calls(ctx context.Context) (perLogin float64, err error) {
 	}
 	defer conn.Close()
 	seen := make(chan *dbus.Message, 1<<14)
-	conn.Eavesdrop(seen)
-	err = conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.Monitoring.BecomeMonitor", 0, []string{}, uint32(0)).Err
-	if err != nil {
-		return 0, fmt.Errorf("BecomeMonitor: %w", err)
+	if err := becomeMonitor(ctx, conn, seen); err != nil {
+		return 0, err
 	}
 	var count atomic.Int64
 	go func() {
@@ -37,6 +37,7 @@ func (s *stormRun) calls(ctx context.Context) (perLogin float64, err error) {
 			if names[from] || names[to] {
 				count.Add(1)
 			}
+			closeFDs(m)
 		}
 	}()
 	n := int(stormRate * stormMonitor.Seconds())
@@ -47,6 +48,41 @@ func (s *stormRun) calls(ctx context.Context) (perLogin float64, err error) {
 		return 0, err
 	}
 	return float64(count.Load()) / float64(n), s.StopDaemon(ctx)
+}
+
+// becomeMonitor has seen get every message on the bus. The connection gives it the call's own answer too and nothing to
+// the caller, so that is waited for here.
+func becomeMonitor(ctx context.Context, conn *dbus.Conn, seen chan *dbus.Message) error {
+	conn.Eavesdrop(seen)
+	call := conn.BusObject().GoWithContext(ctx, "org.freedesktop.DBus.Monitoring.BecomeMonitor", 0, nil, []string{}, uint32(0))
+	if call.Err != nil {
+		return fmt.Errorf("BecomeMonitor: %w", call.Err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("BecomeMonitor: %w", ctx.Err())
+		case m, ok := <-seen:
+			switch {
+			case !ok:
+				return errors.New("BecomeMonitor: the bus closed the connection")
+			case m.Type == dbus.TypeError:
+				return fmt.Errorf("BecomeMonitor: %v", m.Body)
+			case m.Type == dbus.TypeMethodReply:
+				return nil
+			}
+		}
+	}
+}
+
+// closeFDs closes what came with a message: a session ends only when the last copy of the fifo that CreateSession
+// answers with is closed.
+func closeFDs(m *dbus.Message) {
+	for _, v := range m.Body {
+		if fd, ok := v.(dbus.UnixFD); ok {
+			_ = unix.Close(int(fd))
+		}
+	}
 }
 
 // daemonNames are the daemon's connections on the bus, by their unique names.
