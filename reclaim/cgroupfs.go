@@ -99,15 +99,16 @@ func (f *FS) open(cgroup, file string, flags int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	name := append(append(make([]byte, 0, len(rel)+1), rel...), 0)
 	for {
-		fd, err := unix.Openat(f.fd, rel, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-		if err == unix.EINTR {
+		fd, errno := openShort(f.fd, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+		switch errno {
+		case 0:
+			return fd, nil
+		case unix.EINTR:
 			continue
 		}
-		if err != nil {
-			return -1, &fs.PathError{Op: "open", Path: path.Join(f.root, rel), Err: err}
-		}
-		return fd, nil
+		return -1, &fs.PathError{Op: "open", Path: path.Join(f.root, rel), Err: errno}
 	}
 }
 
@@ -125,8 +126,8 @@ func (f *FS) Read(cgroup, file string, buf []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	data, err := readAll(fd, buf)
+	defer closeShort(fd)
+	data, err := readAll(fd, file, buf)
 	if err != nil {
 		return nil, f.errorf("read", cgroup, file, err)
 	}
@@ -141,8 +142,12 @@ func (f *FS) Write(cgroup, file, value string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, line(value)); err != nil {
+	defer closeShort(fd)
+	write := unix.Write
+	if shortWrite(file) {
+		write = writeShort
+	}
+	if _, err := write(fd, line(value)); err != nil {
 		return f.errorf("write "+value+" to", cgroup, file, err)
 	}
 	return nil
@@ -250,11 +255,11 @@ func (l *listing) each(f *FS, cgroup string, fn func(*child)) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeShort(fd)
 	c := &l.child
 	c.fs, c.parent, c.dir = f, cgroup, fd
 	for {
-		n, err := unix.Getdents(fd, l.buf[:])
+		n, err := getdentsShort(fd, l.buf[:])
 		if err == unix.EINTR {
 			continue
 		}

@@ -3,7 +3,6 @@ package reclaim
 import (
 	"io/fs"
 	"path"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,13 +39,12 @@ func (c *child) path() string { return path.Join(c.parent, string(c.name)) }
 func (c *child) read(file string, buf []byte) ([]byte, error) {
 	c.rel = append(append(append(append(c.rel[:0], c.name...), '/'), file...), 0)
 	for {
-		// unix.Openat would make a copy of the name. No link is followed, see FS.open.
-		fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(c.dir), uintptr(unsafe.Pointer(&c.rel[0])),
-			unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0, 0, 0)
+		// No link is followed, see FS.open.
+		fd, errno := openShort(c.dir, c.rel, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 		switch errno {
 		case 0:
-			data, err := readAll(int(fd), buf)
-			unix.Close(int(fd))
+			data, err := readAll(fd, file, buf)
+			closeShort(fd)
 			if err != nil {
 				return nil, c.fs.errorf("read", c.path(), file, err)
 			}
@@ -60,8 +58,13 @@ func (c *child) read(file string, buf []byte) ([]byte, error) {
 	}
 }
 
-// readAll reads a file to its end, into buf's space when it is large enough.
-func readAll(fd int, buf []byte) ([]byte, error) {
+// readAll reads the file of this name to its end, into buf's space when it is large enough. A kernel file makes all that
+// it says at the first read.
+func readAll(fd int, name string, buf []byte) ([]byte, error) {
+	read := unix.Read
+	if shortFile(name) {
+		read = readShort
+	}
 	if cap(buf) == 0 {
 		buf = make([]byte, 0, readBuf)
 	}
@@ -73,10 +76,11 @@ func readAll(fd int, buf []byte) ([]byte, error) {
 			}
 			buf = append(make([]byte, 0, 2*cap(buf)), buf...)
 		}
-		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		n, err := read(fd, buf[len(buf):cap(buf)])
 		if err == unix.EINTR {
 			continue
 		}
+		read = readShort
 		if err != nil {
 			return nil, err
 		}

@@ -125,12 +125,11 @@ func (t *Thread) Do(ctx context.Context, fn func()) bool {
 // CPU is the CPU time the thread has used, user and kernel: its own clock,
 // CLOCK_THREAD_CPUTIME_ID. Call it on the thread.
 func (t *Thread) CPU() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
+	return time.Duration(cpuClock(unix.CLOCK_THREAD_CPUTIME_ID))
 }
+
+// processCPU is the CPU time of all threads together.
+func processCPU() time.Duration { return time.Duration(cpuClock(unix.CLOCK_PROCESS_CPUTIME_ID)) }
 
 // WriteResult says how a reclaiming write ended.
 type WriteResult int
@@ -161,7 +160,7 @@ func (t *Thread) Write(f *FS, cgroup, file, value string, slice time.Duration) (
 	if err != nil {
 		return WriteFull, err
 	}
-	defer unix.Close(fd)
+	defer closeShort(fd)
 	timer, err := newThreadTimer()
 	if err != nil {
 		return WriteFull, err

@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,12 @@ import (
 // heap: the daemon's live heap is 1 to 2 MiB, and operators count its memory.
 const gcPercent = 40
 
+// maxProcs is one: the work is done by the kernel, one write at a time, and
+// what waits beside it is small. With a second, idle processor Go's monitor
+// polls a thread that is in the kernel every 20 µs to 10 ms (runtime/proc.go,
+// retake), which doubled what a sweep cost.
+const maxProcs = 1
+
 func main() {
 	if reclaim.ProbeChild() {
 		return
@@ -24,6 +31,9 @@ func main() {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(maxProcs)
 	}
 	// Where transparent huge pages are "always" (Debian), a heap of 2 MiB
 	// would take some pages of 2 MiB each. It fails only before Linux 3.15.
