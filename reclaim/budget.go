@@ -78,37 +78,50 @@ func (b *Budget) Set(share float64, burst time.Duration, now time.Time) {
 }
 
 // pace keeps sweeps, which nobody waits for as for a teardown, to the share
-// over every second too: they do not use the burst.
+// over every stretch of a second and more: they do not use the burst.
 type pace struct {
-	spent []spending // within the last paceWindow, oldest first
+	spent []spending // the last of them, oldest first
 }
 
 type spending struct {
-	cpu time.Duration
-	at  time.Time // its end
+	cpu        time.Duration
+	began, end time.Time
 }
 
-// paceWindow is the time over which a sweep must keep to the share.
-const paceWindow = time.Second
+const (
+	// paceWindow is the shortest stretch over which a sweep must keep to the
+	// share: within it, a turn's CPU time comes at once.
+	paceWindow = time.Second
+	// paceMemory is for how long a turn counts, and the longest wait for what
+	// is more than a whole second's share by itself.
+	paceMemory = 2 * paceWindow
+)
 
-// wait is how long until want fits in beside what the last second has spent.
-// What is more than a whole second's share waits for one without any.
-func (p *pace) wait(share float64, want time.Duration, now time.Time) time.Duration {
-	room := time.Duration(share*float64(paceWindow)) - want
-	for len(p.spent) > 0 && now.Sub(p.spent[0].at) >= paceWindow {
+// wait is how long until a turn of so much CPU time may begin: so long that
+// every stretch from an earlier turn's beginning to its end has room for all
+// the turns in it.
+func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time.Duration) {
+	for len(p.spent) > 0 && now.Sub(p.spent[0].end) >= paceMemory {
 		p.spent = p.spent[1:]
 	}
-	var sum time.Duration
+	end, sum := now.Add(want), want
 	for i := len(p.spent) - 1; i >= 0; i-- {
-		if sum += p.spent[i].cpu; sum > room {
-			return p.spent[i].at.Add(paceWindow).Sub(now)
+		s := p.spent[i]
+		sum += s.cpu
+		if room := time.Duration(share * float64(paceWindow)); sum <= room {
+			continue
 		}
+		least := paceMemory
+		if share > 0 {
+			least = min(least, time.Duration(float64(sum)/share))
+		}
+		wait = max(wait, s.began.Add(least).Sub(end))
 	}
-	return 0
+	return wait
 }
 
-func (p *pace) spend(cpu time.Duration, now time.Time) {
+func (p *pace) spend(cpu time.Duration, began, end time.Time) {
 	if cpu > 0 {
-		p.spent = append(p.spent, spending{cpu, now})
+		p.spent = append(p.spent, spending{cpu, began, end})
 	}
 }

@@ -114,33 +114,40 @@ func TestTurnShare(t *testing.T) {
 
 // TestPace: no second takes more than the share, unless one turn alone does.
 func TestPace(t *testing.T) {
-	const ms = time.Millisecond
-	for _, turn := range []time.Duration{ms, 7 * ms, 20 * ms, 26 * ms, 50 * ms, 125 * ms} {
+	const ms, share = time.Millisecond, 0.05
+	for _, turn := range []time.Duration{ms, 7 * ms, 20 * ms, 26 * ms, 37 * ms, 50 * ms, 125 * ms} {
 		var p pace
 		now := time.Unix(0, 0)
 		var ends []time.Time
 		for len(ends) < 200 {
-			wait := p.wait(0.05, turn, now)
-			if wait < 0 || wait > paceWindow {
+			wait := p.wait(share, turn, now)
+			if wait < 0 || wait > paceMemory {
 				t.Fatalf("turns of %s: waits %s", turn, wait)
 			}
-			now = now.Add(wait + turn)
-			p.spend(turn, now)
+			began := now.Add(wait)
+			now = began.Add(turn)
+			p.spend(turn, began, now)
 			ends = append(ends, now)
 		}
+		// Every stretch of a second and more, from a turn's beginning to a turn's end.
 		for i, end := range ends {
-			var sum time.Duration
+			sum := time.Duration(0)
 			for _, e := range ends[i:] {
-				if e.Sub(end) < paceWindow {
-					sum += turn
+				sum += turn
+				stretch := max(e.Sub(end)+turn, paceWindow)
+				if stretch >= paceMemory { // longer ones are made of these
+					break
 				}
-			}
-			if most := max(50*ms, turn); sum > most {
-				t.Fatalf("turns of %s: %s in a second", turn, sum)
+				if most := max(time.Duration(share*float64(stretch)), turn) + ms/1000; sum > most {
+					t.Fatalf("turns of %s: %s in %s", turn, sum, stretch)
+				}
 			}
 		}
 		if took := ends[len(ends)-1].Sub(ends[0]); turn == 7*ms && took > 35*time.Second {
 			t.Errorf("200 turns of 7 ms, 7 of which fit in a second, took %s", took)
 		}
+	}
+	if wait := (&pace{}).wait(0, ms, time.Unix(0, 0)); wait != 0 {
+		t.Errorf("with nothing spent it waits %s", wait)
 	}
 }

@@ -52,7 +52,7 @@ type Engine struct {
 	reap      *reaper
 	sweeps    []*sweepJob
 	pace      pace          // of sweeps
-	swept     time.Duration // CPU time of the last turn of a sweep
+	swept     time.Duration // CPU time that the last turn of a sweep took
 	gate      pressureGate
 	nextSweep time.Time        // zero: never
 	sweptAt   int64            // dying memcgs the last sweep left
@@ -287,13 +287,13 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if wait := e.gate.closed(cfg.Pressure, now); wait > 0 {
 		return wait
 	}
-	cpu := en.out.CPU
+	began, cpu := time.Now(), processCPU()
 	if !e.onThread(ctx, func() { e.work(ctx, en, cfg, grant) }) {
 		return idleWait
 	}
 	if !en.fresh {
-		e.swept = en.out.CPU - cpu
-		e.pace.spend(e.swept, time.Now())
+		e.swept = processCPU() - cpu // with what Go's runtime does beside the thread
+		e.pace.spend(e.swept, began, time.Now())
 	}
 	return betweenAncestors
 }
