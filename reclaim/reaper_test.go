@@ -101,7 +101,7 @@ func TestTurnStuck(t *testing.T) {
 func TestBatch(t *testing.T) {
 	_, r := reaperFixture(t)
 	for _, tt := range []struct{ left, want int64 }{
-		{100 * testMiB, 50 * testMiB}, {2 * testMiB, testMiB}, {testMiB / 2, testMiB},
+		{80 * testMiB, 70 * testMiB}, {testMiB + testMiB/8, testMiB}, {testMiB / 2, testMiB},
 	} {
 		if got := r.batch(tt.left, testMiB); got != tt.want {
 			t.Errorf("of %d: %d, want %d", tt.left, got, tt.want)

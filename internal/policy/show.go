@@ -22,8 +22,11 @@ type Row struct {
 func (l *Loaded) Rows() []Row {
 	var out []Row
 	for _, f := range schema() {
-		file, line := l.Origin(f.key)
-		out = append(out, Row{Key: f.key, Value: f.json(&l.Policy), TOML: f.toml(&l.Policy), File: file, Line: line})
+		row := Row{Key: f.key, Value: f.json(&l.Policy), TOML: f.toml(&l.Policy), File: DefaultOrigin}
+		if o, ok := l.origins[f.key]; ok {
+			row.File, row.Line = o.file, o.line
+		}
+		out = append(out, row)
 	}
 	return out
 }

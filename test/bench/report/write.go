@@ -48,10 +48,10 @@ func writeContenders(w io.Writer, all []result.Contender) {
 		return
 	}
 	done := table{head: []string{"", "dying before ", "left ", "of those, reclaimable still ", "why left", "live cache lost ",
-		"pages read back ", "CPU ", "wall ", "CPU a reaped memcg ", "× the floor "}}
+		"pages read back ", "CPU ", "wall ", "CPU a reaped memcg ", "× the floor ", "the reclaiming thread's alone "}}
 	reads := table{head: []string{"neighbours' reads", "before ", "during ", "after "}}
 	for _, c := range all {
-		name, each, ratio := c.Name, "", ""
+		name, each, ratio, reaping := c.Name, "", "", ""
 		if c.Ours {
 			name = "**" + name + "**"
 		}
@@ -61,12 +61,15 @@ func writeContenders(w io.Writer, all []result.Contender) {
 		if c.RatioToFloor > 0 {
 			ratio = fmt.Sprintf("%.2f", c.RatioToFloor)
 		}
+		if c.Ours && c.ReapingToFloor > 0 { // the others are one thread
+			reaping = fmt.Sprintf("%.2f", c.ReapingToFloor)
+		}
 		cpu := span(c.CPUSeconds)
 		if len(c.CPUSamples) > 1 {
 			cpu += fmt.Sprintf(" (median of %d)", len(c.CPUSamples))
 		}
 		done.row(name, count(c.DyingBefore), count(c.DyingLeft), count(c.LeftUnexcused), why(c.LeftWhy),
-			size(c.LiveCacheLost), count(c.LiveRefaulted), cpu, span(c.WallSeconds), each, ratio)
+			size(c.LiveCacheLost), count(c.LiveRefaulted), cpu, span(c.WallSeconds), each, ratio, reaping)
 		reads.row(name, latency(c.Latency.Before), latency(c.Latency.During), latency(c.Latency.After))
 	}
 	done.without().write(w)
@@ -77,9 +80,9 @@ func writeGrowth(w io.Writer, all []result.Growth) {
 	if len(all) == 0 {
 		return
 	}
-	t := table{head: []string{"grows", "to ", "reaped ", "CPU ", "wall ", "CPU a reaped memcg "}}
+	t := table{head: []string{"grows", "to ", "reaped ", "CPU ", "the reclaiming thread's ", "wall ", "CPU a reaped memcg "}}
 	for _, g := range all {
-		t.row(g.Axis, count(g.N), count(g.Reaped), span(g.CPUSeconds), span(g.WallSeconds), span(g.CPUPerReaped))
+		t.row(g.Axis, count(g.N), count(g.Reaped), span(g.CPUSeconds), span(g.ReapingCPUSeconds), span(g.WallSeconds), span(g.CPUPerReaped))
 	}
 	t.write(w)
 }

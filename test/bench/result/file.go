@@ -115,7 +115,7 @@ func Summarize(nanos []int64) Latency {
 	return Latency{N: len(s), P50: rank(0.50), P99: rank(0.99), Max: float64(s[len(s)-1]) / 1e3}
 }
 
-// SetRatios computes CPUPerReaped of all contenders, and RatioToFloor of those that a floor in the same run allows.
+// SetRatios computes CPUPerReaped of all contenders, and the ratios of those that a floor in the same run allows.
 func (r *Run) SetRatios() {
 	var floor float64
 	for i := range r.Contenders {
@@ -130,9 +130,13 @@ func (r *Run) SetRatios() {
 	}
 	for i := range r.Contenders {
 		c := &r.Contenders[i]
-		c.RatioToFloor = 0
-		if floor > 0 {
-			c.RatioToFloor = c.CPUPerReaped / floor
+		c.RatioToFloor, c.ReapingToFloor = 0, 0
+		if floor <= 0 {
+			continue
+		}
+		c.RatioToFloor = c.CPUPerReaped / floor
+		if c.CPUSeconds > 0 {
+			c.ReapingToFloor = c.RatioToFloor * c.ReapingCPUSeconds / c.CPUSeconds
 		}
 	}
 }

@@ -28,23 +28,25 @@ type Run struct {
 
 // Contender is what one way to be rid of dying memcgs did to the same leak.
 type Contender struct {
-	Name          string
-	DyingBefore   int64            // dying memcgs that the leak made
-	DyingLeft     int64            // of those, after it and some seconds
-	LeftWhy       map[string]int64 `json:",omitempty"` // of those left, how many for which reason; by scopereapctl
-	LeftUnexcused int64            // of those left, what another reclaim could still free; by the test's own count
-	LiveCacheLost int64            // bytes of the neighbours' file cache that were thrown out, read back meanwhile or not
-	LiveRefaulted int64            // pages of it that were read back (workingset_refault_file)
-	Latency       Phases           // the neighbours' reads
-	CPUSeconds    float64          // of what reclaimed; the median where it was measured several times
-	CPUSamples    []float64        `json:",omitempty"` // all of those, in their order
-	CtlCPUSeconds float64          `json:",omitempty"` // of the command that asked, which is not in CPUSeconds
-	WallSeconds   float64          // until it returned
-	CPUPerReaped  float64          // seconds of CPU a memcg that went; 0 if none went
-	RatioToFloor  float64          // CPUPerReaped in units of the floor's; 0 where there is nothing to compare
-	Floor         bool             `json:",omitempty"` // this is the floor
-	Ours          bool             `json:",omitempty"` // this is scopereap
-	Timeline      []Point          `json:",omitempty"`
+	Name              string
+	DyingBefore       int64            // dying memcgs that the leak made
+	DyingLeft         int64            // of those, after it and some seconds
+	LeftWhy           map[string]int64 `json:",omitempty"` // of those left, how many for which reason; by scopereapctl
+	LeftUnexcused     int64            // of those left, what another reclaim could still free; by the test's own count
+	LiveCacheLost     int64            // bytes of the neighbours' file cache that were thrown out, read back meanwhile or not
+	LiveRefaulted     int64            // pages of it that were read back (workingset_refault_file)
+	Latency           Phases           // the neighbours' reads
+	CPUSeconds        float64          // of what reclaimed; the median where it was measured several times
+	CPUSamples        []float64        `json:",omitempty"` // all of those, in their order
+	ReapingCPUSeconds float64          `json:",omitempty"` // of that, the thread that reclaims; the median likewise
+	CtlCPUSeconds     float64          `json:",omitempty"` // of the command that asked, which is not in CPUSeconds
+	WallSeconds       float64          // until it returned
+	CPUPerReaped      float64          // seconds of CPU a memcg that went; 0 if none went
+	RatioToFloor      float64          // CPUPerReaped in units of the floor's; 0 where there is nothing to compare
+	ReapingToFloor    float64          `json:",omitempty"` // the same of ReapingCPUSeconds
+	Floor             bool             `json:",omitempty"` // this is the floor
+	Ours              bool             `json:",omitempty"` // this is scopereap
+	Timeline          []Point          `json:",omitempty"`
 }
 
 // Point is what was there at one moment.
@@ -65,12 +67,13 @@ type Latency struct {
 
 // Growth is the cost of a sweep at one size of one thing, all else alike.
 type Growth struct {
-	Axis         string // what grows: "dying memcgs", "live siblings", "ancestors"
-	N            int64  // its size
-	Reaped       int64  // dying memcgs that went
-	CPUSeconds   float64
-	WallSeconds  float64
-	CPUPerReaped float64 // seconds
+	Axis              string // what grows: "dying memcgs", "live siblings", "ancestors"
+	N                 int64  // its size
+	Reaped            int64  // dying memcgs that went
+	CPUSeconds        float64
+	ReapingCPUSeconds float64 `json:",omitempty"` // of that, the thread that reclaims
+	WallSeconds       float64
+	CPUPerReaped      float64 // seconds
 }
 
 // Storm is many logins at once.

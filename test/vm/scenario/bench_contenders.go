@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -22,8 +23,15 @@ import (
 type contender struct {
 	name   string
 	before func(context.Context) error // before the leak is made
-	run    func(context.Context) (used, ctl time.Duration, err error)
+	run    func(context.Context) (cost, error)
 	after  func(context.Context) error
+}
+
+// cost is the CPU time that a contender took.
+type cost struct {
+	used    time.Duration // in all, without ctl
+	reaping time.Duration // of that, the thread's that reclaims: all of it but for the daemon
+	ctl     time.Duration // of the CLI that asked
 }
 
 const (
@@ -66,8 +74,8 @@ func (b *benchRun) hasReclaim() bool {
 }
 
 // plain runs code of the test's own on a thread of its own, and takes the thread's CPU time.
-func plain(do func(context.Context) error) func(context.Context) (used, ctl time.Duration, err error) {
-	return func(ctx context.Context) (used, _ time.Duration, err error) {
+func plain(do func(context.Context) error) func(context.Context) (cost, error) {
+	return func(ctx context.Context) (c cost, err error) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -75,10 +83,11 @@ func plain(do func(context.Context) error) func(context.Context) (used, ctl time
 			defer runtime.UnlockOSThread()
 			began := threadCPU()
 			err = do(ctx)
-			used = threadCPU() - began
+			c.used = threadCPU() - began
+			c.reaping = c.used
 		}()
 		<-done
-		return used, 0, err
+		return c, err
 	}
 }
 
@@ -222,32 +231,41 @@ func (b *benchRun) shieldedWrite(ctx context.Context, cgroup string) (err error)
 
 // sweep has the daemon sweep the same two cgroups that the others get. Its CPU time is that of its whole cgroup; the
 // CLI's, mostly its own start, is apart.
-func (b *benchRun) sweep(ctx context.Context) (used, ctl time.Duration, err error) {
+func (b *benchRun) sweep(ctx context.Context) (sum cost, err error) {
 	for _, d := range b.dirs {
-		u, c, err := b.sweepOne(ctx, d)
+		c, err := b.sweepOne(ctx, d)
 		if err != nil {
-			return 0, 0, err
+			return sum, err
 		}
-		used, ctl = used+u, ctl+c
+		sum = cost{sum.used + c.used, sum.reaping + c.reaping, sum.ctl + c.ctl}
 	}
-	return used, ctl, nil
+	return sum, nil
 }
 
-func (r *Run) sweepOne(ctx context.Context, under string) (used, ctl time.Duration, err error) {
+func (r *Run) sweepOne(ctx context.Context, under string) (c cost, err error) {
 	cgroup, err := r.DaemonCgroup(ctx)
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	before, err := r.CPU(cgroup)
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
 	cmd := exec.CommandContext(ctx, "scopereapctl", "sweep", under, "--json")
 	out, err := cmd.Output()
 	if err != nil {
-		return 0, 0, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
+		return c, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
 	}
 	after, err := r.CPU(cgroup)
+	if err != nil {
+		return c, err
+	}
 	r.Log.Info("sweep", "says", string(out))
-	return after - before, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), err
+	var says struct {
+		CPU time.Duration `json:"cpu_ns"`
+	}
+	if err := json.Unmarshal(out, &says); err != nil {
+		return c, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
+	}
+	return cost{after - before, says.CPU, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }

@@ -127,19 +127,20 @@ func (r *Run) grow(ctx context.Context, g grown) (result.Growth, error) {
 		return out, fmt.Errorf("made %d dying memcgs, the kernel counts %d", want, before)
 	}
 	began := time.Now()
-	used, _, err := r.sweepOne(ctx, growthTree)
+	cost, err := r.sweepOne(ctx, growthTree)
 	if err != nil {
 		return out, err
 	}
-	out.WallSeconds, out.CPUSeconds = time.Since(began).Seconds(), used.Seconds()
+	out.WallSeconds, out.CPUSeconds = time.Since(began).Seconds(), cost.used.Seconds()
 	left, err := r.DyingBelow(growthTree)
 	if err != nil {
 		return out, err
 	}
+	out.ReapingCPUSeconds = cost.reaping.Seconds()
 	if out.Reaped = before - left; out.Reaped > 0 {
 		out.CPUPerReaped = out.CPUSeconds / float64(out.Reaped)
 	}
-	r.Log.Info("grown", "axis", g.axis, "n", g.n, "reaped", out.Reaped, "left", left, "cpu", used, "wall", time.Since(began))
+	r.Log.Info("grown", "axis", g.axis, "n", g.n, "reaped", out.Reaped, "left", left, "cpu", cost.used, "reaping", cost.reaping, "wall", time.Since(began))
 	for _, l := range leaks {
 		if err := l.remove(); err != nil {
 			return out, err

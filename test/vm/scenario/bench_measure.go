@@ -22,29 +22,34 @@ type benched struct {
 	lost      int64            // bytes of live cache, read back meanwhile or not
 	refaulted int64            // pages, by the kernel's own count
 	lat       [3][]int64       // the neighbours' reads before, during and after, in ns
-	used      time.Duration    // CPU, without ctl
-	ctl       time.Duration    // CPU of the CLI that asked
-	wall      time.Duration
-	timeline  []benchPoint
-	again     []benched // the same once more, for the CPU time's sake
+	cost
+	wall     time.Duration
+	timeline []benchPoint
+	again    []benched // the same once more, for the CPU time's sake
 }
 
-// cpu is the median of all runs.
-func (r benched) cpu() time.Duration {
-	all := []time.Duration{r.used}
+// median is that of all runs.
+func (r benched) median(of func(cost) time.Duration) time.Duration {
+	all := []time.Duration{of(r.cost)}
 	for _, a := range r.again {
-		all = append(all, a.used)
+		all = append(all, of(a.cost))
 	}
 	slices.Sort(all)
 	return all[len(all)/2]
 }
 
-// perReaped is the CPU time a reaped memcg, in seconds; 0 where none was.
-func (r benched) perReaped() float64 {
+func (r benched) cpu() time.Duration { return r.median(func(c cost) time.Duration { return c.used }) }
+
+func (r benched) reapingCPU() time.Duration {
+	return r.median(func(c cost) time.Duration { return c.reaping })
+}
+
+// each is a CPU time a reaped memcg, in seconds; 0 where none was.
+func (r benched) each(cpu time.Duration) float64 {
 	if r.before == r.left {
 		return 0
 	}
-	return r.cpu().Seconds() / float64(r.before-r.left)
+	return cpu.Seconds() / float64(r.before-r.left)
 }
 
 func (r benched) whyWords() string {
@@ -91,7 +96,7 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 	}
 	line := b.startTimeline()
 	began := time.Now()
-	r.used, r.ctl, err = c.run(ctx)
+	r.cost, err = c.run(ctx)
 	r.wall = time.Since(began)
 	if err != nil {
 		line.stop()
@@ -135,7 +140,7 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 		}
 	}
 	b.Log.Info("measured", "name", r.name, "before", r.before, "left", r.left, "why", r.whyWords(), "unexcused", r.unexcused, "lost", r.lost,
-		"refaulted", r.refaulted, "cpu", r.used, "ctl", r.ctl, "wall", r.wall)
+		"refaulted", r.refaulted, "cpu", r.used, "reaping", r.reaping, "ctl", r.ctl, "wall", r.wall)
 	return r, b.cleanUp(ctx)
 }
 
