@@ -87,10 +87,10 @@ func TestTurnClean(t *testing.T) {
 func TestTurnStuck(t *testing.T) {
 	x, r := reaperFixture(t)
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
-	if err != nil || turn.End != TurnStuck || turn.Batches != 3*fruitless || turn.Asked != 4*testMiB*fruitless {
+	if err != nil || turn.End != TurnStuck || turn.Batches != 2*fruitless || turn.Asked != 4*testMiB*fruitless {
 		t.Errorf("%+v, %v", turn, err)
 	}
-	if got := x.read("/p", "memory.reclaim"); got != "1048576 swappiness=0" {
+	if got := x.read("/p", "memory.reclaim"); got != "524288 swappiness=0" {
 		t.Errorf("memory.reclaim got %q", got)
 	}
 	x.asBefore(r)
