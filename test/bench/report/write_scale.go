@@ -22,6 +22,9 @@ func writeScale(w io.Writer, s *result.Scale) {
 	t.fact("scopereapd's CPU time", "%s, %s a memcg", span(s.SweepCPUSeconds), span(s.CPUPerReaped))
 	t.fact("share of one CPU", "%s on average; %s at most over any second; the policy's budget is %s over any minute, with a burst",
 		percent(s.MeanShare), percent(s.MaxShareOverSecond), percent(s.Budget))
+	if most := mostAfter(s.ShareTimeline, firstSeconds); most > 0 {
+		t.fact(fmt.Sprintf("the most over any second that began after the first %d", firstSeconds), "%s", percent(most))
+	}
 	t.fact("the kernel's own workers meanwhile, who free what was emptied", "%s of CPU, in no budget", span(s.KworkerCPUSeconds))
 	t.fact("memory taken by them", "%s, %s each", size(s.BytesTaken), size(s.BytesTaken/max(s.Made, 1)))
 	t.fact("given back", "%s%s", size(s.BytesGivenBack), kernelWords(s.KernelGivenBack))
@@ -30,6 +33,19 @@ func writeScale(w io.Writer, s *result.Scale) {
 	if s.Big != nil {
 		writeBig(w, s.Big)
 	}
+}
+
+// firstSeconds of a sweep see the kernel's first round over all of the dying, which is long and which no signal ends.
+const firstSeconds = 2
+
+// mostAfter is the largest share over a second that began so many seconds after the sweep did.
+func mostAfter(all []result.Share, begin float64) (most float64) {
+	for _, p := range lastSecond(all) {
+		if p.X >= begin+1 {
+			most = max(most, p.Y/100)
+		}
+	}
+	return most
 }
 
 func kernelWords(m map[string]int64) string {
