@@ -19,7 +19,7 @@ const gcPercent = 40
 // maxProcs is one: the work is done by the kernel, one write at a time, and
 // what waits beside it is small. With a second, idle processor Go's monitor
 // polls a thread that is in the kernel every 20 µs to 10 ms (runtime/proc.go,
-// retake), which doubled what a sweep cost.
+// retake): 124 ms instead of 81 ms of monitor in a sweep of 100,000 (6.18).
 const maxProcs = 1
 
 func main() {

@@ -35,7 +35,7 @@ func writeScale(w io.Writer, s *result.Scale) {
 	}
 }
 
-// firstSeconds of a sweep see the kernel's first round over all of the dying, which is long and which no signal ends.
+// firstSeconds of a sweep took more than those that followed (6.18, v1).
 const firstSeconds = 2
 
 // mostAfter is the largest share over a second that began so many seconds after the sweep did.
