@@ -60,6 +60,7 @@ func TestVM(t *testing.T) {
 	if out, err = filepath.Abs(out); err != nil {
 		t.Fatal(err)
 	}
+	commit := treeCommit(t)
 	built := buildShared(t)
 
 	var mu sync.Mutex
@@ -74,7 +75,7 @@ func TestVM(t *testing.T) {
 				ran++
 				t.Run(sc.Name+"/"+su.Name, func(t *testing.T) {
 					t.Parallel()
-					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit, Load: hostLoad()}
+					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit, Load: hostLoad(), Commit: commit}
 					res := runOne(t, su, p, built, filepath.Join(out, su.Name+"."+sc.Name))
 					mu.Lock()
 					defer mu.Unlock()

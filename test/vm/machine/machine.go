@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -100,15 +101,33 @@ func exists(p string) bool { _, err := os.Stat(p); return err == nil }
 // Gone tells whether a cgroup folder has been removed.
 func Gone(p string) bool { return !exists(p) }
 
-// WriteFile writes a cgroup file through the system call: os.File would park the goroutine for ever on EAGAIN.
+// WriteFile writes a cgroup file through the system call: os.File would park the goroutine for ever on EAGAIN. No signal
+// reaches it meanwhile: one for a child that ended would end a write that reclaims, too.
 func WriteFile(p, s string) error {
 	fd, err := unix.Open(p, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: p, Err: err}
 	}
-	_, err = unix.Write(fd, []byte(s))
+	err = withoutSignals(func() error {
+		_, err := unix.Write(fd, []byte(s))
+		return err
+	})
 	if err := errors.Join(err, unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "write " + strconv.Quote(s), Path: p, Err: err}
 	}
 	return nil
+}
+
+// withoutSignals runs do on a thread to which the kernel delivers none.
+func withoutSignals(do func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return err
+	}
+	return errors.Join(do(), unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil))
 }

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"os/exec"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -14,7 +13,7 @@ import (
 func (r *Run) newResult() (*result.Run, error) {
 	out := &result.Run{
 		Machine: r.Params.Suite, Suite: r.Params.Scenario, Mode: "v2", Date: time.Now().UTC().Truncate(time.Second),
-		Commit: commit(), Load: r.Params.Load,
+		Commit: r.Params.Commit, Load: r.Params.Load,
 		Command: "make bench SUITE=" + r.Params.Suite + " SCENARIO=" + r.Params.Scenario,
 	}
 	if err := out.Here(); err != nil {
@@ -24,24 +23,6 @@ func (r *Run) newResult() (*result.Run, error) {
 	virt, _ := exec.Command("systemd-detect-virt").Output()
 	out.Emulated = strings.TrimSpace(string(virt)) == "qemu"
 	return out, nil
-}
-
-// commit is that of this program's source, as Go notes it in a build.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	rev, dirty := "unknown", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			rev = s.Value[:min(len(s.Value), 12)]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
-		}
-	}
-	return rev + dirty
 }
 
 // saveResult brings it home; `make bench` takes it from there.

@@ -58,7 +58,9 @@ type Params struct {
 	Scenario string        `json:"scenario"`
 	Logins   int           `json:"logins"` // a phase
 	Limit    time.Duration `json:"limit_ns"`
-	Load     string        `json:"load"` // of the host at the start, for a benchmark's result
+	// For a benchmark's result:
+	Load   string `json:"load"`   // of the host at the start
+	Commit string `json:"commit"` // of the tree under test
 }
 
 // Run is a scenario under way inside the guest.
