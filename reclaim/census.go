@@ -115,7 +115,7 @@ func (t *Tree) DirectDying(cgroup string) (int64, error) {
 		return 0, nil
 	}
 	var failed error
-	err = new(listing).each(t.FS, cgroup, func(c *child) {
+	err = t.each(cgroup, func(c *child) {
 		if failed != nil {
 			return
 		}

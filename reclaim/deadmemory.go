@@ -79,7 +79,7 @@ func (t *Tree) DeadMemory(ancestor string) (DeadMemory, error) {
 	d := DeadMemory{MemoryStat: stat, Coarse: t.Coarse}
 	var failed error
 	var m MemoryStat // one for all: it escapes
-	err = new(listing).each(t.FS, ancestor, func(c *child) {
+	err = t.each(ancestor, func(c *child) {
 		if failed != nil {
 			return
 		}

@@ -84,7 +84,8 @@ func (e *Engine) decide(ancestor string, cfg Config) Verdict {
 
 // turn gives an entry a turn and plans what follows.
 func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
-	t, err := e.reap.turn(ctx, en.path, turnOptions{grant: grant, batch: cfg.Batch, slice: cfg.Slice, nearOK: cfg.NearLimit})
+	t, err := e.reap.turn(ctx, en.path, turnOptions{grant: grant, batch: cfg.Batch, slice: cfg.Slice, nearOK: cfg.NearLimit, rest: en.rest})
+	en.rest = t.Rest
 	if err != nil {
 		if ctx.Err() == nil {
 			e.log.Error("reclaim failed", "ancestor", en.path, "err", err, message.ReclaimFailed.Attr())
@@ -106,10 +107,12 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		en.out.Pins = t.After.Pins()
 	}
 	now := time.Now()
-	if direct, err := e.tree.DirectDying(en.path); err == nil {
-		e.tellLeft(en, direct)
-		en.saw(direct)
-		e.tellFreed(en)
+	if t.End != TurnMore { // the next turn begins with the count
+		if direct, err := e.tree.DirectDying(en.path); err == nil {
+			e.tellLeft(en, direct)
+			en.saw(direct)
+			e.tellFreed(en)
+		}
 	}
 	switch t.End {
 	case TurnSkipped:

@@ -36,6 +36,16 @@ type child struct {
 
 func (c *child) path() string { return path.Join(c.parent, string(c.name)) }
 
+// id is what FS.ID is.
+func (c *child) id() (uint64, error) {
+	c.rel = append(append(c.rel[:0], c.name...), 0)
+	id, errno := inodeShort(c.dir, c.rel)
+	if errno != 0 {
+		return 0, c.fs.errorf("stat", c.path(), "", errno)
+	}
+	return id, nil
+}
+
 func (c *child) read(file string, buf []byte) ([]byte, error) {
 	c.rel = append(append(append(append(c.rel[:0], c.name...), '/'), file...), 0)
 	for {

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // PressureLimits are the shares of time ("some avg10" of PSI, in percent)
@@ -54,12 +55,20 @@ func parsePressure(data []byte) (float64, error) {
 }
 
 func readPressure(path string) (float64, error) {
-	data, err := os.ReadFile(path)
+	fd, errno := openShort(unix.AT_FDCWD, append([]byte(path), 0), unix.O_RDONLY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return 0, &fs.PathError{Op: "open", Path: path, Err: errno}
+	}
+	defer closeShort(fd)
+	data, err := readAll(fd, pressureFile, make([]byte, 0, pressureBuf))
 	if err != nil {
-		return 0, err
+		return 0, &fs.PathError{Op: "read", Path: path, Err: err}
 	}
 	return parsePressure(data)
 }
+
+// pressureBuf holds two lines of a pressure file.
+const pressureBuf = 256
 
 // Above returns in words which limit is exceeded, or "".
 func (p Pressure) Above(l PressureLimits) (string, error) {

@@ -30,6 +30,7 @@ type entry struct {
 	look      time.Duration // how long the next settling look waits
 	confirmed bool          // a turn after settling found nothing to reclaim
 	overhead  time.Duration // of its last turn, see turnShare
+	rest      *rest         // what its last turn left unmeasured
 
 	counted bool  // dying holds a count
 	dying   int64 // direct dying at the last look

@@ -42,6 +42,9 @@ type Turn struct {
 	After   DeadMemory // at its end
 	Batches int
 	Asked   int64 // bytes asked for in all
+	// Rest is for the next turn, of one that ends in TurnMore without a look
+	// at what it leaves: After is what was there before it then.
+	Rest *rest
 	// Overhead is its CPU time outside of the reclaiming writes: measuring,
 	// raising and lowering the shield.
 	Overhead time.Duration
@@ -55,7 +58,23 @@ type turnOptions struct {
 	batch  int64         // bytes a write
 	slice  time.Duration // longest single write
 	nearOK bool          // near a limit: one exact request behind memory.low
+	rest   *rest         // what the last turn left, or nil: measure
 }
+
+// rest is what turns hand on to each other. Measuring reads memory.stat of every
+// live child, so it is done at the beginning and at the end of what may be many
+// turns. In between what the ancestor is charged tells how much has gone.
+type rest struct {
+	dead DeadMemory // as measured
+	left int64      // bytes of it that are left, about
+	at   time.Time
+}
+
+// restGood is how long turns go by what was measured: between the turns of a
+// sweep the pace puts about a second.
+const restGood = 3 * time.Second
+
+func (r *rest) good(now time.Time) bool { return r != nil && now.Sub(r.at) < restGood }
 
 // fruitless is how many batches in a row may move nothing. After the first,
 // pages that waited in per-CPU batches are on the LRU lists (see drainLRU), so
@@ -80,20 +99,29 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		t.Verdict = NearLimit
 		return t, nil
 	}
-	if t.Before, err = r.tree.DeadMemory(ancestor); err != nil {
-		return r.vanished(t, err)
+	left := int64(0)
+	if o.rest.good(time.Now()) {
+		t.After, left = o.rest.dead, o.rest.left
+	} else {
+		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
+			return r.vanished(t, err)
+		}
+		left = t.After.Reclaimable()
 	}
-	t.After, t.End = t.Before, TurnClean
-	if t.Before.Reclaimable() == 0 {
+	t.Before, t.End = t.After, TurnClean
+	if o.rest != nil { // what has gone since then is this turn's
+		t.Before = o.rest.dead
+	}
+	if left == 0 {
 		return t, nil
 	}
 	s := newShield(r.tree, r.journal, "memory.min", r.pagesize)
 	if near {
 		s.file = "memory.low"
-		o.batch = t.Before.Reclaimable()
+		o.batch = left
 	}
 	defer func() { err = errors.Join(err, s.lower()) }()
-	t, err = r.batches(ctx, ancestor, o, s, near, t)
+	t, err = r.batches(ctx, ancestor, o, s, near, t, left)
 	if errors.Is(err, errNestedNearLimit) {
 		t.End, t.Verdict, err = TurnSkipped, NearLimit, nil
 	}
@@ -101,14 +129,19 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 }
 
 // batches is the loop of a turn: shield, write, look.
-func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn) (Turn, error) {
+func (r *reaper) batches(
+	ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn, left int64,
+) (Turn, error) {
 	began, still, elsewhere, renewed := r.thread.CPU(), 0, 0, false
-	left, least := t.Before.Reclaimable(), t.Before.Reclaimable()
+	least := t.After.Reclaimable()
 	for {
-		// A process that came into a deserted cgroup is the living's.
-		if v := r.tree.Tellable(ancestor); v != MayReap {
-			t.End, t.Verdict = TurnSkipped, v
-			return t, nil
+		// A process that came into a deserted cgroup is the living's. Before
+		// the first batch, turn has just looked.
+		if t.Batches > 0 {
+			if v := r.tree.Tellable(ancestor); v != MayReap {
+				t.End, t.Verdict = TurnSkipped, v
+				return t, nil
+			}
 		}
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
@@ -154,6 +187,10 @@ func (r *reaper) batches(ctx context.Context, ancestor string, o turnOptions, s 
 		// Measuring anew reads every live child, so not after each batch.
 		if left > 0 && res == WriteFull && !stop {
 			continue
+		}
+		if left > 0 && moved > 0 && spent && !once {
+			t.End, t.Rest = TurnMore, &rest{dead: t.After, left: left, at: time.Now()}
+			return t, ctx.Err()
 		}
 		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
 			return r.vanished(t, err)

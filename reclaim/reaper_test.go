@@ -113,17 +113,49 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestTurnGrant: with its grant used up a turn ends after the write under way.
+// TestTurnGrant: with its grant used up a turn ends after the write under way,
+// and the next goes by what should be left. Where in truth nothing has gone,
+// that is found out once as much has been asked for as there was.
 func TestTurnGrant(t *testing.T) {
 	x, r := reaperFixture(t)
 	o := turnDefaults
 	o.grant = 0
 	turn, err := x.turn(t.Context(), r, "/p", o)
-	if err != nil || turn.End != TurnStuck || turn.Batches != 1 {
-		t.Errorf("%+v, %v", turn, err)
+	if err != nil || turn.End != TurnMore || turn.Batches != 1 || turn.Rest == nil || turn.Rest.left != 4*testMiB/restPart {
+		t.Fatalf("%+v, %v", turn, err)
 	}
 	if turn.Overhead <= 0 || turn.reclaiming <= 0 {
 		t.Errorf("CPU time: %s beside reclaiming, %s of it", turn.Overhead, turn.reclaiming)
+	}
+	x.asBefore(r)
+	x.file("/p", "memory.stat", "not looked at") // nothing is measured where one turn follows the other
+	o.rest = turn.Rest
+	o.rest.left = 2 * testMiB
+	if turn, err = x.turn(t.Context(), r, "/p", o); err != nil || turn.End != TurnMore || turn.Before != turn.After {
+		t.Fatalf("%+v, %v", turn, err)
+	}
+	x.file("/p", "memory.stat", memoryStatText(12*testMiB))
+	o.rest = turn.Rest
+	if turn, err = x.turn(t.Context(), r, "/p", o); err != nil || turn.End != TurnStuck || turn.Batches != 1 || turn.Rest != nil {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnRest: what was left a while ago is measured anew, and what has gone
+// since then is told.
+func TestTurnRest(t *testing.T) {
+	x, r := reaperFixture(t)
+	o := turnDefaults
+	before, err := r.tree.DeadMemory("/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.rest = &rest{dead: before, left: testMiB, at: time.Now().Add(-restGood)}
+	x.file("/p", "memory.stat", memoryStatText(8*testMiB))
+	turn, err := x.turn(t.Context(), r, "/p", o)
+	if err != nil || turn.End != TurnClean || turn.Before.Reclaimable() != 4*testMiB || turn.After.Reclaimable() != 0 {
+		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
 }

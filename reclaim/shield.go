@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path"
 	"slices"
 	"time"
 )
@@ -28,6 +27,7 @@ type shield struct {
 	exact map[string]int64
 	// pagesize: the kernel rounds protection down to whole pages.
 	pagesize int64
+	buf      [limitBuf]byte
 }
 
 func newShield(tree *Tree, journal *Journal, file string, pagesize int64) *shield {
@@ -84,12 +84,12 @@ func (s *shield) raise(ancestor string, now time.Time) error {
 // grandchildren need values of their own.
 func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 	var failed error
-	err := s.tree.eachChild(parent, func(name string) {
-		child := path.Join(parent, name)
+	err := s.tree.each(parent, func(p *child) {
+		child := p.path() // once: p's space is used again
 		if failed != nil || (!refresh && s.raised[child] != nil) {
 			return
 		}
-		c, ok, err := s.cover(child)
+		c, ok, err := s.cover(p, child)
 		if err != nil {
 			failed = err
 			return
@@ -130,16 +130,16 @@ func (s *shield) collectNested(child string, changes *[]change) error {
 
 // cover says what protecting one cgroup takes; ok is false where it is
 // protected already, has no memory controller, or has vanished.
-func (s *shield) cover(cgroup string) (c change, ok bool, err error) {
-	usage, err := s.tree.limit(cgroup, "memory.current")
+func (s *shield) cover(p *child, cgroup string) (c change, ok bool, err error) {
+	usage, err := s.tree.limitOf(p, "memory.current", s.buf[:0])
 	if err != nil {
 		return c, false, ignoreGone(err)
 	}
-	before, err := s.tree.limit(cgroup, s.file)
+	before, err := s.tree.limitOf(p, s.file, s.buf[:0])
 	if err != nil {
 		return c, false, ignoreGone(err)
 	}
-	id, err := s.tree.ID(cgroup)
+	id, err := p.id()
 	if err != nil {
 		return c, false, ignoreGone(err)
 	}

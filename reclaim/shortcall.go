@@ -22,11 +22,14 @@ import (
 func shortFile(name string) bool {
 	switch name {
 	case "memory.current", "memory.min", "memory.low", "memory.high", "memory.max", "memory.swap.current",
-		"cgroup.stat", "cgroup.subtree_control", "cgroup.controllers", "cgroup.events":
+		"cgroup.stat", "cgroup.subtree_control", "cgroup.controllers", "cgroup.events", pressureFile:
 		return true
 	}
 	return false
 }
+
+// pressureFile stands for all files of pressure stall information.
+const pressureFile = "pressure"
 
 // shortWrite tells the files whose writing sets a number in memory.
 // memory.high and memory.max reclaim, cgroup.procs waits for locks.
@@ -39,6 +42,15 @@ func openShort(dir int, rel []byte, flags int) (int, unix.Errno) {
 }
 
 func closeShort(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// inodeShort is the inode number of rel, which ends in a NUL, in a directory;
+// no link is followed.
+func inodeShort(dir int, rel []byte) (uint64, unix.Errno) {
+	var st unix.Statx_t // statx(2) is the same on 32 and on 64 bits
+	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(dir), uintptr(unsafe.Pointer(&rel[0])),
+		unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO, uintptr(unsafe.Pointer(&st)), 0)
+	return st.Ino, errno
+}
 
 // ioShort is read(2) or write(2). buf must not be empty.
 func ioShort(trap uintptr, fd int, buf []byte) (int, error) {

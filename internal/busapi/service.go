@@ -212,17 +212,21 @@ func (s *session) ownName(ctx context.Context) error {
 
 // emit sends signals, no more than signalRate a second.
 func (s *session) emit(ctx context.Context) {
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case sig := <-s.svc.signals:
+			if wait := time.Until(last.Add(time.Second / signalRate)); wait > 0 {
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(wait):
+				}
+			}
 			_ = s.conn.Emit(Path, Iface+"."+sig.member, sig.args...)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second / signalRate):
+			last = time.Now()
 		}
 	}
 }

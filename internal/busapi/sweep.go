@@ -8,8 +8,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// progressEvery is how often a sweep's progress is told.
-const progressEvery = 200 * time.Millisecond
+// progressEvery is how often a sweep's progress is told: the pace has its turns follow each other about as fast.
+const progressEvery = time.Second
 
 // sweep starts a sweep and answers with its number, which the signals about it carry. It ends with its caller.
 func sweep(ctx context.Context, c *call) ([]any, error) {
