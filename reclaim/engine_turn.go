@@ -14,7 +14,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	defer func() {
 		en.out.CPU += e.thread.CPU() - began
 		e.account(en)
-		e.sweepProgress(en)
+		e.sweepProgress()
 	}()
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path

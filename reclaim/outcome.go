@@ -75,7 +75,13 @@ func (e *Engine) tellFreed(en *entry) {
 func (e *Engine) account(en *entry) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.totals.Freed += en.out.Freed - en.told.Freed
+	freed := en.out.Freed - en.told.Freed
+	e.totals.Freed += freed
+	for _, job := range e.sweeps {
+		if job.pending[en.path] {
+			job.freed += freed
+		}
+	}
 	e.totals.Bytes += en.out.Bytes - en.told.Bytes
 	e.totals.Batches += int64(en.out.Batches - en.told.Batches)
 	if turns := int64(en.out.Turns - en.told.Turns); turns > 0 {

@@ -108,7 +108,9 @@ func (q *queue) forceEmpty(cgroup string, now time.Time) {
 }
 
 // next is the entry to take now: of those that are due, a fresh one before one
-// of a sweep, then the one that waits longest. Where none is due it returns
+// of a sweep, a look at what a sweep's turn did before the next turn, or else
+// nothing would be seen to go before all ancestors have had theirs, then the one
+// that waits longest. Where none is due it returns
 // nil and the time of the first that will be (zero for an empty queue).
 func (q *queue) next(now time.Time) (*entry, time.Time) {
 	var best *entry
@@ -131,6 +133,8 @@ func (e *entry) before(o *entry) bool {
 	switch {
 	case e.fresh != o.fresh:
 		return e.fresh
+	case !e.fresh && (e.phase == phaseSettle) != (o.phase == phaseSettle):
+		return e.phase == phaseSettle
 	case !e.due.Equal(o.due):
 		return e.due.Before(o.due)
 	}

@@ -66,6 +66,27 @@ func TestQueueOrder(t *testing.T) {
 
 // TestQueueTeardownOfKnown: what waits for writeback or settles has something
 // new to do; what is due sooner stays so.
+// TestQueueLooksFirst: what a sweep's turn did is looked at before the next
+// turn, however many ancestors wait for theirs.
+func TestQueueLooksFirst(t *testing.T) {
+	q, now := newQueue(), time.Now()
+	for _, p := range []string{"/a", "/b", "/c"} {
+		q.sweep(p, now)
+	}
+	for _, want := range []string{"/a", "/b", "/c"} {
+		en, _ := q.next(now)
+		if en == nil || en.path != want || en.phase != phaseTurn {
+			t.Fatalf("%+v, want a turn of %s", en, want)
+		}
+		en.settle(now)
+		now = now.Add(lookFirst)
+		if en, _ = q.next(now); en == nil || en.path != want || en.phase != phaseSettle {
+			t.Fatalf("%+v, want the look at %s", en, want)
+		}
+		q.remove(en)
+	}
+}
+
 func TestQueueTeardownOfKnown(t *testing.T) {
 	for _, c := range []struct {
 		name  string

@@ -45,6 +45,7 @@ type sweepJob struct {
 	began   time.Time
 	total   int
 	pending map[string]bool
+	freed   int64 // up to now, below those that are pending as well
 	result  SweepResult
 	end     func(SweepResult, error)
 }
@@ -189,15 +190,15 @@ func (e *Engine) sweepEnded(ancestor string, out Outcome) {
 	e.endSweeps()
 }
 
-// sweepProgress tells the sweeps that wait for an entry how far it is.
-func (e *Engine) sweepProgress(en *entry) {
+// sweepProgress tells the sweeps how far they are, after each piece of work.
+func (e *Engine) sweepProgress() {
 	for _, job := range e.sweeps {
-		if job.req.Progress != nil && (job.pending[en.path] || len(job.pending) == 0) {
+		if job.req.Progress != nil {
 			job.req.Progress(SweepProgress{
 				Ancestors: job.total,
 				Done:      job.total - len(job.pending),
 				Dying:     job.result.DyingBefore,
-				Freed:     e.freed(job, en),
+				Freed:     e.freed(job),
 			})
 		}
 	}
@@ -205,9 +206,9 @@ func (e *Engine) sweepProgress(en *entry) {
 
 // freed is how many have gone since a sweep began. v1 counts none by ancestor:
 // there it is what the kernel has fewer than then, with as many live ones.
-func (e *Engine) freed(job *sweepJob, en *entry) int64 {
+func (e *Engine) freed(job *sweepJob) int64 {
 	if e.opts.Hierarchy.Mode.V2() {
-		return job.result.Freed + en.out.Freed
+		return job.freed
 	}
 	row, err := v1ReadRow()
 	if err != nil {
