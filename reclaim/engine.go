@@ -51,8 +51,8 @@ type Engine struct {
 	thread    *Thread
 	reap      *reaper
 	sweeps    []*sweepJob
-	pace      pace          // of sweeps
-	swept     time.Duration // CPU time that the last turn of a sweep took
+	pace      pace                  // of sweeps
+	took      [phases]time.Duration // CPU time that a sweep's work took of late, see expect
 	gate      pressureGate
 	nextSweep time.Time        // zero: never
 	sweptAt   int64            // dying memcgs the last sweep left
@@ -275,7 +275,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	}
 	wait := e.budget.Wait(want, now)
 	if !en.fresh {
-		wait = max(wait, e.pace.wait(cfg.Share, max(share, e.swept), now))
+		wait = max(wait, e.pace.wait(cfg.Share, e.expect(en.phase, share), now))
 	}
 	if wait > 0 {
 		if !first.IsZero() { // a teardown that is due before that need not wait
@@ -287,15 +287,30 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if wait := e.gate.closed(cfg.Pressure, now); wait > 0 {
 		return wait
 	}
-	began, cpu := time.Now(), processCPU()
+	began, cpu, phase := time.Now(), processCPU(), en.phase
 	if !e.onThread(ctx, func() { e.work(ctx, en, cfg, grant) }) {
 		return idleWait
 	}
 	if !en.fresh {
-		e.swept = processCPU() - cpu // with what Go's runtime does beside the thread
-		e.pace.spend(e.swept, began, time.Now())
+		used := processCPU() - cpu // with what Go's runtime does beside the thread
+		e.took[phase] = max(used, e.took[phase]-e.took[phase]/tookFades)
+		e.pace.spend(used, began, time.Now())
 	}
 	return betweenAncestors
+}
+
+// tookFades: by this part what a sweep's work is expected to take becomes less
+// each time that it took less. Turns differ, and the pace should hold for the
+// longer ones.
+const tookFades = 8
+
+// expect is the CPU time that the next work of a sweep may take. A turn's share
+// is what its writes stop at, so only a look, which has none, may take less.
+func (e *Engine) expect(p phase, share time.Duration) time.Duration {
+	if p == phaseSettle {
+		return e.took[p]
+	}
+	return max(share, e.took[p])
 }
 
 // betweenAncestors is the pause after each piece of work, in which others get

@@ -46,6 +46,7 @@ const (
 	phaseSettle              // waits for the kernel to free
 	phaseHeld                // v1: a held directory to be emptied and removed
 	phaseForce               // v1: a live ancestor to be force_emptied
+	phases                   // how many there are
 )
 
 // maxEvents bounds the teardown times an entry remembers. Beyond it latencies
