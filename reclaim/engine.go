@@ -247,7 +247,8 @@ const quantum = 20 * time.Millisecond
 // overheadPart: where an ancestor has many live children, measuring and
 // shielding them costs more than a quantum, and a turn of one batch would be
 // nearly all overhead. So a turn's batches may take this many times what the
-// ancestor's last turn took for that, as far as half of the burst allows.
+// ancestor's last turn took for that, and the process beside the thread, as far
+// as half of the burst allows.
 const overheadPart = 4
 
 // turnShare is the CPU time the batches of a turn may take.
@@ -291,8 +292,11 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if !e.onThread(ctx, func() { e.work(ctx, en, cfg, grant) }) {
 		return idleWait
 	}
+	used := processCPU() - cpu // with what Go's runtime does beside the thread
+	if en.reclaiming > 0 {
+		en.overhead, en.reclaiming = used-en.reclaiming, 0
+	}
 	if !en.fresh {
-		used := processCPU() - cpu // with what Go's runtime does beside the thread
 		e.took[phase] = max(used, e.took[phase]-e.took[phase]/tookFades)
 		e.pace.spend(used, began, time.Now())
 	}

@@ -98,7 +98,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		"reclaiming", t.reclaiming, "overhead", t.Overhead,
 		"reclaimable_before", t.Before.Reclaimable(), "reclaimable_after", t.After.Reclaimable(), "dirty", t.After.Dirty,
 		"writeback", t.After.Writeback, "mapped", t.After.Mapped, "shmem", t.After.Shmem, "kernel", t.After.Kernel)
-	en.overhead = t.Overhead
+	en.reclaiming = t.reclaiming
 	en.out.Batches += t.Batches
 	en.out.Bytes += max(t.Before.Reclaimable()-t.After.Reclaimable(), 0)
 	en.out.Verdict, en.out.Error, en.out.Pins = t.Verdict, "", nil

@@ -31,6 +31,8 @@ type entry struct {
 	confirmed bool          // a turn after settling found nothing to reclaim
 	overhead  time.Duration // of its last turn, see turnShare
 	rest      *rest         // what its last turn left unmeasured
+	// reclaiming is the CPU time inside the writes of the turn under way.
+	reclaiming time.Duration
 
 	counted bool  // dying holds a count
 	dying   int64 // direct dying at the last look
