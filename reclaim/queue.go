@@ -174,8 +174,12 @@ func (e *entry) tore(cgroups ...string) {
 //
 // From lookPinned on (some 350 ms after the turn) what stays is taken for
 // pinned, until a later look finds it gone after all.
+//
+// After a sweep's turn, for which nobody waits as for a teardown, the first
+// look comes later, when most are gone.
 const (
 	lookFirst  = 50 * time.Millisecond
+	lookSwept  = 200 * time.Millisecond
 	lookPinned = 400 * time.Millisecond
 	lookLast   = 2 * time.Second
 )
@@ -197,8 +201,11 @@ func (e *entry) saw(direct int64) (lower bool) {
 
 // settle starts the looks that follow a turn.
 func (e *entry) settle(now time.Time) {
-	e.phase, e.look, e.lowest = phaseSettle, lookFirst, e.dying
-	e.due = now.Add(lookFirst)
+	e.phase, e.look, e.lowest = phaseSettle, lookSwept, e.dying
+	if e.fresh {
+		e.look = lookFirst
+	}
+	e.due = now.Add(e.look)
 }
 
 // lookAgain plans the next look, or reports that there have been enough.
