@@ -99,15 +99,19 @@ func TestBudget(t *testing.T) {
 
 func TestTurnShare(t *testing.T) {
 	const ms = time.Millisecond
-	for _, tt := range []struct{ overhead, burst, want time.Duration }{
-		{0, 250 * ms, quantum},
-		{quantum / overheadPart, 250 * ms, quantum},
-		{10 * ms, 250 * ms, overheadPart * 10 * ms},
-		{time.Second, 250 * ms, 125 * ms}, // the rest of the burst is the next teardown's
-		{time.Second, 10 * ms, 10 * ms},   // a whole quantum would never be there
+	for _, tt := range []struct {
+		share                 float64
+		overhead, burst, want time.Duration
+	}{
+		{0.05, 0, 250 * ms, 20 * ms},
+		{0.05, 5 * ms, 250 * ms, 20 * ms},
+		{0.05, 10 * ms, 250 * ms, overheadPart * 10 * ms},
+		{0.05, time.Second, 250 * ms, 125 * ms}, // the rest of the burst is the next teardown's
+		{0.05, time.Second, 10 * ms, 10 * ms},   // a whole turn would never be there
+		{1, 0, 250 * ms, 250 * ms},
 	} {
-		if got := turnShare(tt.overhead, tt.burst); got != tt.want {
-			t.Errorf("overhead %s, burst %s: %s, want %s", tt.overhead, tt.burst, got, tt.want)
+		if got := turnShare(tt.share, tt.overhead, tt.burst); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
 		}
 	}
 }

@@ -240,9 +240,10 @@ func (e *Engine) takeInbox() []func(time.Time) {
 // idleWait is how long the engine sleeps with nothing planned.
 const idleWait = time.Hour
 
-// quantum is the CPU time one turn of a sweep may take, or rather its batches.
-// It keeps the share over any one second near the share over a minute.
-const quantum = 20 * time.Millisecond
+// quantum is the time whose share of CPU time one turn of a sweep may take, or
+// rather its batches: 20 ms of the default 5 %. It keeps the share over any one
+// second near the share over a minute.
+const quantum = 400 * time.Millisecond
 
 // overheadPart: where an ancestor has many live children, measuring and
 // shielding them costs more than a quantum, and a turn of one batch would be
@@ -252,8 +253,8 @@ const quantum = 20 * time.Millisecond
 const overheadPart = 4
 
 // turnShare is the CPU time the batches of a turn may take.
-func turnShare(overhead, burst time.Duration) time.Duration {
-	return max(min(quantum, burst), min(overheadPart*overhead, burst/2))
+func turnShare(share float64, overhead, burst time.Duration) time.Duration {
+	return max(min(time.Duration(share*float64(quantum)), burst), min(overheadPart*overhead, burst/2))
 }
 
 // step takes one entry that is due, if the budget and the machine's pressure
@@ -269,7 +270,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	cfg := e.config()
 	// A fresh teardown may use the burst; what a sweep found leaves half of
 	// it to the next teardown.
-	share := turnShare(en.overhead, cfg.Burst)
+	share := turnShare(cfg.Share, en.overhead, cfg.Burst)
 	want, grant := share, cfg.Burst
 	if !en.fresh {
 		want, grant = want+cfg.Burst/2, share

@@ -125,8 +125,15 @@ func (b *benchRun) setup(ctx context.Context) (done func(), err error) {
 // startQuietDaemon starts the daemon with the built-in policy but for the sweeps it would begin by itself: the leak is
 // to be there, whole, when it is asked. A first sweep takes what others have left, and has the daemon's code in memory,
 // as that of a daemon is that has run for a while.
-func (r *Run) startQuietDaemon(ctx context.Context) error {
-	if err := r.Policy(ctx, "[sweep]\ninterval = \"0\"\nthreshold = 0\n"); err != nil {
+func (r *Run) startQuietDaemon(ctx context.Context) error { return r.startDaemonWith(ctx, "") }
+
+// startAtOnce lets it take a whole CPU, which tells the price of keeping to a twentieth from all else that it costs.
+func (b *benchRun) startAtOnce(ctx context.Context) error {
+	return b.startDaemonWith(ctx, "[budget]\ncpu = \"100%\"\n")
+}
+
+func (r *Run) startDaemonWith(ctx context.Context, policy string) error {
+	if err := r.Policy(ctx, policy+"[sweep]\ninterval = \"0\"\nthreshold = 0\n"); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -219,11 +226,11 @@ func (b *benchRun) cleanUp(ctx context.Context) error {
 	return leaveStocks()
 }
 
-// pairs measures floor and scopereap again, in turn, and gives both the median of their CPU times: on an emulated and
+// pairs measures floor and scopereap again, in turn, and gives each the median of their CPU times: on an emulated and
 // shared CPU one run of each says little.
 func (b *benchRun) pairs(ctx context.Context) error {
 	for range benchPairs - 1 {
-		for _, name := range []string{nameFloor, nameScopereap} {
+		for _, name := range []string{nameFloor, nameScopereap, nameAtOnce} {
 			c, ok := find(b.contenders(), name)
 			if !ok {
 				continue
@@ -257,20 +264,20 @@ func (b *benchRun) judge() {
 			b.Report(r.name+": neighbours' reads p99, "+p.when, figure.Quantile(s, 0.99)*1e6, "µs",
 				fmt.Sprintf("p50 %.0f, max %.0f, of %d", figure.Quantile(s, 0.5)*1e6, figure.Quantile(s, 1)*1e6, len(s)))
 		}
-		if r.name != nameScopereap {
+		if !r.ours() {
 			continue
 		}
 		worst := r.lost
 		for _, a := range r.again {
 			worst = max(worst, a.lost)
 		}
-		b.Require("scopereap: live cache lost, worst of all", float64(worst), "B", "", "0", worst == 0)
-		b.Require("scopereap: left without being pinned", float64(r.unexcused), "", r.whyWords(), "0", r.unexcused == 0)
+		b.Require(r.name+": live cache lost, worst of all", float64(worst), "B", "", "0", worst == 0)
+		b.Require(r.name+": left without being pinned", float64(r.unexcused), "", r.whyWords(), "0", r.unexcused == 0)
 		if floor > 0 {
 			ratio := r.each(r.cpu()) / floor
-			b.Require("scopereap: CPU ÷ floor's", ratio, "×", fmt.Sprintf("%d pairs; the CLI's own start apart: %.0f ms", benchPairs, r.ctl.Seconds()*1e3),
+			b.Require(r.name+": CPU ÷ floor's", ratio, "×", fmt.Sprintf("%d pairs; the CLI's own start apart: %.0f ms", benchPairs, r.ctl.Seconds()*1e3),
 				fmt.Sprintf("≤ %.2f", maxFloorRatio), ratio <= maxFloorRatio)
-			b.Report("scopereap: its reaping thread's CPU ÷ floor's", r.each(r.reapingCPU())/floor, "×", "")
+			b.Report(r.name+": its reaping thread's CPU ÷ floor's", r.each(r.reapingCPU())/floor, "×", "")
 		}
 	}
 }

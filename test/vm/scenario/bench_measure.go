@@ -28,6 +28,8 @@ type benched struct {
 	again    []benched // the same once more, for the CPU time's sake
 }
 
+func (r benched) ours() bool { return r.name == nameScopereap || r.name == nameAtOnce }
+
 // median is that of all runs.
 func (r benched) median(of func(cost) time.Duration) time.Duration {
 	all := []time.Duration{of(r.cost)}

@@ -38,7 +38,7 @@ func (b *benchRun) save() error {
 	}
 	for _, r := range b.results {
 		c := result.Contender{
-			Name: r.name, Floor: r.name == nameFloor, Ours: r.name == nameScopereap,
+			Name: r.name, Floor: r.name == nameFloor, Ours: r.ours(),
 			DyingBefore: r.before, DyingLeft: r.left, LeftWhy: r.why, LeftUnexcused: r.unexcused,
 			LiveCacheLost: r.lost, LiveRefaulted: r.refaulted,
 			Latency:    result.Phases{Before: result.Summarize(r.lat[0]), During: result.Summarize(r.lat[1]), After: result.Summarize(r.lat[2])},
