@@ -65,16 +65,35 @@ type turnOptions struct {
 // live child, so it is done at the beginning and at the end of what may be many
 // turns. In between what the ancestor is charged tells how much has gone.
 type rest struct {
-	dead DeadMemory // as measured
-	left int64      // bytes of it that are left, about
-	at   time.Time
+	dead  DeadMemory // as measured
+	left  int64      // bytes of it that are left, about
+	at    time.Time
+	turns int // that went by it
 }
 
 // restGood is how long turns go by what was measured: between the turns of a
 // sweep the pace puts about a second.
 const restGood = 3 * time.Second
 
+// restTurns is how many turns go by one measurement: what the ancestor is
+// charged also tells of the living who give memory back, and a turn that freed
+// nothing of the dead must not look like one that did for ever.
+const restTurns = 8
+
 func (r *rest) good(now time.Time) bool { return r != nil && now.Sub(r.at) < restGood }
+
+// after is what a turn hands on that went by r (nil: by its own measurement), or
+// nil where it is time to measure.
+func (r *rest) after(dead DeadMemory, left int64) *rest {
+	next := &rest{dead: dead, left: left, at: time.Now(), turns: 1}
+	if r != nil {
+		next.turns += r.turns
+	}
+	if next.turns > restTurns {
+		return nil
+	}
+	return next
+}
 
 // fruitless is how many batches in a row may move nothing. After the first,
 // pages that waited in per-CPU batches are on the LRU lists (see drainLRU), so
@@ -188,9 +207,11 @@ func (r *reaper) batches(
 		if left > 0 && res == WriteFull && !stop {
 			continue
 		}
-		if left > 0 && moved > 0 && spent && !once {
-			t.End, t.Rest = TurnMore, &rest{dead: t.After, left: left, at: time.Now()}
-			return t, ctx.Err()
+		if left > 0 && progress(moved, 0) && res != WritePartial && spent && !once {
+			if next := o.rest.after(t.After, left); next != nil {
+				t.End, t.Rest = TurnMore, next
+				return t, ctx.Err()
+			}
 		}
 		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
 			return r.vanished(t, err)

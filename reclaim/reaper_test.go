@@ -142,6 +142,31 @@ func TestTurnGrant(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnRestEnds: what looks like progress, the living giving memory back for
+// example, is not believed for ever.
+func TestTurnRestEnds(t *testing.T) {
+	x, r := reaperFixture(t)
+	o := turnDefaults
+	o.grant = 0
+	for turns := 1; ; turns++ {
+		if o.rest != nil {
+			o.rest.left = 4 * testMiB // as if nearly nothing had gone
+		}
+		turn, err := x.turn(t.Context(), r, "/p", o)
+		if err != nil || turns > 2*restTurns {
+			t.Fatalf("after %d turns %+v, %v", turns, turn, err)
+		}
+		if turn.End == TurnStuck && turns == restTurns+1 {
+			break
+		}
+		if turn.End != TurnMore || turn.Rest == nil {
+			t.Fatalf("turn %d: %+v", turns, turn)
+		}
+		o.rest = turn.Rest
+	}
+	x.asBefore(r)
+}
+
 // TestTurnRest: what was left a while ago is measured anew, and what has gone
 // since then is told.
 func TestTurnRest(t *testing.T) {
