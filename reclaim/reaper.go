@@ -204,10 +204,11 @@ func (r *reaper) batches(
 		spent := r.thread.CPU()-began >= o.grant
 		stop := once || spent || still >= fruitless || ctx.Err() != nil
 		// Measuring anew reads every live child, so not after each batch.
-		if left > 0 && res == WriteFull && !stop {
+		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
+		if going && !stop {
 			continue
 		}
-		if left > 0 && progress(moved, 0) && res != WritePartial && spent && !once {
+		if going && spent && !once && progress(moved, 0) {
 			if next := o.rest.after(t.After, left); next != nil {
 				t.End, t.Rest = TurnMore, next
 				return t, ctx.Err()
