@@ -179,7 +179,7 @@ func (e *entry) tore(cgroups ...string) {
 // look comes later, when most are gone.
 const (
 	lookFirst  = 50 * time.Millisecond
-	lookSwept  = 200 * time.Millisecond
+	lookSwept  = 500 * time.Millisecond
 	lookPinned = 400 * time.Millisecond
 	lookLast   = 2 * time.Second
 )

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -35,7 +36,7 @@ func (b *busDaemon) sweep(ctx context.Context, req reclaim.SweepRequest, interac
 		}
 	}
 	var id uint64
-	if err := workBus(ctx, conn, interact, "Sweep", []any{req.Under, false}, &id); err != nil {
+	if err := askSweep(ctx, conn, interact, req.Under, &id); err != nil {
 		return none, err
 	}
 	for {
@@ -56,6 +57,15 @@ func (b *busDaemon) sweep(ctx context.Context, req reclaim.SweepRequest, interac
 			}
 		}
 	}
+}
+
+// askSweep starts a sweep. Root is answered at once; for others the daemon may have to ask polkit, and they a person.
+func askSweep(ctx context.Context, conn *dbus.Conn, interact bool, under string, id *uint64) error {
+	args := []any{under, false}
+	if os.Geteuid() == 0 {
+		return callBus(ctx, conn, answerTime, false, busapi.Iface, "Sweep", args, id)
+	}
+	return workBus(ctx, conn, interact, "Sweep", args, id)
 }
 
 const busName = "org.freedesktop.DBus"

@@ -215,6 +215,30 @@ func TestPropertiesChanged(t *testing.T) {
 	}
 }
 
+// While nobody listens changes are gathered for longer, until somebody does.
+func TestGather(t *testing.T) {
+	c := newCache(func() *values { return &values{} })
+	told := make(chan bool, 1)
+	began := time.Now()
+	go func() { told <- c.gather(t.Context(), began) }()
+	select {
+	case <-told:
+		if time.Since(began) < restFor {
+			t.Fatalf("told after %s", time.Since(began))
+		}
+	case <-time.After(2 * freshFor):
+	}
+	c.asked()
+	select {
+	case ok := <-told:
+		if !ok {
+			t.Error("the connection has not ended")
+		}
+	case <-time.After(patience):
+		t.Error("not told to who asks")
+	}
+}
+
 func TestLogControl(t *testing.T) {
 	r := start(t)
 	obj := r.connect().Object(Name, LogPath)

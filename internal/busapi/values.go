@@ -17,6 +17,9 @@ const (
 	// interest is how long after somebody read a property the values are renewed every second, so that
 	// PropertiesChanged tells of them. Nobody can be seen to listen; who does reads them first.
 	interest = time.Minute
+	// restFor is between two PropertiesChanged while nobody has shown interest: in a sweep that takes minutes something
+	// changes all the time.
+	restFor = 5 * time.Second
 )
 
 // cache keeps what the properties are read from.
@@ -29,9 +32,12 @@ type cache struct {
 	at     time.Time
 	wanted atomic.Int64 // until when somebody is interested, Unix ns
 	wake   chan struct{}
+	heard  chan struct{} // somebody is interested now
 }
 
-func newCache(read func() *values) *cache { return &cache{read: read, wake: make(chan struct{}, 1)} }
+func newCache(read func() *values) *cache {
+	return &cache{read: read, wake: make(chan struct{}, 1), heard: make(chan struct{}, 1)}
+}
 
 // get returns values that are no older than freshFor.
 func (c *cache) get() *values {
@@ -55,6 +61,10 @@ func (c *cache) asked() *values {
 	before := c.wanted.Swap(time.Now().Add(interest).UnixNano())
 	if before < time.Now().UnixNano() {
 		c.poke()
+		select {
+		case c.heard <- struct{}{}:
+		default:
+		}
 	}
 	return c.get()
 }
@@ -70,11 +80,12 @@ func (c *cache) poke() {
 func (c *cache) interesting() bool { return time.Now().UnixNano() < c.wanted.Load() }
 
 // announce sends PropertiesChanged until the connection ends: after a poke, and every second while somebody is
-// interested, and never more than once a second.
+// interested, and never more than once a second, or in restFor while nobody is.
 func (s *session) announce(ctx context.Context) {
 	c := s.svc.values
 	told := map[string]any{}
 	s.changed(told, c.get())
+	var last time.Time
 	for ctx.Err() == nil {
 		if !c.interesting() {
 			select {
@@ -83,15 +94,10 @@ func (s *session) announce(ctx context.Context) {
 				return
 			}
 		}
-		select {
-		case <-time.After(freshFor): // what comes meanwhile is told together
-		case <-ctx.Done():
+		if !c.gather(ctx, last) {
 			return
 		}
-		select {
-		case <-c.wake:
-		default:
-		}
+		last = time.Now()
 		v := c.get()
 		for _, o := range []struct {
 			path dbus.ObjectPath
@@ -102,6 +108,30 @@ func (s *session) announce(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// gather waits for what is to be told together with what there is. false: the connection has ended.
+func (c *cache) gather(ctx context.Context, last time.Time) bool {
+	if !c.interesting() {
+		select {
+		case <-time.After(max(freshFor, time.Until(last.Add(restFor)))):
+		case <-c.heard:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	if c.interesting() {
+		select {
+		case <-time.After(freshFor):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	select {
+	case <-c.wake:
+	default:
+	}
+	return true
 }
 
 // changed notes all values without telling them.
