@@ -91,8 +91,8 @@ func writeStorm(w io.Writer, s *result.Storm) {
 	t := table{head: []string{"", ""}}
 	t.fact("logins", "%s in %s: %s a second, of %s asked for", count(s.Logins), span(s.Seconds), digits(s.Reached), digits(s.Asked))
 	t.fact("a login here", "%s", s.How)
-	t.fact("dying afterwards, without scopereapd", "%s", count(s.LeftWithout))
-	t.fact("with it", "%s", count(s.LeftWith))
+	t.fact("dying afterwards, without scopereapd", "%s of %s logins", count(s.LeftWithout), count(int64(s.LoginWithout.N)))
+	t.fact("with it", "%s of %s logins", count(s.LeftWith), count(int64(s.LoginWith.N)))
 	t.fact("from a teardown to freed", "%s (%s)", latency(s.EventToFreed), count(int64(s.EventToFreed.N)))
 	t.fact("one login, without", "%s", latency(s.LoginWithout))
 	t.fact("with it", "%s", latency(s.LoginWith))

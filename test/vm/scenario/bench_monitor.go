@@ -41,13 +41,14 @@ func (s *stormRun) calls(ctx context.Context) (perLogin float64, err error) {
 		}
 	}()
 	n := int(stormRate * stormMonitor.Seconds())
-	if _, _, err := s.logins(ctx, n); err != nil {
+	took, _, err := s.logins(ctx, n)
+	if err != nil {
 		return 0, err
 	}
 	if _, err := s.settled(ctx); err != nil {
 		return 0, err
 	}
-	return float64(count.Load()) / float64(n), s.StopDaemon(ctx)
+	return float64(count.Load()) / float64(len(took)), s.StopDaemon(ctx)
 }
 
 // becomeMonitor has seen get every message on the bus. The connection gives it the call's own answer too and nothing to
