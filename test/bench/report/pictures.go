@@ -45,6 +45,7 @@ const shown = 30
 // overTime has a curve a contender.
 func overTime(r *result.Run, title, what string, of func(result.Point) float64) (*plot.Plot, error) {
 	p := newPlot(title, "seconds", what)
+	mine := ours
 	for i, c := range r.Contenders {
 		var points plotter.XYs
 		for _, t := range c.Timeline {
@@ -61,7 +62,7 @@ func overTime(r *result.Run, title, what string, of func(result.Point) float64) 
 		}
 		as := other(i)
 		if c.Ours {
-			as = ours
+			as, mine = mine, oursToo
 		}
 		if err := line(p, name, points, as); err != nil {
 			return nil, err

@@ -116,6 +116,9 @@ type style struct {
 
 var ours = style{vermilion, vg.Points(3), nil}
 
+// oursToo is for a second one of ours, thinner so that it does not cover the first.
+var oursToo = style{vermilion, vg.Points(1.5), []vg.Length{vg.Points(4), vg.Points(2)}}
+
 // other is the style of the i-th curve that is not ours.
 func other(i int) style {
 	return style{others[i%len(others)], vg.Points(1.5), plotutil.Dashes(i)}
