@@ -29,7 +29,7 @@ const (
 	stormRate     = 20              // logins a second
 	stormFor      = time.Minute     // each block of them
 	stormMonitor  = 5 * time.Second // the block whose messages are counted one by one
-	stormMost     = 40              // logins under way at once; where there are as many, the rate is not reached
+	stormMost     = 4               // logins under way at once; where there are as many, the rate is not reached
 	stormReapedIn = 2 * time.Minute
 )
 
