@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -17,11 +18,24 @@ type reaper struct {
 	journal  *Journal
 	abil     Abilities
 	pagesize int64
+	own      string // cgroup of this process, where that matters: see Own
 	log      *slog.Logger
 }
 
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
-	return &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
+	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
+	if !abil.Reclaim.OK() {
+		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
+	}
+	return r
+}
+
+// squeezesOwn reports whether reclaiming from an ancestor would throttle this
+// process: each call that charges anything while memory.high is low ends with a
+// sleep of up to 2 s (mem_cgroup_handle_over_high, 5.10), and putting it back
+// takes several.
+func (r *reaper) squeezesOwn(ancestor string) bool {
+	return r.own == ancestor || strings.HasPrefix(r.own, ancestor+"/")
 }
 
 // TurnEnd says why a turn ended.

@@ -185,6 +185,25 @@ func TestTurnRest(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestSqueezesOwn: where only memory.high can be lowered, not where this process
+// lives, which would have to put it back while it is throttled itself.
+func TestSqueezesOwn(t *testing.T) {
+	_, r := reaperFixture(t)
+	if r.own != "" {
+		t.Errorf("with memory.reclaim %q matters", r.own)
+	}
+	r.own = "/a.slice/b.service"
+	for ancestor, want := range map[string]bool{"/a.slice": true, "/a.slice/b.service": true, "/a": false, "/a.slice/b": false, "/c": false} {
+		if got := r.squeezesOwn(ancestor); got != want {
+			t.Errorf("%s: %v", ancestor, got)
+		}
+		e := &Engine{reap: r}
+		if got := e.decide(ancestor, Config{Reap: true}) == Own; got != want {
+			t.Errorf("%s is decided to be our own: %v", ancestor, got)
+		}
+	}
+}
+
 // TestTurnNearLimit: one exact request, where the policy lets it.
 func TestTurnNearLimit(t *testing.T) {
 	x, r := reaperFixture(t)

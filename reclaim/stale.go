@@ -26,7 +26,7 @@ import (
 // anew, covers the living, and leaves out the dead.
 func (r *reaper) unstale(ancestor string, ask int64, slice time.Duration) (err error) {
 	parent := path.Dir(ancestor)
-	if r.tree.Tellable(parent) != MayReap {
+	if r.squeezesOwn(parent) || r.tree.Tellable(parent) != MayReap {
 		return nil // no shield was ever raised there
 	}
 	if near, err := r.tree.NearLimit(parent); near || err != nil {

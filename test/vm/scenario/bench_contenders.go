@@ -257,6 +257,10 @@ func (r *Run) sweepOne(ctx context.Context, under string) (c cost, err error) {
 	cmd := exec.CommandContext(ctx, "scopereapctl", "sweep", under, "--json")
 	out, err := cmd.Output()
 	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			out = append(out, exit.Stderr...)
+		}
 		return c, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
 	}
 	after, err := r.CPU(cgroup)

@@ -205,13 +205,13 @@ func (s *stormRun) sum(blocks [2][]stormBlock, callsPerLogin float64) *result.St
 		}
 	}
 	for _, b := range blocks[0] {
-		out.LeftWithout += b.left
+		out.LeftWithout += max(b.left, 0) // one of before may have gone at last
 		took += b.took
 	}
 	for _, b := range blocks[1] {
 		n := float64(len(b.logins))
 		took += b.took
-		out.LeftWith += b.left
+		out.LeftWith += max(b.left, 0)
 		out.CPUSeconds += b.use.Seconds()
 		out.WritesPerLogin += b.writes / n / 2
 		out.BusPerLogin += b.bus / n / 2
