@@ -75,6 +75,11 @@ func readAll(fd int, name string, buf []byte) ([]byte, error) {
 	if shortFile(name) {
 		read = readShort
 	}
+	return readAllBy(read, fd, buf)
+}
+
+// readAllBy is readAll with the system call to begin with.
+func readAllBy(read func(int, []byte) (int, error), fd int, buf []byte) ([]byte, error) {
 	if cap(buf) == 0 {
 		buf = make([]byte, 0, readBuf)
 	}

@@ -60,7 +60,7 @@ func readPressure(path string) (float64, error) {
 		return 0, &fs.PathError{Op: "open", Path: path, Err: errno}
 	}
 	defer closeShort(fd)
-	data, err := readAll(fd, pressureFile, make([]byte, 0, pressureBuf))
+	data, err := readAllBy(readShort, fd, make([]byte, 0, pressureBuf))
 	if err != nil {
 		return 0, &fs.PathError{Op: "read", Path: path, Err: err}
 	}

@@ -176,7 +176,7 @@ func (e *entry) tore(cgroups ...string) {
 // pinned, until a later look finds it gone after all.
 //
 // After a sweep's turn, for which nobody waits as for a teardown, the first
-// look comes later, when most are gone.
+// look comes later, when most are gone: what it finds unchanged is pinned.
 const (
 	lookFirst  = 50 * time.Millisecond
 	lookSwept  = 500 * time.Millisecond

@@ -96,8 +96,8 @@ const restTurns = 8
 
 func (r *rest) good(now time.Time) bool { return r != nil && now.Sub(r.at) < restGood }
 
-// after is what a turn hands on that went by r (nil: by its own measurement), or
-// nil where it is time to measure.
+// after is what a turn hands on that was handed r (or nil), or nil after
+// restTurns in a row, whether or not one of them has measured.
 func (r *rest) after(dead DeadMemory, left int64) *rest {
 	next := &rest{dead: dead, left: left, at: time.Now(), turns: 1}
 	if r != nil {

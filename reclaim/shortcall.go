@@ -22,14 +22,11 @@ import (
 func shortFile(name string) bool {
 	switch name {
 	case "memory.current", "memory.min", "memory.low", "memory.high", "memory.max", "memory.swap.current",
-		"cgroup.stat", "cgroup.subtree_control", "cgroup.controllers", "cgroup.events", pressureFile:
+		"cgroup.stat", "cgroup.subtree_control", "cgroup.controllers", "cgroup.events":
 		return true
 	}
 	return false
 }
-
-// pressureFile stands for all files of pressure stall information.
-const pressureFile = "pressure"
 
 // shortWrite tells the files whose writing sets a number in memory.
 // memory.high and memory.max reclaim, cgroup.procs waits for locks.

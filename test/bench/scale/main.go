@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
 	"strings"
@@ -83,7 +82,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := r.Here(); err != nil {
 		return err
 	}
-	if r.Commit, err = commit(ctx); err != nil {
+	if r.Commit, err = result.Commit(ctx); err != nil {
 		return err
 	}
 	r.Command = "sudo make bench-scale"
@@ -125,13 +124,4 @@ func load() string {
 		text += fmt.Sprintf(", beside %d virtual machines", n)
 	}
 	return text
-}
-
-// commit names the code measured, as result.Run wants it.
-func commit(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "git", "describe", "--always", "--abbrev=12", "--dirty", "--match=").Output()
-	if err != nil {
-		return "", fmt.Errorf("which commit is this: git describe: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
