@@ -78,8 +78,6 @@ func (e *Engine) decide(ancestor string, cfg Config) Verdict {
 		return MonitorOnly
 	case cfg.Ignore != nil && cfg.Ignore(ancestor):
 		return Ignored
-	case e.reap.squeezesOwn(ancestor):
-		return Own
 	}
 	return MayReap
 }

@@ -1,7 +1,6 @@
 package reclaim
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -15,8 +14,7 @@ import (
 
 // fakeKernel keeps a fixture's figures and answers what is written to
 // memory.reclaim: it takes the bytes from the dead below that cgroup, and
-// frees them when none are left. Unlike a kernel it does so a moment after the
-// write has returned, so bytes may go between two turns, unaccounted for.
+// frees them when none are left, before the reaping thread goes on.
 type fakeKernel struct {
 	*fixture
 	mu      sync.Mutex
@@ -30,21 +28,15 @@ type fakeCgroup struct {
 }
 
 func newFakeKernel(t *testing.T) *fakeKernel {
-	k := &fakeKernel{fixture: newFixture(t), cgroups: map[string]*fakeCgroup{}}
-	stop := make(chan struct{})
-	var run sync.WaitGroup
-	run.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Millisecond):
-				k.answer()
-			}
-		}
-	})
-	t.Cleanup(func() { close(stop); run.Wait() })
-	return k
+	return &fakeKernel{fixture: newFixture(t), cgroups: map[string]*fakeCgroup{}}
+}
+
+// engine is an engine whose writes this kernel answers.
+func (k *fakeKernel) engine(t *testing.T, c Config) *engineRun {
+	t.Helper()
+	r := k.fixture.engine(t, c)
+	r.opts.OnWrite = func(time.Duration) { k.answer() }
+	return r
 }
 
 // add makes a live cgroup with a page cache of its own.
@@ -116,8 +108,8 @@ func (k *fakeKernel) answer() {
 	for name, c := range k.cgroups {
 		file := k.path(name, "memory.reclaim")
 		b, err := os.ReadFile(file)
-		if err != nil || !bytes.HasSuffix(b, []byte("\n")) {
-			continue // none, or in the middle of a write
+		if err != nil || len(b) == 0 {
+			continue
 		}
 		word, _, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
 		n, err := strconv.ParseInt(word, 10, 64)

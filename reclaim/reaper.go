@@ -18,7 +18,7 @@ type reaper struct {
 	journal  *Journal
 	abil     Abilities
 	pagesize int64
-	own      string // cgroup of this process, where that matters: see Own
+	own      string // cgroup of this process, where that matters: see squeezesOwn
 	log      *slog.Logger
 }
 
@@ -30,10 +30,8 @@ func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log
 	return r
 }
 
-// squeezesOwn reports whether reclaiming from an ancestor would throttle this
-// process: each call that charges anything while memory.high is low ends with a
-// sleep of up to 2 s (mem_cgroup_handle_over_high, 5.10), and putting it back
-// takes several.
+// squeezesOwn reports whether reclaiming from an ancestor lowers the memory.high
+// that this process itself, which must put it back, lives under.
 func (r *reaper) squeezesOwn(ancestor string) bool {
 	return r.own == ancestor || strings.HasPrefix(r.own, ancestor+"/")
 }
@@ -183,7 +181,7 @@ func (r *reaper) batches(
 		if err != nil {
 			return r.vanished(t, err)
 		}
-		ask := max(min(left, r.batch(left, o.batch))/r.pagesize*r.pagesize, r.pagesize)
+		ask := max(min(left, r.batch(ancestor, before, left, o.batch))/r.pagesize*r.pagesize, r.pagesize)
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		t.reclaiming += r.thread.CPU() - writing
@@ -265,13 +263,24 @@ func (r *reaper) batches(
 // as small as a batch.
 const restPart = 8
 
+// ownPart: a squeeze of our own ancestor asks for this part of its usage. Each
+// call that charges memory while usage is above memory.high ends with a sleep of
+// (overage / high)² × 64 s for every 32 pages it charged, up to 2 s, and with
+// none where that is up to 10 ms (mem_cgroup_handle_over_high, 5.10): an
+// overage of a 128th is 4 ms. With 1 MiB of 20 a start sweep took 88 s, and
+// systemd's watchdog killed another daemon before it had put memory.high back.
+const ownPart = 128
+
 // batch is the most a write may ask for. The squeeze stays with small ones:
 // while memory.high is low, the living are throttled by how far usage is above.
-func (r *reaper) batch(left, batch int64) int64 {
-	if !r.abil.Reclaim.OK() {
-		return batch
+func (r *reaper) batch(ancestor string, usage, left, batch int64) int64 {
+	switch {
+	case r.abil.Reclaim.OK():
+		return max(batch, left-left/restPart)
+	case r.squeezesOwn(ancestor):
+		return min(batch, usage/ownPart)
 	}
-	return max(batch, left-left/restPart)
+	return batch
 }
 
 // progressBytes is what a turn must free to count as progress. Less may be the

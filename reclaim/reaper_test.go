@@ -103,12 +103,12 @@ func TestBatch(t *testing.T) {
 	for _, tt := range []struct{ left, want int64 }{
 		{80 * testMiB, 70 * testMiB}, {testMiB + testMiB/8, testMiB}, {testMiB / 2, testMiB},
 	} {
-		if got := r.batch(tt.left, testMiB); got != tt.want {
+		if got := r.batch("/p", 64*testMiB, tt.left, testMiB); got != tt.want {
 			t.Errorf("of %d: %d, want %d", tt.left, got, tt.want)
 		}
 	}
 	r.abil.Reclaim = Ability{}
-	if got := r.batch(100*testMiB, testMiB); got != testMiB {
+	if got := r.batch("/p", 64*testMiB, 100*testMiB, testMiB); got != testMiB {
 		t.Errorf("squeeze: %d", got)
 	}
 }
@@ -185,21 +185,22 @@ func TestTurnRest(t *testing.T) {
 	x.asBefore(r)
 }
 
-// TestSqueezesOwn: where only memory.high can be lowered, not where this process
-// lives, which would have to put it back while it is throttled itself.
+// TestSqueezesOwn: where only memory.high can be lowered, a little at a time
+// where this process lives, which must not be throttled before it is put back.
 func TestSqueezesOwn(t *testing.T) {
 	_, r := reaperFixture(t)
 	if r.own != "" {
 		t.Errorf("with memory.reclaim %q matters", r.own)
 	}
 	r.own = "/a.slice/b.service"
+	r.abil.Reclaim = Ability{}
 	for ancestor, want := range map[string]bool{"/a.slice": true, "/a.slice/b.service": true, "/a": false, "/a.slice/b": false, "/c": false} {
 		if got := r.squeezesOwn(ancestor); got != want {
 			t.Errorf("%s: %v", ancestor, got)
 		}
-		e := &Engine{reap: r}
-		if got := e.decide(ancestor, Config{Reap: true}) == Own; got != want {
-			t.Errorf("%s is decided to be our own: %v", ancestor, got)
+		batch := map[bool]int64{true: 64 << 10, false: testMiB}[want]
+		if got := r.batch(ancestor, 8*testMiB, 4*testMiB, testMiB); got != batch {
+			t.Errorf("%s: batches of %d", ancestor, got)
 		}
 	}
 }

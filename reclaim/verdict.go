@@ -16,9 +16,6 @@ const (
 	// NearLimit: a shield of memory.min here could turn the ancestor's own
 	// limit into an OOM kill.
 	NearLimit Verdict = "near-limit"
-	// Own: this process lives below it, and where there is no memory.reclaim the
-	// lowered memory.high would throttle it too, before it can put it back.
-	Own Verdict = "own"
 	// Ignored: the policy's reap.ignore names it.
 	Ignored Verdict = "ignored"
 	// Unreadable: its files are there but cannot be read (out of file
@@ -35,7 +32,7 @@ const (
 
 // Verdicts lists every one.
 func Verdicts() []Verdict {
-	return []Verdict{MayReap, AtRoot, NoController, NearLimit, Own, Ignored, Unreadable, Vanished, MonitorOnly, Failed}
+	return []Verdict{MayReap, AtRoot, NoController, NearLimit, Ignored, Unreadable, Vanished, MonitorOnly, Failed}
 }
 
 // Words is a verdict for people. One that this version does not know stays a
@@ -50,8 +47,6 @@ func (v Verdict) Words() string {
 		return "cannot be told apart: the memory controller is off below it, so its living processes' pages are its own"
 	case NearLimit:
 		return "near its own memory limit"
-	case Own:
-		return "scopereap's own: without memory.reclaim it would throttle itself"
 	case Ignored:
 		return "ignored by policy"
 	case Unreadable:

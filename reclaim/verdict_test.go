@@ -81,7 +81,7 @@ func TestVerdictWords(t *testing.T) {
 			t.Errorf("%s reads %q", v, v.Words())
 		}
 	}
-	const want = "reap at-root no-controller near-limit own ignored unreadable vanished monitor-only failed"
+	const want = "reap at-root no-controller near-limit ignored unreadable vanished monitor-only failed"
 	if got := strings.Join(codes, " "); got != want {
 		t.Errorf("codes %s, want %s", got, want)
 	}

@@ -67,8 +67,6 @@ func verdictWords(v reclaim.Verdict, at string) because {
 		b.Frees = "the end of " + unitWords(at) + ": its dying then hang below its parent, where they may be reachable"
 	case reclaim.NearLimit:
 		b.Frees = `more room: a higher MemoryHigh= or MemoryMax=; or reap.near_limit = "low" in the policy`
-	case reclaim.Own:
-		b.Frees = "the kernel, when memory gets short on the machine; or Linux 5.19 and later, which has memory.reclaim"
 	case reclaim.Ignored:
 		b.Frees = "taking it out of reap.ignore"
 	case reclaim.Unreadable:

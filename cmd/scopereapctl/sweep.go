@@ -35,9 +35,9 @@ wall_ns, outcomes: [{ancestor, verdict, error, dying_before, dying_after, freed,
 bytes, pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished};
 where unfinished is true it was not waited for the rest, and there are no
 outcomes. verdict is "reap", or why not: "at-root", "no-controller",
-"near-limit", "own" (before Linux 5.19: scopereapd runs below it), "ignored",
-"unreadable", "vanished", "monitor-only", or "failed" with an error. reason is
-"shmem", "swap", "unevictable", "mapped", "dirty", "anon", "kernel" or "unknown".
+"near-limit", "ignored", "unreadable", "vanished", "monitor-only", or "failed"
+with an error. reason is "shmem", "swap", "unevictable", "mapped", "dirty",
+"anon", "kernel" or "unknown".
 
 JSON of a dry run: {mode, under, dying, live, method, monitor_only, ancestors:
 [{path, direct_dying, total_dying, verdict, reclaimable, dead_memory, pins,
