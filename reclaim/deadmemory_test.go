@@ -3,6 +3,7 @@ package reclaim
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -179,11 +180,16 @@ func TestDeadMemoryAllocates(t *testing.T) {
 				}
 			}
 			tree := x.tree()
-			return testing.AllocsPerRun(10, func() {
-				if d, err := tree.DeadMemory("/p"); err != nil || d.Children != live {
-					t.Fatal(d, err)
-				}
-			})
+			// The least of some: with the race detector, sync.Pool drops what it is given now and then.
+			least := math.Inf(1)
+			for range 20 {
+				least = min(least, testing.AllocsPerRun(1, func() {
+					if d, err := tree.DeadMemory("/p"); err != nil || d.Children != live {
+						t.Fatal(d, err)
+					}
+				}))
+			}
+			return least
 		}
 		if few, many := allocs(10), allocs(200); many > few {
 			t.Errorf("swap %v: %.0f allocations for 10 live children, %.0f for 200", swap, few, many)

@@ -199,12 +199,10 @@ func (c *coreRun) idle(ctx context.Context) error {
 		}
 		perMinute = append(perMinute, float64(use.Switches-from.Switches)*float64(time.Minute/span))
 	}
-	left, leaks, err := c.unexcused(true)
+	left, why, err := c.committed(ctx)
 	if err != nil {
 		return err
 	}
-	left += c.byJournal
-	why := c.explain(leaks)
 	if c.Params.Suite == "bullseye" {
 		// 5.10 keeps the memcg that dirtied an inode (its writeback structure refers to it) until the inode is
 		// evicted; from 5.14 on it is switched to the parent. Inodes that somebody still uses, such as those of a
@@ -233,6 +231,26 @@ func (c *coreRun) idle(ctx context.Context) error {
 	c.Require("resident memory", float64(use.RSS), "B", "", "≤ 20 MiB", use.RSS <= maxRSS)
 	c.Report("resident memory, peak", float64(use.HWM), "B", "")
 	return nil
+}
+
+// committed returns what is left without a pinned page. The journal lets go of its pages at the first commit after they
+// were written back; a machine where nobody else writes has none, so one is made here. The daemon's next try may then be
+// as far off as all its tries so far.
+func (c *coreRun) committed(ctx context.Context) (left int64, why string, err error) {
+	for end := time.Now().Add(2 * time.Minute); ; {
+		left, leaks, err := c.unexcused(true)
+		left += c.byJournal
+		if err != nil || left == 0 || left > c.byJournal || time.Now().After(end) || c.Params.Suite == "bullseye" {
+			return left, c.explain(leaks), err
+		}
+		c.Log.Info("only the journal is left", "leaks", leaks)
+		if _, err := machine.Run(ctx, "dd", "if=/proc/uptime", "of=/var/tmp/commit", "conv=fsync", "status=none"); err != nil {
+			return 0, "", err
+		}
+		if err := machine.Sleep(ctx, 10*time.Second); err != nil {
+			return 0, "", err
+		}
+	}
 }
 
 // loginTime compares logins with and without the daemon, in blocks that alternate so that a drift of the machine
