@@ -30,7 +30,7 @@ const (
 	// cronLead is how many minutes one job has before the others begin. What a user's units leave at one time is shared
 	// out among them, a session of one job 0.6 to 1.25 (seen): 5 sessions leave more than another job's 3.
 	cronLead = 2
-	cronTab    = "/etc/cron.d/jobs"
+	cronTab  = "/etc/cron.d/jobs"
 	// rhelCron and rhelAuth have the shape of RHEL's crond and password-auth.
 	rhelCron = `#%PAM-1.0
 account    required   pam_access.so
