@@ -44,10 +44,10 @@ RACE = $(if $(HAVE_CC),-race,)
 RACE_CGO = $(if $(HAVE_CC),1,0)
 
 # End-to-end tests on real distributions in QEMU: SUITE=bookworm,trixie
-# SCENARIO=core choose some. As root: it builds images.
+# SCENARIO=core choose some, SHORT=1 leaves out what differs least. As root: it builds images.
 vmtest:
 	@packaging/deps.sh vm
-	$(GO) test -tags vm -count=1 -timeout 80m -v ./test/vm/...
+	$(GO) test $(if $(SHORT),-short) -tags vm -count=1 -timeout 80m -v ./test/vm/...
 
 # Figures of the VMs into docs/figures, one VM after another so that none disturbs the other's times: SUITE=trixie and
 # SCENARIO=bench,growth,storm choose some. They come there also where a bound was missed, which fails in the end.

@@ -74,7 +74,7 @@ func TestVM(t *testing.T) {
 	t.Run("run", func(t *testing.T) {
 		for _, sc := range scenarios {
 			for _, su := range suites {
-				if !sc.Runs(su) {
+				if !sc.RunsOn(su, testing.Short()) {
 					continue
 				}
 				ran++

@@ -16,6 +16,7 @@ func api() Scenario {
 		Name:  "api",
 		About: "bus activation; busctl and gdbus introspect, every method is called; polkit decides for another user",
 		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" || s.Broker },
+		Short: []string{"bookworm", "trixie-broker"},
 		Limit: 10 * time.Minute,
 		Guest: runAPI,
 	}

@@ -18,6 +18,7 @@ func linger() Scenario {
 		Name:  "linger",
 		About: "50 logins with the policy linger + per-user and reclaim switched off; auto linger; all of it undone",
 		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" },
+		Short: []string{"trixie"},
 		Limit: 20 * time.Minute,
 		Guest: runLinger,
 	}

@@ -18,6 +18,7 @@ func operator() Scenario {
 		Name:  "operator",
 		About: "metrics, ledger and journal agree over 50 logins; top in a terminal; the policy reloaded during a sweep",
 		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" },
+		Short: []string{"trixie"},
 		Limit: 15 * time.Minute,
 		Guest: runOperator,
 	}

@@ -18,6 +18,7 @@ type Scenario struct {
 	Name  string
 	About string                 // one line for the README and the log
 	Runs  func(suite.Suite) bool // whether it makes sense on a suite
+	Short []string               // the suites it keeps to in a short run (go test -short); nil: all that Runs allows
 	Limit time.Duration          // of the scenario itself, without the boot, on a loaded machine
 	Named bool                   // runs only when SCENARIO= names it
 	Guest func(context.Context, *Run) error
@@ -50,6 +51,11 @@ func Select(list string) ([]Scenario, error) {
 		}
 	}
 	return out, nil
+}
+
+// RunsOn says whether a scenario runs on a suite, in a short run or a whole one.
+func (s Scenario) RunsOn(su suite.Suite, short bool) bool {
+	return s.Runs(su) && (!short || s.Short == nil || slices.Contains(s.Short, su.Name))
 }
 
 // Params is what the host tells the agent, in the share's params.json.

@@ -3,6 +3,8 @@ package scenario
 import (
 	"slices"
 	"testing"
+
+	"github.com/scopereap/scopereap/test/vm/suite"
 )
 
 func TestSelectLeavesOutTheNamed(t *testing.T) {
@@ -24,6 +26,22 @@ func TestSelectLeavesOutTheNamed(t *testing.T) {
 	}
 	if _, err := Select("bunch"); err == nil {
 		t.Error("an unknown one was taken")
+	}
+}
+
+// A short run leaves out whole columns of a scenario, never the scenario.
+func TestShortRunsSomewhere(t *testing.T) {
+	for _, s := range All() {
+		for _, name := range s.Short {
+			su, err := suite.Select(name)
+			if err != nil || len(su) != 1 || !s.RunsOn(su[0], true) {
+				t.Errorf("%s: a short run names %q, where it does not run (%v)", s.Name, name, err)
+			}
+		}
+	}
+	bookworm := suite.Suite{Name: "bookworm"}
+	if l := linger(); l.RunsOn(bookworm, true) || !l.RunsOn(bookworm, false) {
+		t.Error("linger on bookworm belongs to a whole run only")
 	}
 }
 
