@@ -1,6 +1,9 @@
 package reclaim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Budget says how much CPU time reaping may take: at most Share of one CPU
 // over any minute, of which Burst may be used at once.
@@ -78,7 +81,7 @@ func (b *Budget) Set(share float64, burst time.Duration, now time.Time) {
 }
 
 // pace keeps sweeps, which nobody waits for as for a teardown, to the share
-// over every stretch of a second and more: they do not use the burst.
+// over every second: they do not use the burst.
 type pace struct {
 	spent []spending // the last of them, oldest first
 }
@@ -89,33 +92,36 @@ type spending struct {
 }
 
 const (
-	// paceWindow is the shortest stretch over which a sweep must keep to the
-	// share: within it, a turn's CPU time comes at once.
-	paceWindow = time.Second
+	// paceWindow is the stretch that must have room for all the turns in it:
+	// within it, a turn's CPU time comes at once. Whoever samples a CPU clock
+	// once a second does not hit the second to the millisecond, so it is a
+	// tenth longer than the time whose share they may take, paceSecond.
+	paceWindow = paceSecond + paceSecond/10
+	paceSecond = time.Second
 	// paceMemory is for how long a turn counts, and the longest wait for what
 	// is more than a whole second's share by itself.
-	paceMemory = 2 * paceWindow
+	paceMemory = 2 * paceSecond
 )
 
-// wait is how long until a turn of so much CPU time may begin: so long that
-// every stretch from an earlier turn's beginning to its end has room for all
-// the turns in it.
+// wait is how long until a turn of so much CPU time may begin: so long that the
+// window which ends with it has room for all the turns in it.
 func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time.Duration) {
-	for len(p.spent) > 0 && now.Sub(p.spent[0].end) >= paceMemory {
+	for len(p.spent) > 0 && now.Sub(p.spent[0].began) >= paceMemory {
 		p.spent = p.spent[1:]
 	}
-	end, sum := now.Add(want), want
-	for i := len(p.spent) - 1; i >= 0; i-- {
-		s := p.spent[i]
-		sum += s.cpu
-		if room := time.Duration(share * float64(paceWindow)); sum <= room {
-			continue
+	room := time.Duration(share * float64(paceSecond))
+	sum := want
+	for _, s := range slices.Backward(p.spent) {
+		if s.cpu > room { // more than its second's share: as long as it is the share of
+			least := paceMemory
+			if share > 0 {
+				least = min(least, time.Duration(float64(s.cpu)/share))
+			}
+			wait = max(wait, s.began.Add(least).Sub(now))
 		}
-		least := paceMemory
-		if share > 0 {
-			least = min(least, time.Duration(float64(sum)/share))
+		if sum += s.cpu; sum > room {
+			wait = max(wait, s.end.Add(paceWindow-want).Sub(now))
 		}
-		wait = max(wait, s.began.Add(least).Sub(end))
 	}
 	return wait
 }

@@ -103,9 +103,9 @@ func TestTurnShare(t *testing.T) {
 		share                 float64
 		overhead, burst, want time.Duration
 	}{
-		{0.05, 0, 250 * ms, 20 * ms},
-		{0.05, 5 * ms, 250 * ms, 20 * ms},
-		{0.05, 10 * ms, 250 * ms, overheadPart * 10 * ms},
+		{0.05, 0, 250 * ms, 40 * ms},
+		{0.05, 10 * ms, 250 * ms, 40 * ms},
+		{0.05, 20 * ms, 250 * ms, overheadPart * 20 * ms},
 		{0.05, time.Second, 250 * ms, 125 * ms}, // the rest of the burst is the next teardown's
 		{0.05, time.Second, 10 * ms, 10 * ms},   // a whole turn would never be there
 		{1, 0, 250 * ms, 250 * ms},
@@ -116,14 +116,15 @@ func TestTurnShare(t *testing.T) {
 	}
 }
 
-// TestPace: no second takes more than the share, unless one turn alone does.
+// TestPace: no second takes more than the share, unless one turn alone does, and
+// then they take no more in all.
 func TestPace(t *testing.T) {
-	const ms, share = time.Millisecond, 0.05
-	for _, turn := range []time.Duration{ms, 7 * ms, 20 * ms, 26 * ms, 37 * ms, 50 * ms, 125 * ms} {
+	const ms, share, turns = time.Millisecond, 0.05, 200
+	for _, turn := range []time.Duration{ms, 7 * ms, 20 * ms, 26 * ms, 37 * ms, 50 * ms, 75 * ms, 125 * ms} {
 		var p pace
 		now := time.Unix(0, 0)
-		var ends []time.Time
-		for len(ends) < 200 {
+		var spent []spending
+		for len(spent) < turns {
 			wait := p.wait(share, turn, now)
 			if wait < 0 || wait > paceMemory {
 				t.Fatalf("turns of %s: waits %s", turn, wait)
@@ -131,23 +132,26 @@ func TestPace(t *testing.T) {
 			began := now.Add(wait)
 			now = began.Add(turn)
 			p.spend(turn, began, now)
-			ends = append(ends, now)
+			spent = append(spent, spending{turn, began, now})
 		}
-		// Every stretch of a second and more, from a turn's beginning to a turn's end.
-		for i, end := range ends {
-			sum := time.Duration(0)
-			for _, e := range ends[i:] {
-				sum += turn
-				stretch := max(e.Sub(end)+turn, paceWindow)
-				if stretch >= paceMemory { // longer ones are made of these
-					break
-				}
-				if most := max(time.Duration(share*float64(stretch)), turn) + ms/1000; sum > most {
-					t.Fatalf("turns of %s: %s in %s", turn, sum, stretch)
+		// Every second that ends with a turn: in none is there more.
+		room := time.Duration(share * float64(paceSecond))
+		for _, last := range spent {
+			from, sum := last.end.Add(-paceSecond), time.Duration(0)
+			for _, s := range spent {
+				if s.end.After(from) && !s.end.After(last.end) {
+					sum += min(s.end.Sub(from), s.cpu)
 				}
 			}
+			if sum > max(room, turn) {
+				t.Fatalf("turns of %s: %s in a second", turn, sum)
+			}
 		}
-		if took := ends[len(ends)-1].Sub(ends[0]); turn == 7*ms && took > 35*time.Second {
+		took := spent[turns-1].end.Sub(spent[0].began)
+		if most := time.Duration(share * float64(took)); turn > room && turn < 100*ms && turns*turn > most+turn {
+			t.Errorf("turns of %s: %s in %s", turn, turns*turn, took)
+		}
+		if turn == 7*ms && took > 35*time.Second {
 			t.Errorf("200 turns of 7 ms, 7 of which fit in a second, took %s", took)
 		}
 	}

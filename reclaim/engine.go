@@ -46,7 +46,7 @@ type Engine struct {
 	onEnd  func(Outcome)
 	budget *Budget
 
-	// Only the goroutine of Run touches these.
+	// Only Run touches these, on the reaping thread.
 	queue     *queue
 	thread    *Thread
 	reap      *reaper
@@ -101,7 +101,7 @@ func NewEngine(o EngineOptions) *Engine {
 	}
 }
 
-// post runs fn on the engine's goroutine. It never blocks, so neither does
+// post runs fn between two steps of Run. It never blocks, so neither does
 // whoever listens to the bus.
 func (e *Engine) post(fn func(now time.Time)) {
 	e.mu.Lock()
@@ -169,11 +169,21 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch.Go(func() { e.holdWatch(ctx) })
+	e.thread.Do(ctx, func() { e.loop(ctx) })
+	return nil
+}
+
+// loop is all of Run that waits and works. It runs on the reaping thread: a
+// goroutine of its own, which hands each step over, cost as much CPU time as
+// many a step (waking a thread, and Go's runtime beside it).
+func (e *Engine) loop(ctx context.Context) {
+	e.recoverHeld(time.Now())
+	e.learnKnown(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	nextCount := time.Now().Add(countEvery)
 	e.nextSweep = e.firstSweep(time.Now())
-	for {
+	for ctx.Err() == nil {
 		now := time.Now()
 		for _, fn := range e.takeInbox() {
 			fn(now)
@@ -193,10 +203,12 @@ func (e *Engine) Run(ctx context.Context) error {
 				wait = min(wait, time.Until(at))
 			}
 		}
-		timer.Reset(max(wait, 0))
+		if wait <= 0 {
+			continue
+		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-e.wake:
 		case <-timer.C:
 		}
@@ -218,8 +230,6 @@ func (e *Engine) start(ctx context.Context) error {
 	e.thread.onWrite = e.opts.OnWrite
 	e.reap = newReaper(e.tree, thread, journal, e.opts.Abilities, e.log)
 	e.applyScheduler()
-	e.recoverHeld(time.Now())
-	e.learnKnown(ctx)
 	return nil
 }
 
@@ -241,9 +251,10 @@ func (e *Engine) takeInbox() []func(time.Time) {
 const idleWait = time.Hour
 
 // quantum is the time whose share of CPU time one turn of a sweep may take, or
-// rather its batches: 20 ms of the default 5 %. It keeps the share over any one
-// second near the share over a minute.
-const quantum = 400 * time.Millisecond
+// rather its batches: 40 ms of the default 5 %. With what it takes beside them
+// it stays below the share over paceWindow. Smaller turns are more of them, and
+// each raises and lowers a shield and wakes a thread.
+const quantum = 800 * time.Millisecond
 
 // overheadPart: where an ancestor has many live children, measuring and
 // shielding them costs more than a quantum, and a turn of one batch would be
@@ -290,9 +301,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 		return wait
 	}
 	began, cpu, phase := time.Now(), processCPU(), en.phase
-	if !e.onThread(ctx, func() { e.work(ctx, en, cfg, grant) }) {
-		return idleWait
-	}
+	e.measured(func() { e.work(ctx, en, cfg, grant) })
 	used := processCPU() - cpu // with what Go's runtime does beside the thread
 	if en.reclaiming > 0 {
 		en.overhead, en.reclaiming = used-en.reclaiming, 0
@@ -301,7 +310,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 		e.took[phase] = max(used, e.took[phase]-e.took[phase]/tookFades)
 		e.pace.spend(used, began, time.Now())
 	}
-	return betweenAncestors
+	return 0
 }
 
 // tookFades: by this part what a sweep's work is expected to take becomes less
@@ -318,22 +327,13 @@ func (e *Engine) expect(p phase, share time.Duration) time.Duration {
 	return max(share, e.took[p])
 }
 
-// betweenAncestors is the pause after each piece of work, in which others get
-// the CPU and the locks.
-const betweenAncestors = time.Millisecond
-
-// onThread runs fn on the reaping thread and takes its CPU time from the
-// budget.
-func (e *Engine) onThread(ctx context.Context, fn func()) bool {
-	var used time.Duration
-	ok := e.thread.Do(ctx, func() {
-		began := e.thread.CPU()
-		fn()
-		used = e.thread.CPU() - began
-	})
+// measured takes the CPU time of fn from the budget.
+func (e *Engine) measured(fn func()) {
+	began := e.thread.CPU()
+	fn()
+	used := e.thread.CPU() - began
 	e.budget.Spend(used, time.Now())
 	e.mu.Lock()
 	e.totals.CPU += used
 	e.mu.Unlock()
-	return ok
 }

@@ -102,7 +102,7 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 	en.out.Batches++
 	en.out.Bytes += out.Freed
 	if err == nil && !out.Done {
-		en.due = time.Now().Add(max(out.RetryAfter, betweenAncestors))
+		en.due = time.Now().Add(out.RetryAfter)
 		return
 	}
 	if out.Done && out.Removed {
@@ -134,15 +134,12 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	targets := []string{req.Under}
 	var count V1Count
 	var err error
-	ok := e.onThread(ctx, func() {
+	e.measured(func() {
 		if count, err = V1Census(e.tree.FS); err == nil && req.Under == "/" { // the root has no force_empty
 			targets = targets[:0]
 			err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
 		}
 	})
-	if !ok {
-		err = ctx.Err()
-	}
 	if err != nil {
 		end(SweepResult{}, err)
 		return

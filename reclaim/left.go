@@ -34,7 +34,7 @@ func (e *Engine) learnKnown(ctx context.Context) {
 	}
 	var c Census
 	var err error
-	if !e.onThread(ctx, func() { c, err = e.tree.Census(ctx, "/") }) || err != nil {
+	if e.measured(func() { c, err = e.tree.Census(ctx, "/") }); err != nil {
 		return // the first teardown below an ancestor gets too much
 	}
 	for _, a := range c.Ancestors {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -181,7 +182,7 @@ func (r *reaper) batches(
 		if err != nil {
 			return r.vanished(t, err)
 		}
-		ask := max(min(left, r.batch(ancestor, before, left, o.batch))/r.pagesize*r.pagesize, r.pagesize)
+		ask := max(min(left, r.most(ancestor, before, o.batch))/r.pagesize*r.pagesize, r.pagesize)
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		t.reclaiming += r.thread.CPU() - writing
@@ -253,16 +254,6 @@ func (r *reaper) batches(
 	}
 }
 
-// restPart: a write leaves this part of what is left to the next ones, where
-// that is more than a batch. Each write walks over all of an ancestor's dying
-// memcgs, whatever it asks for, so batches of one size cost the more the larger
-// these are: 2,200 with 280 MiB took the reaping thread 2.4 to 4.7 s in 255
-// writes of 1 MiB each, and half of what was left each time 0.5 to 0.7 s in 23
-// (6.12, emulated and busy CPU; one write for all: 0.4 to 0.5 s). What asks for
-// all at once leaves some and ends in fruitless rounds: so the last writes are
-// as small as a batch.
-const restPart = 8
-
 // ownPart: a squeeze of our own ancestor asks for this part of its usage. Each
 // call that charges memory while usage is above memory.high ends with a sleep of
 // (overage / high)² × 64 s for every 32 pages it charged, up to 2 s, and with
@@ -271,12 +262,18 @@ const restPart = 8
 // systemd's watchdog killed another daemon before it had put memory.high back.
 const ownPart = 128
 
-// batch is the most a write may ask for. The squeeze stays with small ones:
-// while memory.high is low, the living are throttled by how far usage is above.
-func (r *reaper) batch(ancestor string, usage, left, batch int64) int64 {
+// most is what a write may ask for. memory.reclaim takes all at once, and is
+// interrupted after its slice: each write walks over all of an ancestor's dying
+// memcgs, whatever it asks for, so batches of one size cost the more the larger
+// these are (2,200 with 280 MiB took the reaping thread 2.4 to 4.7 s in 255
+// writes of 1 MiB each, 0.5 to 0.7 s in 23 of half of what was left, and one
+// write for all 0.4 to 0.5 s; 6.12, emulated and busy CPU). The squeeze stays
+// with small ones: while memory.high is low, the living are throttled by how
+// far usage is above.
+func (r *reaper) most(ancestor string, usage, batch int64) int64 {
 	switch {
 	case r.abil.Reclaim.OK():
-		return max(batch, left-left/restPart)
+		return math.MaxInt64
 	case r.squeezesOwn(ancestor):
 		return min(batch, usage/ownPart)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -87,29 +88,35 @@ func TestTurnClean(t *testing.T) {
 func TestTurnStuck(t *testing.T) {
 	x, r := reaperFixture(t)
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
-	if err != nil || turn.End != TurnStuck || turn.Batches != 2*fruitless || turn.Asked != 4*testMiB*fruitless {
+	if err != nil || turn.End != TurnStuck || turn.Batches != fruitless || turn.Asked != 4*testMiB*fruitless {
 		t.Errorf("%+v, %v", turn, err)
 	}
-	if got := x.read("/p", "memory.reclaim"); got != "524288 swappiness=0" {
+	if got := x.read("/p", "memory.reclaim"); got != "4194304 swappiness=0" {
 		t.Errorf("memory.reclaim got %q", got)
 	}
 	x.asBefore(r)
 }
 
-// TestBatch: large rests in large writes, but not where the squeeze would
-// throttle the living.
-func TestBatch(t *testing.T) {
+// TestMost: all at once, but not where the squeeze would throttle the living.
+func TestMost(t *testing.T) {
 	_, r := reaperFixture(t)
-	for _, tt := range []struct{ left, want int64 }{
-		{80 * testMiB, 70 * testMiB}, {testMiB + testMiB/8, testMiB}, {testMiB / 2, testMiB},
-	} {
-		if got := r.batch("/p", 64*testMiB, tt.left, testMiB); got != tt.want {
-			t.Errorf("of %d: %d, want %d", tt.left, got, tt.want)
-		}
+	if got := r.most("/p", 64*testMiB, testMiB); got != math.MaxInt64 {
+		t.Errorf("memory.reclaim: %d", got)
 	}
 	r.abil.Reclaim = Ability{}
-	if got := r.batch("/p", 64*testMiB, 100*testMiB, testMiB); got != testMiB {
+	if got := r.most("/p", 64*testMiB, testMiB); got != testMiB {
 		t.Errorf("squeeze: %d", got)
+	}
+}
+
+// squeezes has r work as without memory.reclaim, a batch a write: /p gives as
+// much back as it is asked for, and not of the dead.
+func (x *fixture) squeezes(r *reaper) {
+	r.abil.Reclaim = Ability{}
+	current := 12 * testMiB
+	r.thread.onWrite = func(time.Duration) {
+		current -= testMiB
+		x.file("/p", "memory.current", fmt.Sprintln(current))
 	}
 }
 
@@ -118,10 +125,11 @@ func TestBatch(t *testing.T) {
 // that is found out once as much has been asked for as there was.
 func TestTurnGrant(t *testing.T) {
 	x, r := reaperFixture(t)
+	x.squeezes(r)
 	o := turnDefaults
 	o.grant = 0
 	turn, err := x.turn(t.Context(), r, "/p", o)
-	if err != nil || turn.End != TurnMore || turn.Batches != 1 || turn.Rest == nil || turn.Rest.left != 4*testMiB/restPart {
+	if err != nil || turn.End != TurnMore || turn.Batches != 1 || turn.Rest == nil || turn.Rest.left != 3*testMiB {
 		t.Fatalf("%+v, %v", turn, err)
 	}
 	if turn.Overhead <= 0 || turn.reclaiming <= 0 {
@@ -146,6 +154,7 @@ func TestTurnGrant(t *testing.T) {
 // example, is not believed for ever.
 func TestTurnRestEnds(t *testing.T) {
 	x, r := reaperFixture(t)
+	x.squeezes(r)
 	o := turnDefaults
 	o.grant = 0
 	for turns := 1; ; turns++ {
@@ -199,7 +208,7 @@ func TestSqueezesOwn(t *testing.T) {
 			t.Errorf("%s: %v", ancestor, got)
 		}
 		batch := map[bool]int64{true: 64 << 10, false: testMiB}[want]
-		if got := r.batch(ancestor, 8*testMiB, 4*testMiB, testMiB); got != batch {
+		if got := r.most(ancestor, 8*testMiB, testMiB); got != batch {
 			t.Errorf("%s: batches of %d", ancestor, got)
 		}
 	}

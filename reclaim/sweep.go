@@ -94,7 +94,7 @@ func (e *Engine) Sweep(ctx context.Context, req SweepRequest) (SweepResult, erro
 	}
 }
 
-// beginSweep runs on the engine's goroutine; end is called from there too.
+// beginSweep runs on the reaping thread; end is called from there too.
 func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time, end func(SweepResult, error)) {
 	var err error
 	if req.Under, err = CleanPath(req.Under); err != nil {
@@ -106,10 +106,7 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 		return
 	}
 	var c Census
-	if !e.onThread(ctx, func() { c, err = e.tree.Census(ctx, req.Under) }) {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if e.measured(func() { c, err = e.tree.Census(ctx, req.Under) }); err != nil {
 		end(SweepResult{}, err)
 		return
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Thread is the one operating-system thread that does all reaping: its reads,
-// its shields and its long writes. It runs at nice 19 and idle I/O priority,
+// its shields and its long writes, and the waiting between them. It runs at nice 19 and idle I/O priority,
 // so that it takes only what is left over, and it has a CPU clock of its own,
 // which the budget is measured with.
 //

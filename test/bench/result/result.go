@@ -39,7 +39,6 @@ type Contender struct {
 	CPUSeconds        float64          // of what reclaimed; the median where it was measured several times
 	CPUSamples        []float64        `json:",omitempty"` // all of those, in their order
 	ReapingCPUSeconds float64          `json:",omitempty"` // of that, the thread that reclaims; the median likewise
-	CtlCPUSeconds     float64          `json:",omitempty"` // of the command that asked, which is not in CPUSeconds
 	WallSeconds       float64          // until it returned
 	CPUPerReaped      float64          // seconds of CPU a memcg that went; 0 if none went
 	RatioToFloor      float64          // CPUPerReaped in units of the floor's; 0 where there is nothing to compare

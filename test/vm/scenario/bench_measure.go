@@ -79,10 +79,16 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 	if r.before, err = b.prepare(ctx); err != nil {
 		return r, err
 	}
+	begins := time.Now().Add(window)
+	if c.arm != nil {
+		if begins, err = c.arm(ctx); err != nil {
+			return r, err
+		}
+	}
 	if _, err := b.walked(); err != nil { // of the warming
 		return r, err
 	}
-	if err := machine.Sleep(ctx, window); err != nil {
+	if err := machine.Sleep(ctx, time.Until(begins)); err != nil {
 		return r, err
 	}
 	was, err := b.walked()
@@ -99,7 +105,9 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 	line := b.startTimeline()
 	began := time.Now()
 	r.cost, err = c.run(ctx)
-	r.wall = time.Since(began)
+	if r.wall == 0 {
+		r.wall = time.Since(began)
+	}
 	if err != nil {
 		line.stop()
 		return r, err
@@ -142,7 +150,7 @@ func (b *benchRun) measure(ctx context.Context, c contender, whole bool) (r benc
 		}
 	}
 	b.Log.Info("measured", "name", r.name, "before", r.before, "left", r.left, "why", r.whyWords(), "unexcused", r.unexcused, "lost", r.lost,
-		"refaulted", r.refaulted, "cpu", r.used, "reaping", r.reaping, "ctl", r.ctl, "wall", r.wall)
+		"refaulted", r.refaulted, "cpu", r.used, "reaping", r.reaping, "wall", r.wall)
 	return r, b.cleanUp(ctx)
 }
 

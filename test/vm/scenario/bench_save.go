@@ -42,7 +42,7 @@ func (b *benchRun) save() error {
 			DyingBefore: r.before, DyingLeft: r.left, LeftWhy: r.why, LeftUnexcused: r.unexcused,
 			LiveCacheLost: r.lost, LiveRefaulted: r.refaulted,
 			Latency:    result.Phases{Before: result.Summarize(r.lat[0]), During: result.Summarize(r.lat[1]), After: result.Summarize(r.lat[2])},
-			CPUSeconds: r.cpu().Seconds(), ReapingCPUSeconds: r.reapingCPU().Seconds(), CtlCPUSeconds: r.ctl.Seconds(), WallSeconds: r.wall.Seconds(),
+			CPUSeconds: r.cpu().Seconds(), ReapingCPUSeconds: r.reapingCPU().Seconds(), WallSeconds: r.wall.Seconds(),
 		}
 		if len(r.again) > 0 {
 			for _, s := range append([]benched{r}, r.again...) {
