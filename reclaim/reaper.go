@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -262,18 +261,22 @@ func (r *reaper) batches(
 // systemd's watchdog killed another daemon before it had put memory.high back.
 const ownPart = 128
 
-// most is what a write may ask for. memory.reclaim takes all at once, and is
-// interrupted after its slice: each write walks over all of an ancestor's dying
-// memcgs, whatever it asks for, so batches of one size cost the more the larger
-// these are (2,200 with 280 MiB took the reaping thread 2.4 to 4.7 s in 255
-// writes of 1 MiB each, 0.5 to 0.7 s in 23 of half of what was left, and one
-// write for all 0.4 to 0.5 s; 6.12, emulated and busy CPU). The squeeze stays
-// with small ones: while memory.high is low, the living are throttled by how
-// far usage is above.
+// mostAtOnce is what one write to memory.reclaim may ask for. Each walks over
+// all of an ancestor's dying memcgs, whatever it asks for, so small ones cost
+// the more the larger these are: 2,200 with 280 MiB took the reaping thread 2.4
+// to 4.7 s in 255 writes of 1 MiB each, 0.5 to 0.7 s in 23 of half of what was
+// left, and one write for all 0.4 to 0.5 s (6.12, emulated and busy CPU). But
+// the kernel looks for the signal that ends a slice only after a round, of a
+// quarter of what it was asked for (6.12; of all of it on 6.1): 128 MiB are some
+// 30 ms.
+const mostAtOnce = 128 << 20
+
+// most is what a write may ask for. The squeeze stays with small ones: while
+// memory.high is low, the living are throttled by how far usage is above.
 func (r *reaper) most(ancestor string, usage, batch int64) int64 {
 	switch {
 	case r.abil.Reclaim.OK():
-		return math.MaxInt64
+		return mostAtOnce
 	case r.squeezesOwn(ancestor):
 		return min(batch, usage/ownPart)
 	}

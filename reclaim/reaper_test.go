@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"strings"
 	"testing"
@@ -97,10 +96,10 @@ func TestTurnStuck(t *testing.T) {
 	x.asBefore(r)
 }
 
-// TestMost: all at once, but not where the squeeze would throttle the living.
+// TestMost: much at once, but not where the squeeze would throttle the living.
 func TestMost(t *testing.T) {
 	_, r := reaperFixture(t)
-	if got := r.most("/p", 64*testMiB, testMiB); got != math.MaxInt64 {
+	if got := r.most("/p", 64*testMiB, testMiB); got != mostAtOnce {
 		t.Errorf("memory.reclaim: %d", got)
 	}
 	r.abil.Reclaim = Ability{}

@@ -8,8 +8,12 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// progressEvery is how often a sweep's progress is told: the pace has its turns follow each other about as fast.
-const progressEvery = time.Second
+// progressEvery is how often a sweep's progress is told to whoever asked for it: the pace has its turns follow each other
+// about as fast. Of one that began by itself, for which nobody waits, it is told every progressSeldom.
+const (
+	progressEvery  = time.Second
+	progressSeldom = 10 * time.Second
+)
 
 // sweep starts a sweep and answers with its number, which the signals about it carry. It ends with its caller.
 func sweep(ctx context.Context, c *call) ([]any, error) {
@@ -39,22 +43,22 @@ func sweep(ctx context.Context, c *call) ([]any, error) {
 func (s *session) sweep(sender string, id uint64, under string, dry bool) {
 	ctx, stop := s.whileThere(s.ctx, sender)
 	defer stop()
-	progress, ended := s.svc.sweeping(id, under, dry)
+	progress, ended := s.svc.sweeping(id, under, dry, progressEvery)
 	ended(s.svc.backend.Sweep(ctx, under, dry, progress))
 }
 
 // Sweeping tells of a sweep that nobody has asked for over the bus, and returns what tells how it goes and how it
 // ended. Neither blocks.
 func (s *Service) Sweeping(under string) (progress func(SweepProgress), ended func(SweepResult, error)) {
-	return s.sweeping(s.sweepID.Add(1), under, false)
+	return s.sweeping(s.sweepID.Add(1), under, false, progressSeldom)
 }
 
-func (s *Service) sweeping(id uint64, under string, dry bool) (func(SweepProgress), func(SweepResult, error)) {
+func (s *Service) sweeping(id uint64, under string, dry bool, every time.Duration) (func(SweepProgress), func(SweepResult, error)) {
 	s.tell("SweepStarted", id, clean(under), dry)
 	var told atomic.Int64 // when progress was, Unix ns
 	progress := func(p SweepProgress) {
 		last, now := told.Load(), time.Now().UnixNano()
-		if now-last >= int64(progressEvery) && told.CompareAndSwap(last, now) {
+		if now-last >= int64(every) && told.CompareAndSwap(last, now) {
 			s.tell("SweepProgress", id, uint64(p.Ancestors), uint64(p.Done), count(p.Dying), count(p.Freed))
 		}
 	}
