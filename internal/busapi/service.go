@@ -47,6 +47,8 @@ const (
 	// What does not fit is dropped and counted; ReapedMemcgs and its like have it all.
 	maxSignals = 256
 	signalRate = 50
+	// signalBurst is what one teardown, or a sweep's end, tells: each wait of its own would wake the daemon once more.
+	signalBurst = 5
 	// sweepRoom of maxSignals is for those about sweeps, for which somebody waits.
 	sweepRoom = 64
 )
@@ -210,15 +212,15 @@ func (s *session) ownName(ctx context.Context) error {
 	return nil
 }
 
-// emit sends signals, no more than signalRate a second.
+// emit sends signals, no more than signalRate a second, of which signalBurst may come at once.
 func (s *session) emit(ctx context.Context) {
-	var last time.Time
+	var next time.Time // as if all before had been sent at signalRate
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case sig := <-s.svc.signals:
-			if wait := time.Until(last.Add(time.Second / signalRate)); wait > 0 {
+			if wait := time.Until(next) - (signalBurst-1)*time.Second/signalRate; wait > 0 {
 				select {
 				case <-ctx.Done():
 					return
@@ -226,7 +228,10 @@ func (s *session) emit(ctx context.Context) {
 				}
 			}
 			_ = s.conn.Emit(Path, Iface+"."+sig.member, sig.args...)
-			last = time.Now()
+			if now := time.Now(); next.Before(now) {
+				next = now
+			}
+			next = next.Add(time.Second / signalRate)
 		}
 	}
 }

@@ -55,7 +55,10 @@ func (s *Service) Sweeping(under string) (progress func(SweepProgress), ended fu
 
 func (s *Service) sweeping(id uint64, under string, dry bool, every time.Duration) (func(SweepProgress), func(SweepResult, error)) {
 	s.tell("SweepStarted", id, clean(under), dry)
-	var told atomic.Int64 // when progress was, Unix ns
+	var told atomic.Int64      // when progress was, Unix ns
+	if every > progressEvery { // nobody waits for a first word
+		told.Store(time.Now().UnixNano())
+	}
 	progress := func(p SweepProgress) {
 		last, now := told.Load(), time.Now().UnixNano()
 		if now-last >= int64(every) && told.CompareAndSwap(last, now) {
