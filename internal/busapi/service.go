@@ -220,7 +220,7 @@ func (s *session) emit(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case sig := <-s.svc.signals:
-			if wait := time.Until(next) - (signalBurst-1)*time.Second/signalRate; wait > 0 {
+			if wait := time.Until(next.Add(-(signalBurst - 1) * time.Second / signalRate)); wait > 0 {
 				select {
 				case <-ctx.Done():
 					return
