@@ -80,11 +80,15 @@ func writeGrowth(w io.Writer, all []result.Growth) {
 	if len(all) == 0 {
 		return
 	}
-	t := table{head: []string{"grows", "to ", "reaped ", "CPU ", "the reclaiming thread's ", "wall ", "CPU a reaped memcg "}}
+	t := table{head: []string{"grows", "to ", "reaped ", "CPU ", "the reclaiming thread's ", "wall ", "CPU a reaped memcg ", "× a bare shielded write's "}}
 	for _, g := range all {
-		t.row(g.Axis, count(g.N), count(g.Reaped), span(g.CPUSeconds), span(g.ReapingCPUSeconds), span(g.WallSeconds), span(g.CPUPerReaped))
+		floor := ""
+		if g.FloorCPUSeconds > 0 {
+			floor = fmt.Sprintf("%.2f", g.CPUSeconds/g.FloorCPUSeconds)
+		}
+		t.row(g.Axis, count(g.N), count(g.Reaped), span(g.CPUSeconds), span(g.ReapingCPUSeconds), span(g.WallSeconds), span(g.CPUPerReaped), floor)
 	}
-	t.write(w)
+	t.without().write(w)
 }
 
 func writeStorm(w io.Writer, s *result.Storm) {

@@ -73,6 +73,7 @@ type Growth struct {
 	ReapingCPUSeconds float64 `json:",omitempty"` // of that, the thread that reclaims
 	WallSeconds       float64
 	CPUPerReaped      float64 // seconds
+	FloorCPUSeconds   float64 `json:",omitempty"` // a bare shielded write's, of the same leak
 }
 
 // Storm is many logins at once.
