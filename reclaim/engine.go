@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
@@ -57,12 +58,14 @@ type Engine struct {
 	nextSweep time.Time        // zero: never
 	sweptAt   int64            // dying memcgs the last sweep left
 	dropped   time.Time        // when the last resort was last used
-	holdFull  bool             // said once
 	known     map[string]int64 // see left.go
+
+	holdFull atomic.Bool // said once
 
 	mu      sync.Mutex
 	inbox   []func(now time.Time)
 	wake    chan struct{}
+	started chan struct{} // closed when what an earlier run held is known
 	stopped chan struct{} // closed when Run returns
 	cfg     Config
 	totals  Totals
@@ -94,6 +97,7 @@ func NewEngine(o EngineOptions) *Engine {
 		queue:   newQueue(),
 		gate:    pressureGate{pressure: o.Pressure, log: o.Logger},
 		wake:    make(chan struct{}, 1),
+		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		cfg:     o.Config,
 		pinned:  map[string]Pinned{},
@@ -177,7 +181,6 @@ func (e *Engine) Run(ctx context.Context) error {
 // goroutine of its own, which hands each step over, cost as much CPU time as
 // many a step (waking a thread, and Go's runtime beside it).
 func (e *Engine) loop(ctx context.Context) {
-	e.recoverHeld(time.Now())
 	e.learnKnown(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -230,6 +233,8 @@ func (e *Engine) start(ctx context.Context) error {
 	e.thread.onWrite = e.opts.OnWrite
 	e.reap = newReaper(e.tree, thread, journal, e.opts.Abilities, e.log)
 	e.applyScheduler()
+	e.recoverHeld(time.Now())
+	close(e.started)
 	return nil
 }
 

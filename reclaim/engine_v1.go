@@ -10,12 +10,19 @@ import (
 )
 
 // Started tells that a unit's cgroup was seen to live. On v1 and hybrid the
-// hold goes into its directory.
+// hold goes into its directory: not on the reaping thread, whose low priority
+// the shortest sessions would not outlive.
 func (e *Engine) Started(cgroup string) {
 	if e.opts.Hold == nil {
 		return
 	}
-	e.post(func(now time.Time) { e.holdEnter(cgroup, 0) })
+	go func() {
+		select {
+		case <-e.started: // what an earlier run held comes first
+			e.holdEnter(cgroup, 0)
+		case <-e.stopped:
+		}
+	}()
 }
 
 // holdAgain is when a directory that was not there yet is tried again:
@@ -27,18 +34,20 @@ var holdAgain = [...]time.Duration{
 }
 
 func (e *Engine) holdEnter(cgroup string, try int) {
+	select {
+	case <-e.stopped:
+		return
+	default:
+	}
 	err := e.opts.Hold.Enter(cgroup)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrHoldNotThere) && try < len(holdAgain):
-		time.AfterFunc(holdAgain[try], func() {
-			e.post(func(time.Time) { e.holdEnter(cgroup, try+1) })
-		})
+		time.AfterFunc(holdAgain[try], func() { e.holdEnter(cgroup, try+1) })
 	case errors.Is(err, ErrHoldNotThere):
 		e.log.Debug("nothing to hold", "cgroup", cgroup)
 	case errors.Is(err, ErrHoldFull):
-		if !e.holdFull {
-			e.holdFull = true
+		if !e.holdFull.Swap(true) {
 			e.log.Warn("ending units leak until fewer are live", "err", err, message.HoldFailed.Attr())
 		}
 	default:
