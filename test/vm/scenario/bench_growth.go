@@ -98,8 +98,8 @@ func runGrowth(ctx context.Context, r *Run) error {
 		if len(floors) > 0 {
 			floor := middle(floors)
 			mid.FloorCPUSeconds = floor.CPUSeconds
-			r.Report(fmt.Sprintf("%s %d: CPU a reaped memcg ÷ floor's", g.axis, g.n), mid.CPUPerReaped/floor.CPUPerReaped, "×",
-				fmt.Sprintf("the floor reaped %d with %.0f ms", floor.Reaped, floor.CPUSeconds*1e3))
+			r.Report(fmt.Sprintf("%s %d: CPU ÷ floor's", g.axis, g.n), mid.CPUSeconds/floor.CPUSeconds, "×",
+				fmt.Sprintf("%.0f ms; at its end %d were not gone yet", floor.CPUSeconds*1e3, int64(g.n)-floor.Reaped))
 		}
 		out.Growth = append(out.Growth, mid)
 		r.Report(fmt.Sprintf("%s %d: CPU a reaped memcg", g.axis, g.n), mid.CPUPerReaped*1e6, "µs",
