@@ -63,7 +63,7 @@ func (b *benchRun) contenders() []contender {
 		{name: "drop_caches=1", run: plain(dropCaches("1"))},
 		{name: "drop_caches=3", run: plain(dropCaches("3"))},
 	}
-	if b.hasReclaim() {
+	if b.hasReclaim(benchSlice) {
 		all = append(all,
 			contender{name: "unshielded write", run: plain(b.eachDir(b.unshieldedWrite))},
 			contender{name: "Katalyst's rule", run: plain(b.eachDir(b.katalyst))})
@@ -75,8 +75,8 @@ func (b *benchRun) contenders() []contender {
 		contender{name: nameAtOnce, before: b.startAtOnce, arm: b.arm(atOnce), run: b.sweptItself, after: b.StopDaemon})
 }
 
-func (b *benchRun) hasReclaim() bool {
-	return !machine.Gone(filepath.Join(b.MemPath(benchSlice), "memory.reclaim"))
+func (r *Run) hasReclaim(cgroup string) bool {
+	return !machine.Gone(filepath.Join(r.MemPath(cgroup), "memory.reclaim"))
 }
 
 // plain runs code of the test's own on a thread of its own, and takes the thread's CPU time.
@@ -121,17 +121,17 @@ func dropCaches(what string) func(context.Context) error {
 }
 
 // deadBytes is what hangs dead below a cgroup: its file cache less its live children's.
-func (b *benchRun) deadBytes(cgroup string) (int64, error) {
-	dead, err := b.FileCache(cgroup)
+func (r *Run) deadBytes(cgroup string) (int64, error) {
+	dead, err := r.FileCache(cgroup)
 	if err != nil {
 		return 0, err
 	}
-	children, err := b.liveChildren(cgroup)
+	children, err := r.liveChildren(cgroup)
 	if err != nil {
 		return 0, err
 	}
 	for _, c := range children {
-		n, err := b.FileCache(c)
+		n, err := r.FileCache(c)
 		if err != nil {
 			return 0, err
 		}
@@ -141,8 +141,8 @@ func (b *benchRun) deadBytes(cgroup string) (int64, error) {
 }
 
 // liveChildren are a cgroup's children with a memory controller.
-func (b *benchRun) liveChildren(cgroup string) ([]string, error) {
-	files, err := filepath.Glob(b.MemPath(cgroup) + "/*/memory.min")
+func (r *Run) liveChildren(cgroup string) ([]string, error) {
+	files, err := filepath.Glob(r.MemPath(cgroup) + "/*/memory.min")
 	var out []string
 	for _, f := range files {
 		out = append(out, filepath.Join(cgroup, filepath.Base(filepath.Dir(f))))
@@ -151,20 +151,20 @@ func (b *benchRun) liveChildren(cgroup string) ([]string, error) {
 }
 
 // reclaim asks for bytes; EAGAIN says that there were less.
-func (b *benchRun) reclaim(cgroup string, bytes int64) error {
-	err := machine.WriteFile(b.MemPath(cgroup)+"/memory.reclaim", strconv.FormatInt(bytes, 10))
+func (r *Run) reclaim(cgroup string, bytes int64) error {
+	err := machine.WriteFile(r.MemPath(cgroup)+"/memory.reclaim", strconv.FormatInt(bytes, 10))
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
 	}
 	return err
 }
 
-func (b *benchRun) unshieldedWrite(_ context.Context, cgroup string) error {
-	dead, err := b.deadBytes(cgroup)
+func (r *Run) unshieldedWrite(_ context.Context, cgroup string) error {
+	dead, err := r.deadBytes(cgroup)
 	if err != nil {
 		return err
 	}
-	return b.reclaim(cgroup, dead)
+	return r.reclaim(cgroup, dead)
 }
 
 // Katalyst's agent (kubewharf/katalyst-core, DyingMemcgReclaimWithAbsolutePath, 2026): while more than a threshold are
@@ -194,32 +194,32 @@ func (b *benchRun) katalyst(ctx context.Context, cgroup string) error {
 }
 
 // lowerHigh sets memory.high to what the living use, which reclaims before the write returns, and puts it back.
-func (b *benchRun) lowerHigh(_ context.Context, cgroup string) error {
-	dead, err := b.deadBytes(cgroup)
+func (r *Run) lowerHigh(_ context.Context, cgroup string) error {
+	dead, err := r.deadBytes(cgroup)
 	if err != nil {
 		return err
 	}
-	now, err := machine.ReadInt(b.MemPath(cgroup) + "/memory.current")
+	now, err := machine.ReadInt(r.MemPath(cgroup) + "/memory.current")
 	if err != nil {
 		return err
 	}
-	file := b.MemPath(cgroup) + "/memory.high"
+	file := r.MemPath(cgroup) + "/memory.high"
 	err = machine.WriteFile(file, strconv.FormatInt(max(now-dead, 0), 10))
 	return errors.Join(err, machine.WriteFile(file, "max"))
 }
 
 // shieldedWrite is the least that spares the living: their memory.min raised, one write, and back.
-func (b *benchRun) shieldedWrite(ctx context.Context, cgroup string) (err error) {
-	children, err := b.liveChildren(cgroup)
+func (r *Run) shieldedWrite(ctx context.Context, cgroup string) (err error) {
+	children, err := r.liveChildren(cgroup)
 	if err != nil {
 		return err
 	}
 	for _, c := range children {
-		now, err := machine.ReadInt(b.MemPath(c) + "/memory.current")
+		now, err := machine.ReadInt(r.MemPath(c) + "/memory.current")
 		if err != nil {
 			return err
 		}
-		file := b.MemPath(c) + "/memory.min"
+		file := r.MemPath(c) + "/memory.min"
 		was, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -229,10 +229,10 @@ func (b *benchRun) shieldedWrite(ctx context.Context, cgroup string) (err error)
 		}
 		defer func() { err = errors.Join(err, machine.WriteFile(file, strings.TrimSpace(string(was)))) }()
 	}
-	if !b.hasReclaim() {
-		return b.lowerHigh(ctx, cgroup)
+	if !r.hasReclaim(cgroup) {
+		return r.lowerHigh(ctx, cgroup)
 	}
-	return b.unshieldedWrite(ctx, cgroup)
+	return r.unshieldedWrite(ctx, cgroup)
 }
 
 // armedFor is when the daemon sweeps after it was told to sweep by itself: time enough for the neighbours' reads before,

@@ -82,7 +82,7 @@ func runGrowth(ctx context.Context, r *Run) error {
 		var runs, floors []result.Growth
 		for range growthRuns {
 			if g.axis == axisDying {
-				one, err := r.grow(ctx, g, plain(func(ctx context.Context) error { return (&benchRun{Run: r}).shieldedWrite(ctx, growthTree) }))
+				one, err := r.grow(ctx, g, plain(func(ctx context.Context) error { return r.shieldedWrite(ctx, growthTree) }))
 				if err != nil {
 					return fmt.Errorf("%s, %d, %s: %w", g.axis, g.n, nameFloor, err)
 				}

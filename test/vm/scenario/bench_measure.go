@@ -23,7 +23,6 @@ type benched struct {
 	refaulted int64            // pages, by the kernel's own count
 	lat       [3][]int64       // the neighbours' reads before, during and after, in ns
 	cost
-	wall     time.Duration
 	timeline []benchPoint
 	again    []benched // the same once more, for the CPU time's sake
 }
