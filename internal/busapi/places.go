@@ -3,6 +3,8 @@ package busapi
 import (
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Limits to what is under way. A place is held from a call's arrival to its answer.
@@ -27,31 +29,12 @@ const (
 	maxAskingPerUser = 4
 )
 
-// rate is how many calls may come.
-type rate struct {
-	tokens float64   // calls that may come now
-	at     time.Time // when tokens was right
-}
-
-func fullRate(now time.Time) rate { return rate{maxRate, now} }
-
-func (r *rate) refill(now time.Time) {
-	r.tokens = min(maxRate, r.tokens+now.Sub(r.at).Seconds()*maxRate)
-	r.at = now
-}
-
-// take counts a call. false: there were too many.
-func (r *rate) take(now time.Time) bool {
-	if r.refill(now); r.tokens < 1 {
-		return false
-	}
-	r.tokens--
-	return true
-}
+// fullRate is how many calls may come.
+func fullRate() *rate.Limiter { return rate.NewLimiter(maxRate, maxRate) }
 
 // sender is what is under way of one connection.
 type sender struct {
-	rate
+	rate          *rate.Limiter
 	calls, sweeps int
 	uid           uint32
 	known         bool // uid
@@ -62,7 +45,7 @@ type places struct {
 	mu      sync.Mutex
 	senders map[string]*sender
 	users   map[uint32]int
-	rates   map[uint32]*rate // of users but root, over all of their connections
+	rates   map[uint32]*rate.Limiter // of users but root, over all of their connections
 	asking  map[uint32]int
 	unknown int
 	others  int
@@ -73,7 +56,7 @@ type places struct {
 }
 
 func newPlaces() *places {
-	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, rates: map[uint32]*rate{},
+	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, rates: map[uint32]*rate.Limiter{},
 		asking: map[uint32]int{}}
 }
 
@@ -94,14 +77,14 @@ func (p *places) mayCall(name []byte) bool {
 		if len(p.senders) >= maxSenders {
 			return false
 		}
-		s = &sender{rate: fullRate(now)}
+		s = &sender{rate: fullRate()}
 		p.senders[string(name)] = s
 	}
-	if !s.take(now) {
+	if !s.rate.AllowN(now, 1) {
 		return false
 	}
 	r := p.rates[s.uid]
-	return !s.known || r == nil || r.take(now)
+	return !s.known || r == nil || r.AllowN(now, 1)
 }
 
 // arrive gives a call a place, for which leave must be called later. false: there is none.
@@ -126,12 +109,12 @@ func (p *places) prune(now time.Time) {
 	}
 	p.pruned = now
 	for name, s := range p.senders {
-		if s.refill(now); s.calls == 0 && s.sweeps == 0 && s.tokens >= maxRate {
+		if s.calls == 0 && s.sweeps == 0 && s.rate.TokensAt(now) >= maxRate {
 			delete(p.senders, name)
 		}
 	}
 	for uid, r := range p.rates {
-		if r.refill(now); r.tokens >= maxRate {
+		if r.TokensAt(now) >= maxRate {
 			delete(p.rates, uid)
 		}
 	}
@@ -142,13 +125,11 @@ func (p *places) meet(uid uint32) {
 	if uid == 0 || p.rates[uid] != nil {
 		return
 	}
-	now := time.Now()
 	if len(p.rates) >= maxUsers {
-		p.prune(now)
+		p.prune(time.Now())
 	}
 	if len(p.rates) < maxUsers {
-		r := fullRate(now)
-		p.rates[uid] = &r
+		p.rates[uid] = fullRate()
 	}
 }
 

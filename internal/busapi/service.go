@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/time/rate"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
@@ -214,24 +215,16 @@ func (s *session) ownName(ctx context.Context) error {
 
 // emit sends signals, no more than signalRate a second, of which signalBurst may come at once.
 func (s *session) emit(ctx context.Context) {
-	var next time.Time // as if all before had been sent at signalRate
+	limit := rate.NewLimiter(signalRate, signalBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case sig := <-s.svc.signals:
-			if wait := time.Until(next.Add(-(signalBurst - 1) * time.Second / signalRate)); wait > 0 {
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(wait):
-				}
+			if limit.Wait(ctx) != nil {
+				return // the connection has ended
 			}
 			_ = s.conn.Emit(Path, Iface+"."+sig.member, sig.args...)
-			if now := time.Now(); next.Before(now) {
-				next = now
-			}
-			next = next.Add(time.Second / signalRate)
 		}
 	}
 }

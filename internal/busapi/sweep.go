@@ -43,20 +43,22 @@ func sweep(ctx context.Context, c *call) ([]any, error) {
 func (s *session) sweep(sender string, id uint64, under string, dry bool) {
 	ctx, stop := s.whileThere(s.ctx, sender)
 	defer stop()
-	progress, ended := s.svc.sweeping(id, under, dry, progressEvery)
+	progress, ended := s.svc.sweeping(id, under, dry, true)
 	ended(s.svc.backend.Sweep(ctx, under, dry, progress))
 }
 
 // Sweeping tells of a sweep that nobody has asked for over the bus, and returns what tells how it goes and how it
 // ended. Neither blocks.
 func (s *Service) Sweeping(under string) (progress func(SweepProgress), ended func(SweepResult, error)) {
-	return s.sweeping(s.sweepID.Add(1), under, false, progressSeldom)
+	return s.sweeping(s.sweepID.Add(1), under, false, false)
 }
 
-func (s *Service) sweeping(id uint64, under string, dry bool, every time.Duration) (func(SweepProgress), func(SweepResult, error)) {
+func (s *Service) sweeping(id uint64, under string, dry, asked bool) (func(SweepProgress), func(SweepResult, error)) {
 	s.tell("SweepStarted", id, clean(under), dry)
-	var told atomic.Int64      // when progress was, Unix ns
-	if every > progressEvery { // nobody waits for a first word
+	every := progressEvery
+	var told atomic.Int64 // when progress was, Unix ns
+	if !asked {           // nobody waits for it, nor for a first word at once
+		every = progressSeldom
 		told.Store(time.Now().UnixNano())
 	}
 	progress := func(p SweepProgress) {
