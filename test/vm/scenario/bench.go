@@ -127,15 +127,8 @@ func (b *benchRun) setup(ctx context.Context) (done func(), err error) {
 // as that of a daemon is that has run for a while.
 func (r *Run) startQuietDaemon(ctx context.Context) error { return r.startDaemonWith(ctx, "") }
 
-// startAtOnce lets it take a whole CPU, which tells the price of keeping to a twentieth from all else that it costs.
-func (b *benchRun) startAtOnce(ctx context.Context) error {
-	return b.startDaemonWith(ctx, atOnce)
-}
-
-const atOnce = "[budget]\ncpu = \"100%\"\n"
-
 func (r *Run) startDaemonWith(ctx context.Context, policy string) error {
-	if err := r.Policy(ctx, policy+"[sweep]\ninterval = \"0\"\nthreshold = 0\n"); err != nil {
+	if err := r.Policy(ctx, policy+sweepEvery(0)); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -143,6 +136,11 @@ func (r *Run) startDaemonWith(ctx context.Context, policy string) error {
 	}
 	_, err := machine.Run(ctx, "scopereapctl", "sweep")
 	return err
+}
+
+// sweepEvery is a policy's table of sweeps that begin by the clock only; 0 is never.
+func sweepEvery(d time.Duration) string {
+	return fmt.Sprintf("[sweep]\ninterval = \"%s\"\nthreshold = 0\n", d)
 }
 
 // ours is how many dying memcgs of the leak there are.

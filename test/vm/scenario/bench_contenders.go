@@ -2,11 +2,9 @@ package scenario
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -40,7 +38,8 @@ type cost struct {
 const (
 	nameFloor     = "bare shielded write"
 	nameScopereap = "scopereap"
-	// nameAtOnce is scopereap where its policy lets it work as fast as the others do.
+	// nameAtOnce is scopereap where its policy lets it work as fast as the others do, which tells the price of keeping to
+	// a twentieth of a CPU from all else that it costs.
 	nameAtOnce = "scopereap, budget.cpu = 100%"
 )
 
@@ -71,8 +70,19 @@ func (b *benchRun) contenders() []contender {
 	return append(all,
 		contender{name: "memory.high lowered", run: plain(b.eachDir(b.lowerHigh))},
 		contender{name: nameFloor, run: plain(b.eachDir(b.shieldedWrite))},
-		contender{name: nameScopereap, before: b.startQuietDaemon, arm: b.arm(""), run: b.sweptItself, after: b.StopDaemon},
-		contender{name: nameAtOnce, before: b.startAtOnce, arm: b.arm(atOnce), run: b.sweptItself, after: b.StopDaemon})
+		b.scopereap(nameScopereap, ""),
+		b.scopereap(nameAtOnce, "[budget]\ncpu = \"100%\"\n"))
+}
+
+// scopereap is the daemon with a policy, that of which nothing is said is the built-in one.
+func (b *benchRun) scopereap(name, policy string) contender {
+	return contender{
+		name:   name,
+		before: func(ctx context.Context) error { return b.startDaemonWith(ctx, policy) },
+		arm:    func(ctx context.Context) (time.Time, error) { return b.arm(ctx, policy) },
+		run:    b.sweptItself,
+		after:  b.StopDaemon,
+	}
 }
 
 func (r *Run) hasReclaim(cgroup string) bool {
@@ -244,40 +254,62 @@ const (
 
 // arm has the daemon sweep by itself from now on, as it does in service, where nobody asks it to. What the services of a
 // machine that has just booted leave is no part of the leak.
-func (b *benchRun) arm(policy string) func(context.Context) (time.Time, error) {
-	return func(ctx context.Context) (time.Time, error) {
-		at := time.Now().Add(armedFor - armedEarly)
-		return at, b.Policy(ctx, fmt.Sprintf("%s[reap]\nignore = [\"/system.slice\"]\n[sweep]\ninterval = \"%s\"\nthreshold = 0\n", policy, armedFor))
-	}
+func (b *benchRun) arm(ctx context.Context, policy string) (time.Time, error) {
+	at := time.Now().Add(armedFor - armedEarly)
+	return at, b.Policy(ctx, policy+"[reap]\nignore = [\"/system.slice\"]\n"+sweepEvery(armedFor))
 }
 
-// sweptItself waits for a sweep that begins by itself, of all of the machine. Its CPU time is that of the daemon's whole
-// cgroup, from before it to after.
+// sweptItself waits for a sweep that begins by itself, of all of the machine, and takes its cost.
 func (b *benchRun) sweptItself(ctx context.Context) (c cost, err error) {
-	cgroup, err := b.DaemonCgroup(ctx)
+	var swept machine.Entry
+	c.used, err = b.daemonCPU(ctx, func() (err error) { swept, err = b.awaitSwept(ctx); return err })
 	if err != nil {
 		return c, err
 	}
-	before, err := b.CPU(cgroup)
-	if err != nil {
-		return c, err
+	for field, into := range map[string]*time.Duration{"SCOPEREAP_CPU_USEC": &c.reaping, "SCOPEREAP_WALL_USEC": &c.wall} {
+		usec, err := swept.Int(field)
+		if err != nil {
+			return c, err
+		}
+		*into = time.Duration(usec) * time.Microsecond
 	}
+	return c, nil
+}
+
+// daemonCPU is the CPU time of the daemon's whole cgroup from before something to after it.
+func (r *Run) daemonCPU(ctx context.Context, do func() error) (time.Duration, error) {
+	cgroup, err := r.DaemonCgroup(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before, err := r.CPU(cgroup)
+	if err != nil {
+		return 0, err
+	}
+	if err := do(); err != nil {
+		return 0, err
+	}
+	after, err := r.CPU(cgroup)
+	return after - before, err
+}
+
+// awaitSwept returns what the daemon's journal tells of the next sweep that takes the leak away.
+func (b *benchRun) awaitSwept(ctx context.Context) (machine.Entry, error) {
 	since := fmt.Sprintf("--since=@%d", time.Now().Unix())
 	was, err := b.ours()
 	if err != nil {
-		return c, err
+		return nil, err
 	}
-	var swept []machine.Entry
-	for last, moved := was, time.Now(); len(swept) == 0; {
+	for last, moved := was, time.Now(); ; {
 		if time.Since(moved) > sweptWithin {
-			return c, fmt.Errorf("no sweep within %s", sweptWithin)
+			return nil, fmt.Errorf("no sweep within %s", sweptWithin)
 		}
 		if err := machine.Sleep(ctx, sweptLook); err != nil {
-			return c, err
+			return nil, err
 		}
 		now, err := b.ours()
 		if err != nil {
-			return c, err
+			return nil, err
 		}
 		if now != last {
 			last, moved = now, time.Now()
@@ -285,21 +317,14 @@ func (b *benchRun) sweptItself(ctx context.Context) (c cost, err error) {
 		if now == was || time.Since(moved) < sweptStill { // reading the journal would take CPU from it
 			continue
 		}
-		if swept, err = b.Journal(ctx, since, "MESSAGE_ID="+string(message.Swept), "_SYSTEMD_UNIT="+machine.Unit); err != nil {
-			return c, err
+		swept, err := b.Journal(ctx, since, "MESSAGE_ID="+string(message.Swept), "_SYSTEMD_UNIT="+machine.Unit)
+		if err != nil {
+			return nil, err
+		}
+		if len(swept) > 0 {
+			return swept[0], nil
 		}
 	}
-	after, err := b.CPU(cgroup)
-	if err != nil {
-		return c, err
-	}
-	var usec [2]int64
-	for i, field := range []string{"SCOPEREAP_CPU_USEC", "SCOPEREAP_WALL_USEC"} {
-		if usec[i], err = swept[0].Int(field); err != nil {
-			return c, err
-		}
-	}
-	return cost{used: after - before, reaping: time.Duration(usec[0]) * time.Microsecond, wall: time.Duration(usec[1]) * time.Microsecond}, nil
 }
 
 const (
@@ -308,36 +333,12 @@ const (
 	sweptWithin = 2 * time.Minute // from one dying memcg gone to the next
 )
 
-// sweepOne has the daemon sweep one cgroup, as an operator does. Its CPU time is that of its whole cgroup; the CLI's,
-// mostly its own start, is not in it.
+// sweepOne has the daemon sweep one cgroup, as an operator does. The CLI's own CPU time is not in it.
 func (r *Run) sweepOne(ctx context.Context, under string) (c cost, err error) {
-	cgroup, err := r.DaemonCgroup(ctx)
-	if err != nil {
-		return c, err
-	}
-	before, err := r.CPU(cgroup)
-	if err != nil {
-		return c, err
-	}
-	cmd := exec.CommandContext(ctx, "scopereapctl", "sweep", under, "--json")
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			out = append(out, exit.Stderr...)
-		}
-		return c, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
-	}
-	after, err := r.CPU(cgroup)
-	if err != nil {
-		return c, err
-	}
-	r.Log.Info("sweep", "says", string(out))
 	var says struct {
 		CPU time.Duration `json:"cpu_ns"`
 	}
-	if err := json.Unmarshal(out, &says); err != nil {
-		return c, fmt.Errorf("scopereapctl sweep %s: %w: %s", under, err, out)
-	}
-	return cost{used: after - before, reaping: says.CPU}, nil
+	c.used, err = r.daemonCPU(ctx, func() error { return r.Ctl(ctx, &says, "sweep", under) })
+	c.reaping = says.CPU
+	return c, err
 }

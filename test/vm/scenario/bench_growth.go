@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,7 +111,7 @@ func runGrowth(ctx context.Context, r *Run) error {
 
 // middle is the run of the median CPU time; it sorts them by that.
 func middle(runs []result.Growth) result.Growth {
-	slices.SortFunc(runs, func(a, b result.Growth) int { return int(1e9 * (a.CPUSeconds - b.CPUSeconds)) })
+	slices.SortFunc(runs, func(a, b result.Growth) int { return cmp.Compare(a.CPUSeconds, b.CPUSeconds) })
 	return runs[len(runs)/2]
 }
 

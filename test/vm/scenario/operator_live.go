@@ -73,7 +73,7 @@ func (c *coreRun) reloadInSweep(ctx context.Context) error {
 	const made = 2000
 	// So that it takes its time: it costs 150 to 500 ms of CPU, and gets 30 ms at once and 4.5 ms a second after that.
 	// No other sweep takes some of it.
-	const noOther = "[sweep]\ninterval = \"0\"\nthreshold = 0\n"
+	noOther := sweepEvery(0)
 	if err := c.Policy(ctx, noOther+"[budget]\ncpu = \"0.5%\"\nburst = \"30ms\"\n[reap]\nslice = \"20ms\"\n"); err != nil {
 		return err
 	}
