@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Unit is the daemon's systemd unit.
@@ -121,4 +123,36 @@ func (m *Machine) DaemonUsage(ctx context.Context) (Usage, error) {
 		}
 	}
 	return u, nil
+}
+
+// ReapingCPU is the CPU time of the daemon's reaping thread, the one of the lowest priority.
+func (m *Machine) ReapingCPU(ctx context.Context) (time.Duration, error) {
+	pid, err := m.DaemonPID(ctx)
+	if err != nil {
+		return 0, err
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(filepath.Base(t))
+		if err != nil {
+			return 0, err
+		}
+		// getpriority(2) itself, without the C library, tells 20 less the nice value.
+		if prio, err := unix.Getpriority(unix.PRIO_PROCESS, tid); err != nil || 20-prio != 19 {
+			continue // or it has just ended
+		}
+		b, err := os.ReadFile(t + "/schedstat")
+		if err != nil {
+			return 0, err
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(b), &ns); err != nil {
+			return 0, fmt.Errorf("%s/schedstat: %q: %w", t, b, err)
+		}
+		return time.Duration(ns), nil
+	}
+	return 0, fmt.Errorf("none of the %d threads of the daemon has nice 19", len(threads))
 }

@@ -64,12 +64,12 @@ func (b *benchRun) contenders() []contender {
 	}
 	if b.hasReclaim(benchSlice) {
 		all = append(all,
-			contender{name: "unshielded write", run: plain(b.eachDir(b.unshieldedWrite))},
-			contender{name: "Katalyst's rule", run: plain(b.eachDir(b.katalyst))})
+			contender{name: "unshielded write", run: plain(eachDir(b.dirs, b.unshieldedWrite))},
+			contender{name: "Katalyst's rule", run: plain(eachDir(b.dirs, b.katalyst))})
 	}
 	return append(all,
-		contender{name: "memory.high lowered", run: plain(b.eachDir(b.lowerHigh))},
-		contender{name: nameFloor, run: plain(b.eachDir(b.shieldedWrite))},
+		contender{name: "memory.high lowered", run: plain(eachDir(b.dirs, b.lowerHigh))},
+		contender{name: nameFloor, run: plain(eachDir(b.dirs, b.shieldedWrite))},
 		b.scopereap(nameScopereap, ""),
 		b.scopereap(nameAtOnce, "[budget]\ncpu = \"100%\"\n"))
 }
@@ -115,9 +115,9 @@ func threadCPU() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func (b *benchRun) eachDir(do func(ctx context.Context, cgroup string) error) func(context.Context) error {
+func eachDir(dirs []string, do func(ctx context.Context, cgroup string) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		for _, d := range b.dirs {
+		for _, d := range dirs {
 			if err := do(ctx, d); err != nil {
 				return err
 			}
@@ -253,44 +253,45 @@ const (
 )
 
 // arm has the daemon sweep by itself from now on, as it does in service, where nobody asks it to. What the services of a
-// machine that has just booted leave is no part of the leak.
+// machine that has just booted leave is no part of the leak, nor are earlier daemons.
 func (b *benchRun) arm(ctx context.Context, policy string) (time.Time, error) {
 	at := time.Now().Add(armedFor - armedEarly)
-	return at, b.Policy(ctx, policy+"[reap]\nignore = [\"/system.slice\"]\n"+sweepEvery(armedFor))
+	return at, b.Policy(ctx, policy+"[reap]\nignore = [\"/system.slice\", \"/scopereap.slice\"]\n"+sweepEvery(armedFor))
 }
 
 // sweptItself waits for a sweep that begins by itself, of all of the machine, and takes its cost.
-func (b *benchRun) sweptItself(ctx context.Context) (c cost, err error) {
+func (b *benchRun) sweptItself(ctx context.Context) (cost, error) {
 	var swept machine.Entry
-	c.used, err = b.daemonCPU(ctx, func() (err error) { swept, err = b.awaitSwept(ctx); return err })
+	c, err := b.daemonCost(ctx, func() (err error) { swept, err = b.awaitSwept(ctx); return err })
 	if err != nil {
 		return c, err
 	}
-	for field, into := range map[string]*time.Duration{"SCOPEREAP_CPU_USEC": &c.reaping, "SCOPEREAP_WALL_USEC": &c.wall} {
-		usec, err := swept.Int(field)
-		if err != nil {
-			return c, err
-		}
-		*into = time.Duration(usec) * time.Microsecond
-	}
-	return c, nil
+	usec, err := swept.Int("SCOPEREAP_WALL_USEC")
+	c.wall = time.Duration(usec) * time.Microsecond
+	return c, err
 }
 
-// daemonCPU is the CPU time of the daemon's whole cgroup from before something to after it.
-func (r *Run) daemonCPU(ctx context.Context, do func() error) (time.Duration, error) {
+// daemonCost is the CPU time of the daemon's whole cgroup, and of its reaping thread, from before something to after it.
+func (r *Run) daemonCost(ctx context.Context, do func() error) (c cost, err error) {
 	cgroup, err := r.DaemonCgroup(ctx)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
-	before, err := r.CPU(cgroup)
+	take := func() (now cost, err error) {
+		if now.used, err = r.CPU(cgroup); err == nil {
+			now.reaping, err = r.ReapingCPU(ctx)
+		}
+		return now, err
+	}
+	before, err := take()
 	if err != nil {
-		return 0, err
+		return c, err
 	}
 	if err := do(); err != nil {
-		return 0, err
+		return c, err
 	}
-	after, err := r.CPU(cgroup)
-	return after - before, err
+	after, err := take()
+	return cost{used: after.used - before.used, reaping: after.reaping - before.reaping}, err
 }
 
 // awaitSwept returns what the daemon's journal tells of the next sweep that takes the leak away.
@@ -334,11 +335,9 @@ const (
 )
 
 // sweepOne has the daemon sweep one cgroup, as an operator does. The CLI's own CPU time is not in it.
-func (r *Run) sweepOne(ctx context.Context, under string) (c cost, err error) {
-	var says struct {
-		CPU time.Duration `json:"cpu_ns"`
-	}
-	c.used, err = r.daemonCPU(ctx, func() error { return r.Ctl(ctx, &says, "sweep", under) })
-	c.reaping = says.CPU
-	return c, err
+func (r *Run) sweepOne(ctx context.Context, under string) (cost, error) {
+	return r.daemonCost(ctx, func() error {
+		var says struct{} // nothing that is wanted here
+		return r.Ctl(ctx, &says, "sweep", under)
+	})
 }

@@ -20,7 +20,7 @@ import (
 func growth() Scenario {
 	return Scenario{
 		Name:  "growth",
-		About: "CPU time a reaped memcg: 100 to 10,000 dying (beside a bare shielded write's), 10 to 1,000 live siblings, 1 to 100 ancestors",
+		About: "CPU time a reaped memcg, beside bare shielded writes': 100 to 10,000 dying, 10 to 1,000 live siblings, 1 to 100 ancestors",
 		Runs:  func(s suite.Suite) bool { return s.Name == "bookworm" || s.Name == "trixie" },
 		Limit: 60 * time.Minute,
 		Named: true,
@@ -32,8 +32,6 @@ const (
 	growthTree  = "/vmgrowth"
 	growthPages = 4 // of each dying memcg, and of each live one
 	growthRuns  = 3 // whose median counts
-
-	axisDying = "dying memcgs" // the floor is measured on it, too
 )
 
 // grown is one point: so many of each.
@@ -41,6 +39,18 @@ type grown struct {
 	axis                       string
 	n                          int // of the axis
 	dying, siblings, ancestors int
+}
+
+// dirs are the ancestors.
+func (g grown) dirs() []string {
+	if g.ancestors == 1 {
+		return []string{growthTree}
+	}
+	var out []string
+	for i := range g.ancestors {
+		out = append(out, fmt.Sprintf("%s/a%d", growthTree, i))
+	}
+	return out
 }
 
 // growthPoints changes one thing at a time.
@@ -59,7 +69,7 @@ func growthPoints(quick bool) []grown {
 			out = append(out, g)
 		}
 	}
-	add(axisDying, func(g *grown, n int) { g.dying = n }, 100, 1000, 10000)
+	add("dying memcgs", func(g *grown, n int) { g.dying = n }, 100, 1000, 10000)
 	add("live siblings", func(g *grown, n int) { g.siblings = n }, 10, 100, 1000)
 	add("ancestors", func(g *grown, n int) { g.ancestors = n }, 1, 10, 100)
 	return out
@@ -82,26 +92,21 @@ func runGrowth(ctx context.Context, r *Run) error {
 	for _, g := range growthPoints(r.Params.Logins < 20) {
 		var runs, floors []result.Growth
 		for range growthRuns {
-			if g.axis == axisDying {
-				one, err := r.grow(ctx, g, plain(func(ctx context.Context) error { return r.shieldedWrite(ctx, growthTree) }))
-				if err != nil {
-					return fmt.Errorf("%s, %d, %s: %w", g.axis, g.n, nameFloor, err)
-				}
-				floors = append(floors, one)
+			one, err := r.grow(ctx, g, plain(eachDir(g.dirs(), r.shieldedWrite)))
+			if err != nil {
+				return fmt.Errorf("%s, %d, %s: %w", g.axis, g.n, nameFloor, err)
 			}
-			one, err := r.grow(ctx, g, func(ctx context.Context) (cost, error) { return r.sweepOne(ctx, growthTree) })
+			floors = append(floors, one)
+			one, err = r.grow(ctx, g, func(ctx context.Context) (cost, error) { return r.sweepOne(ctx, growthTree) })
 			if err != nil {
 				return fmt.Errorf("%s, %d: %w", g.axis, g.n, err)
 			}
 			runs = append(runs, one)
 		}
-		mid := middle(runs)
-		if len(floors) > 0 {
-			floor := middle(floors)
-			mid.FloorCPUSeconds = floor.CPUSeconds
-			r.Report(fmt.Sprintf("%s %d: CPU ÷ floor's", g.axis, g.n), mid.CPUSeconds/floor.CPUSeconds, "×",
-				fmt.Sprintf("%.0f ms; at its end %d were not gone yet", floor.CPUSeconds*1e3, int64(g.n)-floor.Reaped))
-		}
+		mid, floor := middle(runs), middle(floors)
+		mid.FloorCPUSeconds = floor.CPUSeconds
+		r.Report(fmt.Sprintf("%s %d: CPU ÷ floor's", g.axis, g.n), mid.CPUSeconds/floor.CPUSeconds, "×",
+			fmt.Sprintf("%.0f ms; at its end %d of %d were gone", floor.CPUSeconds*1e3, floor.Reaped, g.dying))
 		out.Growth = append(out.Growth, mid)
 		r.Report(fmt.Sprintf("%s %d: CPU a reaped memcg", g.axis, g.n), mid.CPUPerReaped*1e6, "µs",
 			fmt.Sprintf("%d reaped, %.0f ms (%.0f–%.0f) in %.1f s", mid.Reaped, mid.CPUSeconds*1e3, runs[0].CPUSeconds*1e3, runs[len(runs)-1].CPUSeconds*1e3, mid.WallSeconds))
@@ -119,16 +124,13 @@ func middle(runs []result.Growth) result.Growth {
 func (r *Run) grow(ctx context.Context, g grown, sweep func(context.Context) (cost, error)) (result.Growth, error) {
 	out := result.Growth{Axis: g.axis, N: int64(g.n)}
 	var leaks []leak
-	for i := range g.ancestors {
-		dir := r.MemPath(growthTree)
+	if err := makeInner(r.MemPath(growthTree)); err != nil {
+		return out, err
+	}
+	for i, d := range g.dirs() {
+		dir := r.MemPath(d)
 		if err := makeInner(dir); err != nil {
 			return out, err
-		}
-		if g.ancestors > 1 {
-			dir = filepath.Join(dir, fmt.Sprintf("a%d", i))
-			if err := makeInner(dir); err != nil {
-				return out, err
-			}
 		}
 		leaks = append(leaks,
 			leak{Dir: dir, File: fmt.Sprintf("%s/live%d", benchDir, i), Sizes: slices.Repeat([]int{growthPages}, max(g.siblings/g.ancestors, 1)), Stay: true},
