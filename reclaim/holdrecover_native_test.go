@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,15 +126,25 @@ func TestHoldClose(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if tr.fs.Exists(scope) || tr.fs.Exists(slice) {
+	if tr.fs.Exists(scope) {
 		t.Error("a left directory outlived Close")
+	}
+	// Its parent, deserted since a moment ago, goes too, unless another CPU has not let go of its charges yet.
+	want := []string{busy}
+	if tr.fs.Exists(slice) {
+		want = append(want, slice)
 	}
 	if !tr.fs.Exists(below) {
 		t.Error("removed a directory it never held")
 	}
 	b, err := os.ReadFile(journal)
-	if err != nil || strings.Contains(string(b), scope) || !strings.Contains(string(b), busy) {
+	if err != nil || strings.Contains(string(b), scope) {
 		t.Errorf("the journal keeps %q, %v", b, err)
+	}
+	for _, c := range want {
+		if !strings.Contains(string(b), c) {
+			t.Errorf("the journal keeps %q, without %s", b, c)
+		}
 	}
 
 	// The next run finds and finishes it.
@@ -142,14 +153,18 @@ func TestHoldClose(t *testing.T) {
 	}
 	h = NewHold(tr.fs, HoldOptions{Max: 9, JournalPath: journal})
 	left, err := h.Recover()
-	if err != nil || len(left) != 1 || left[0] != busy {
-		t.Errorf("left behind: %q, %v", left, err)
+	slices.Sort(left)
+	if slices.Sort(want); err != nil || !slices.Equal(left, want) {
+		t.Errorf("left behind: %q, %v, want %q", left, err, want)
+	}
+	if tr.fs.Exists(slice) {
+		time.Sleep(holdStatFresh) // until it is let go of
 	}
 	if err := h.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(journal); !errors.Is(err, os.ErrNotExist) || tr.fs.Exists(busy) {
-		t.Errorf("after a clean end: journal %v, directory %v", err, tr.fs.Exists(busy))
+	if _, err := os.Stat(journal); !errors.Is(err, os.ErrNotExist) || tr.fs.Exists(busy) || tr.fs.Exists(slice) {
+		t.Errorf("after a clean end: journal %v, directories %v %v", err, tr.fs.Exists(busy), tr.fs.Exists(slice))
 	}
 }
 
