@@ -94,9 +94,9 @@ type spending struct {
 const (
 	// paceWindow is the stretch that must have room for all the turns in it:
 	// within it, a turn's CPU time comes at once. Whoever samples a CPU clock
-	// once a second does not hit the second to the millisecond, so it is a
-	// tenth longer than the time whose share they may take, paceSecond.
-	paceWindow = paceSecond + paceSecond/10
+	// once a second does not hit the second to the millisecond, so it is
+	// longer by a sixteenth than the time whose share they may take, paceSecond.
+	paceWindow = paceSecond + paceSecond/16
 	paceSecond = time.Second
 	// paceMemory is for how long a turn counts, and the longest wait for what
 	// is more than a whole second's share by itself.
@@ -104,7 +104,7 @@ const (
 )
 
 // wait is how long until a turn of so much CPU time may begin: so long that the
-// window which ends with it has room for all the turns in it.
+// window which ends then leaves room for it.
 func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time.Duration) {
 	for len(p.spent) > 0 && now.Sub(p.spent[0].began) >= paceMemory {
 		p.spent = p.spent[1:]
@@ -120,10 +120,22 @@ func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time
 			wait = max(wait, s.began.Add(least).Sub(now))
 		}
 		if sum += s.cpu; sum > room {
-			wait = max(wait, s.end.Add(paceWindow-want).Sub(now))
+			wait = max(wait, s.end.Add(paceWindow).Sub(now))
 		}
 	}
 	return wait
+}
+
+// room is the CPU time that the window which ends now leaves.
+func (p *pace) room(share float64, now time.Time) time.Duration {
+	room := time.Duration(share * float64(paceSecond))
+	for _, s := range slices.Backward(p.spent) {
+		if now.Sub(s.end) >= paceWindow {
+			break
+		}
+		room -= s.cpu
+	}
+	return max(room, 0)
 }
 
 func (p *pace) spend(cpu time.Duration, began, end time.Time) {

@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -157,5 +158,120 @@ func TestPace(t *testing.T) {
 	}
 	if wait := (&pace{}).wait(0, ms, time.Unix(0, 0)); wait != 0 {
 		t.Errorf("with nothing spent it waits %s", wait)
+	}
+}
+
+func TestPaceRoom(t *testing.T) {
+	const ms, share = time.Millisecond, 0.05
+	var p pace
+	at := func(d time.Duration) time.Time { return time.Unix(100, 0).Add(d) }
+	if got := p.room(share, at(0)); got != 50*ms {
+		t.Errorf("with nothing spent: %s", got)
+	}
+	p.spend(10*ms, at(0), at(12*ms))
+	p.spend(25*ms, at(20*ms), at(50*ms))
+	for _, tt := range []struct{ now, want time.Duration }{
+		{50 * ms, 15 * ms},
+		{12*ms + paceWindow, 25 * ms}, // the first is out of it
+		{50*ms + paceWindow, 50 * ms},
+	} {
+		if got := p.room(share, at(tt.now)); got != tt.want {
+			t.Errorf("at %s: %s, want %s", tt.now, got, tt.want)
+		}
+	}
+	p.spend(70*ms, at(2*time.Second), at(3*time.Second))
+	if got := p.room(share, at(3*time.Second)); got != 0 {
+		t.Errorf("after more than a second's share: %s", got)
+	}
+}
+
+// TestExpect: what the pace keeps room for.
+func TestExpect(t *testing.T) {
+	const ms, share = time.Millisecond, 40 * time.Millisecond
+	now := time.Unix(100, 0)
+	turns, none := newQueue(), newQueue()
+	turns.sweep("/due", now)
+	none.sweep("/later", now.Add(time.Second))
+	none.teardown("/fresh", now, now, 0)
+	for _, tt := range []struct {
+		name  string
+		en    entry
+		going bool
+		queue *queue
+		want  time.Duration
+	}{
+		{"a first turn after other work", entry{}, true, turns, 3*ms + share/firstPart},
+		{"one after a wait", entry{}, false, turns, share},
+		{"one that goes on with a rest", entry{rest: &rest{}}, true, turns, 50 * ms},
+		{"the same after a wait", entry{rest: &rest{}}, false, turns, 50 * ms},
+		{"a look after other work", entry{phase: phaseSettle}, true, turns, 2 * ms},
+		{"a look at what is left", entry{phase: phaseSettle, rest: &rest{}}, true, turns, 2 * ms},
+		{"a look after a wait, before a turn", entry{phase: phaseSettle}, false, turns, share},
+		{"a look that no turn follows", entry{phase: phaseSettle}, false, none, 2 * ms},
+		{"v1, of which nothing is known", entry{phase: phaseForce}, true, none, share},
+	} {
+		e := &Engine{beside: 3 * ms, queue: tt.queue}
+		e.took[phaseSettle], e.took[phaseTurn] = 2*ms, 50*ms
+		if got := e.expect(&tt.en, share, tt.going, now); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestPlanManyAncestors: a sweep of many places with a few dying each takes
+// several at a time, wakes up for each time once, and keeps to the share.
+func TestPlanManyAncestors(t *testing.T) {
+	const ms, ancestors, share, waking = time.Millisecond, 100, 0.05, time.Millisecond
+	for _, tt := range []struct {
+		turn, look time.Duration
+		wakes      int
+		wall       time.Duration
+	}{
+		{ms, ms / 2, 20, 5 * time.Second},              // 200 ms in all, 5 % of 4 s
+		{15 * ms, 4 * ms, ancestors, 60 * time.Second}, // 2 s: 5 % of 40 s
+	} {
+		now := time.Unix(100, 0)
+		began, cpu, wakes := now, time.Duration(0), 0
+		e := &Engine{queue: newQueue(), budget: NewBudget(share, time.Second, now)}
+		for i := range ancestors {
+			e.queue.sweep(fmt.Sprintf("/a%d", i), now)
+		}
+		var spent []spending
+		for going := false; len(e.queue.entries) > 0; {
+			en, grant, wait := e.plan(Config{Share: share, Burst: time.Second}, going, now)
+			if going = wait == 0; wait > 0 {
+				now = now.Add(wait)
+				cpu += waking
+				wakes++
+				continue
+			}
+			used, before, phase := tt.look, cpu, en.phase
+			if phase == phaseTurn {
+				if used = tt.turn; grant <= 0 {
+					t.Fatal("a turn of nothing")
+				}
+				en.settle(now.Add(used))
+			} else {
+				e.queue.remove(en)
+			}
+			s := spending{used, now, now.Add(used)}
+			now, cpu = s.end, cpu+used
+			e.worked(en, phase, s, before, cpu)
+			spent = append(spent, s)
+		}
+		for _, last := range spent {
+			sum := time.Duration(0)
+			for _, s := range spent {
+				if s.began.After(last.end.Add(-paceSecond)) && !s.end.After(last.end) {
+					sum += s.cpu
+				}
+			}
+			if room := time.Duration(share * float64(paceSecond)); sum > room {
+				t.Errorf("%v: %s within a second", tt, sum)
+			}
+		}
+		if wall := now.Sub(began); wakes > tt.wakes || wall > tt.wall {
+			t.Errorf("%v: %d wake-ups in %s", tt, wakes, wall)
+		}
 	}
 }

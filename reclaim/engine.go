@@ -54,6 +54,9 @@ type Engine struct {
 	sweeps    []*sweepJob
 	pace      pace                  // of sweeps
 	took      [phases]time.Duration // CPU time that a sweep's work took of late, see expect
+	beside    time.Duration         // of that, a turn's beside its writes, on average
+	last      spending              // when the last work ended, and the process's CPU time then
+	going     bool                  // the last step has worked
 	gate      pressureGate
 	nextSweep time.Time        // zero: never
 	sweptAt   int64            // dying memcgs the last sweep left
@@ -276,14 +279,33 @@ func turnShare(share float64, overhead, burst time.Duration) time.Duration {
 // step takes one entry that is due, if the budget and the machine's pressure
 // let it, and returns how long to wait for the next.
 func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
+	cfg := e.config()
+	going := e.going
+	e.going = false
+	en, grant, wait := e.plan(cfg, going, now)
+	if wait == 0 {
+		wait = e.gate.closed(cfg.Pressure, now)
+	}
+	if wait > 0 {
+		return wait
+	}
+	began, cpu, phase := time.Now(), processCPU(), en.phase
+	e.measured(func() { e.work(ctx, en, cfg, grant) })
+	e.worked(en, phase, spending{began: began, end: time.Now()}, cpu, processCPU())
+	e.going = true
+	return 0
+}
+
+// plan picks the entry that is due and what its turn may take of the CPU, or
+// says how long to wait. going: the last step did not wait.
+func (e *Engine) plan(cfg Config, going bool, now time.Time) (en *entry, grant, wait time.Duration) {
 	en, first := e.queue.next(now)
 	if en == nil {
 		if first.IsZero() {
-			return idleWait
+			return nil, 0, idleWait
 		}
-		return first.Sub(now)
+		return nil, 0, first.Sub(now)
 	}
-	cfg := e.config()
 	// A fresh teardown may use the burst; what a sweep found leaves half of
 	// it to the next teardown.
 	share := turnShare(cfg.Share, en.overhead, cfg.Burst)
@@ -291,31 +313,41 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	if !en.fresh {
 		want, grant = want+cfg.Burst/2, share
 	}
-	wait := e.budget.Wait(want, now)
+	wait = e.budget.Wait(want, now)
 	if !en.fresh {
-		wait = max(wait, e.pace.wait(cfg.Share, e.expect(en.phase, share), now))
+		wait = max(wait, e.pace.wait(cfg.Share, e.expect(en, share, going, now), now))
 	}
 	if wait > 0 {
 		if !first.IsZero() { // a teardown that is due before that need not wait
 			wait = min(wait, first.Sub(now))
 		}
-		return wait
+		return nil, 0, wait
 	}
-	grant = min(grant, e.budget.Level(now)) // what goes beyond is more than the minute's share
-	if wait := e.gate.closed(cfg.Pressure, now); wait > 0 {
-		return wait
+	if !en.fresh && en.unmeasured() {
+		grant = min(grant, max(e.pace.room(cfg.Share, now)-e.beside, share/firstPart))
 	}
-	began, cpu, phase := time.Now(), processCPU(), en.phase
-	e.measured(func() { e.work(ctx, en, cfg, grant) })
-	used := processCPU() - cpu // with what Go's runtime does beside the thread
+	return en, min(grant, e.budget.Level(now)), 0 // what goes beyond is more than the minute's share
+}
+
+// worked takes in what an entry's work has taken: of the process's CPU time,
+// with what Go's runtime does beside the thread, from before to after.
+func (e *Engine) worked(en *entry, phase phase, s spending, before, after time.Duration) {
+	used := after - before
+	beside := used - en.reclaiming
 	if en.reclaiming > 0 {
-		en.overhead, en.reclaiming = used-en.reclaiming, 0
+		en.overhead, en.reclaiming = beside, 0
 	}
 	if !en.fresh {
 		e.took[phase] = max(used, e.took[phase]-e.took[phase]/tookFades)
-		e.pace.spend(used, began, time.Now())
+		if phase == phaseTurn {
+			e.beside += (beside - e.beside) / tookFades
+		}
+		if s.began.Sub(e.last.end) < paceMemory {
+			used = after - e.last.cpu // also being woken, and what the last work has others tell
+		}
+		e.pace.spend(used, s.began, s.end)
 	}
-	return 0
+	e.last = spending{cpu: after, end: s.end}
 }
 
 // tookFades: by this part what a sweep's work is expected to take becomes less
@@ -323,13 +355,35 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 // longer ones.
 const tookFades = 8
 
+// firstPart: a turn of which nobody knows how much it will find goes on after
+// other work as soon as there is room for this part of a turn's share, and takes
+// what room there is. Most of a machine's ancestors have a few dying each: with
+// room kept for a whole share, a sweep would take each of them a second.
+const firstPart = 8
+
+// unmeasured reports whether an entry's turn begins with a look at how much is
+// there, and does not go on with what the last one left.
+func (en *entry) unmeasured() bool { return en.phase == phaseTurn && en.rest == nil }
+
 // expect is the CPU time that the next work of a sweep may take. A turn's share
-// is what its writes stop at, so only a look, which has none, may take less.
-func (e *Engine) expect(p phase, share time.Duration) time.Duration {
-	if p == phaseSettle {
-		return e.took[p]
+// is what its writes stop at, so only a look, which has none, may take less, and
+// a turn that is granted less.
+//
+// But it waits until there is room for a whole share, and then goes on for as
+// long as there is: each wait ends with being woken, which costs as much as many
+// a turn. A look that no turn follows need not.
+func (e *Engine) expect(en *entry, share time.Duration, going bool, now time.Time) time.Duration {
+	least := max(share, e.took[en.phase])
+	switch {
+	case en.phase == phaseSettle:
+		least = e.took[en.phase]
+	case en.unmeasured():
+		least = e.beside + share/firstPart
 	}
-	return max(share, e.took[p])
+	if !going && (en.phase != phaseSettle || e.queue.turnDue(now)) {
+		least = max(least, share)
+	}
+	return least
 }
 
 // measured takes the CPU time of fn from the budget.

@@ -113,15 +113,19 @@ func (q *queue) forceEmpty(cgroup string, now time.Time) {
 // next is the entry to take now: of those that are due, a fresh one before one
 // of a sweep, a look at what a sweep's turn did before the next turn, or else
 // nothing would be seen to go before all ancestors have had theirs, then the one
-// that waits longest. Where none is due it returns
-// nil and the time of the first that will be (zero for an empty queue).
+// that waits longest. The time is that of the first one that will be due and need
+// not wait for it: a fresh one, or where none is due, any (zero: there is none).
 func (q *queue) next(now time.Time) (*entry, time.Time) {
 	var best *entry
-	var first time.Time
+	var first, firstFresh time.Time
+	sooner := func(due, than time.Time) bool { return than.IsZero() || due.Before(than) }
 	for _, e := range q.entries {
 		if e.due.After(now) {
-			if first.IsZero() || e.due.Before(first) {
+			if sooner(e.due, first) {
 				first = e.due
+			}
+			if e.fresh && sooner(e.due, firstFresh) {
+				firstFresh = e.due
 			}
 			continue
 		}
@@ -129,7 +133,20 @@ func (q *queue) next(now time.Time) (*entry, time.Time) {
 			best = e
 		}
 	}
-	return best, first
+	if best != nil {
+		return best, firstFresh
+	}
+	return nil, first
+}
+
+// turnDue reports whether a turn of a sweep is due.
+func (q *queue) turnDue(now time.Time) bool {
+	for _, e := range q.entries {
+		if !e.fresh && e.phase == phaseTurn && !e.due.After(now) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *entry) before(o *entry) bool {
