@@ -268,12 +268,16 @@ const quantum = 800 * time.Millisecond
 // shielding them costs more than a quantum, and a turn of one batch would be
 // nearly all overhead. So a turn's batches may take this many times what the
 // ancestor's last turn took for that, and the process beside the thread, as far
-// as half of the burst allows.
+// as half of the burst allows; the first turn goes by what it has taken so far.
 const overheadPart = 4
 
 // turnShare is the CPU time the batches of a turn may take.
 func turnShare(share float64, overhead, burst time.Duration) time.Duration {
-	return max(min(time.Duration(share*float64(quantum)), burst), min(overheadPart*overhead, burst/2))
+	return max(min(time.Duration(share*float64(quantum)), burst), forOverhead(overhead, burst))
+}
+
+func forOverhead(overhead, burst time.Duration) time.Duration {
+	return min(overheadPart*overhead, burst/2)
 }
 
 // step takes one entry that is due, if the budget and the machine's pressure

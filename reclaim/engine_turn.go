@@ -84,7 +84,9 @@ func (e *Engine) decide(ancestor string, cfg Config) Verdict {
 
 // turn gives an entry a turn and plans what follows.
 func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
-	t, err := e.reap.turn(ctx, en.path, turnOptions{grant: grant, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest})
+	t, err := e.reap.turn(ctx, en.path, turnOptions{
+		grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
+	})
 	en.rest = t.Rest
 	if err != nil {
 		if ctx.Err() == nil {

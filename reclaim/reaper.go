@@ -66,7 +66,8 @@ type Turn struct {
 
 // turnOptions bound one turn.
 type turnOptions struct {
-	grant  time.Duration // CPU time it may take
+	grant  time.Duration // CPU time its batches may take
+	burst  time.Duration // half of it may be theirs where measuring alone takes more than the grant
 	batch  int64         // bytes a write
 	slice  time.Duration // longest single write
 	nearOK bool          // near a limit: one exact request behind memory.low
@@ -146,6 +147,9 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if left == 0 {
 		return t, nil
 	}
+	if measuring := r.thread.CPU() - began; measuring > o.grant {
+		o.grant = max(o.grant, forOverhead(measuring, o.burst))
+	}
 	s := newShield(r.tree, r.journal, "memory.min", r.pagesize)
 	if near {
 		s.file = "memory.low"
@@ -174,9 +178,13 @@ func (r *reaper) batches(
 				return t, nil
 			}
 		}
+		raising := r.thread.CPU()
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
 		}
+		// With many live children it takes longer than a write, and the next
+		// turn would have to raise it anew.
+		began += r.thread.CPU() - raising
 		before, err := r.tree.limit(ancestor, "memory.current")
 		if err != nil {
 			return r.vanished(t, err)

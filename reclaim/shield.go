@@ -139,10 +139,6 @@ func (s *shield) cover(p *child, cgroup string) (c change, ok bool, err error) {
 	if err != nil {
 		return c, false, ignoreGone(err)
 	}
-	id, err := p.id()
-	if err != nil {
-		return c, false, ignoreGone(err)
-	}
 	want := shieldFor(usage, s.pagesize)
 	if exact, ok := s.exact[cgroup]; ok {
 		want = exact
@@ -151,6 +147,10 @@ func (s *shield) cover(p *child, cgroup string) (c change, ok bool, err error) {
 	}
 	if before == want {
 		return c, false, nil
+	}
+	id, err := p.id()
+	if err != nil {
+		return c, false, ignoreGone(err)
 	}
 	return change{id: id, cgroup: cgroup, file: s.file, before: before, after: want}, true, nil
 }
