@@ -226,11 +226,11 @@ func (b *benchRun) cleanUp(ctx context.Context) error {
 	return leaveStocks()
 }
 
-// pairs measures floor and scopereap again, in turn, and gives each the median of their CPU times: on an emulated and
+// pairs measures the floors and scopereap again, in turn, and gives each the median of their CPU times: on an emulated and
 // shared CPU one run of each says little.
 func (b *benchRun) pairs(ctx context.Context) error {
 	for range benchPairs - 1 {
-		for _, name := range []string{nameFloor, nameScopereap, nameAtOnce} {
+		for _, name := range []string{nameFloor, namePaced, nameScopereap, nameAtOnce} {
 			c, ok := find(b.contenders(), name)
 			if !ok {
 				continue

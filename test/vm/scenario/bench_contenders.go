@@ -37,6 +37,7 @@ type cost struct {
 
 const (
 	nameFloor     = "bare shielded write"
+	namePaced     = "bare shielded writes, one a second"
 	nameScopereap = "scopereap"
 	// nameAtOnce is scopereap where its policy lets it work as fast as the others do, which tells the price of keeping to
 	// a twentieth of a CPU from all else that it costs.
@@ -67,9 +68,13 @@ func (b *benchRun) contenders() []contender {
 			contender{name: "unshielded write", run: plain(eachDir(b.dirs, b.unshieldedWrite))},
 			contender{name: "Katalyst's rule", run: plain(eachDir(b.dirs, b.katalyst))})
 	}
-	return append(all,
+	all = append(all,
 		contender{name: "memory.high lowered", run: plain(eachDir(b.dirs, b.lowerHigh))},
-		contender{name: nameFloor, run: plain(eachDir(b.dirs, b.shieldedWrite))},
+		contender{name: nameFloor, run: plain(eachDir(b.dirs, b.shieldedWrite))})
+	if b.hasReclaim(benchSlice) {
+		all = append(all, contender{name: namePaced, run: plain(eachDir(b.dirs, b.pacedWrites))})
+	}
+	return append(all,
 		b.scopereap(nameScopereap, ""),
 		b.scopereap(nameAtOnce, "[budget]\ncpu = \"100%\"\n"))
 }
@@ -219,7 +224,16 @@ func (r *Run) lowerHigh(_ context.Context, cgroup string) error {
 }
 
 // shieldedWrite is the least that spares the living: their memory.min raised, one write, and back.
-func (r *Run) shieldedWrite(ctx context.Context, cgroup string) (err error) {
+func (r *Run) shieldedWrite(ctx context.Context, cgroup string) error {
+	return r.shielded(cgroup, func() error {
+		if !r.hasReclaim(cgroup) {
+			return r.lowerHigh(ctx, cgroup)
+		}
+		return r.unshieldedWrite(ctx, cgroup)
+	})
+}
+
+func (r *Run) shielded(cgroup string, write func() error) (err error) {
 	children, err := r.liveChildren(cgroup)
 	if err != nil {
 		return err
@@ -239,10 +253,28 @@ func (r *Run) shieldedWrite(ctx context.Context, cgroup string) (err error) {
 		}
 		defer func() { err = errors.Join(err, machine.WriteFile(file, strings.TrimSpace(string(was)))) }()
 	}
-	if !r.hasReclaim(cgroup) {
-		return r.lowerHigh(ctx, cgroup)
+	return write()
+}
+
+// At the pace of budget.cpu = 5 % one write a second may take some 40 ms: on these CPUs so many bytes.
+const (
+	pacedBytes = 32 << 20
+	pacedWait  = time.Second
+)
+
+// pacedWrites are as many shielded writes as a pace of 5 % takes, which is what that costs without a daemon.
+func (r *Run) pacedWrites(ctx context.Context, cgroup string) error {
+	dead, err := r.deadBytes(cgroup)
+	for ; err == nil && dead > pacedBytes; dead -= pacedBytes {
+		err = r.shielded(cgroup, func() error { return r.reclaim(cgroup, pacedBytes) })
+		if err == nil {
+			err = machine.Sleep(ctx, pacedWait)
+		}
 	}
-	return r.unshieldedWrite(ctx, cgroup)
+	if err != nil {
+		return err
+	}
+	return r.shieldedWrite(ctx, cgroup)
 }
 
 // armedFor is when the daemon sweeps after it was told to sweep by itself: time enough for the neighbours' reads before,
