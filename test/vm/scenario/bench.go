@@ -248,7 +248,8 @@ func (b *benchRun) pairs(ctx context.Context) error {
 
 // judge reports everything and holds scopereap to its word.
 func (b *benchRun) judge() {
-	floor, left := b.floor()
+	floor, left := b.floor(nameFloor)
+	paced, _ := b.floor(namePaced)
 	for _, r := range b.results {
 		b.Report(r.name+": dying left", float64(r.left), "", fmt.Sprintf("of %d; %s", r.before, r.whyWords()))
 		b.Report(r.name+": live cache lost", float64(r.lost), "B", fmt.Sprintf("refaulted %d pages", r.refaulted))
@@ -284,13 +285,16 @@ func (b *benchRun) judge() {
 				fmt.Sprintf("≤ %.2f", maxFloorRatio), ratio <= maxFloorRatio)
 		}
 		b.Report(r.name+": its reaping thread's CPU ÷ floor's", r.each(r.reapingCPU())/floor, "×", "")
+		if paced > 0 && r.name == nameScopereap {
+			b.Report(name+" at its own pace", r.each(r.cpu())/paced, "×", namePaced)
+		}
 	}
 }
 
-// floor is the CPU time a reaped memcg of the bare shielded write, in seconds, 0 if there is none, and how many it left.
-func (b *benchRun) floor() (each float64, left int64) {
+// floor is the CPU time a reaped memcg of a bare shielded write, in seconds, 0 if there is none, and how many it left.
+func (b *benchRun) floor(name string) (each float64, left int64) {
 	for _, r := range b.results {
-		if r.name == nameFloor {
+		if r.name == name {
 			return r.each(r.cpu()), r.left
 		}
 	}
