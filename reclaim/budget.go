@@ -103,13 +103,16 @@ const (
 	paceMemory = 2 * paceSecond
 )
 
+// secondOf is the CPU time of a second's share.
+func secondOf(share float64) time.Duration { return time.Duration(share * float64(paceSecond)) }
+
 // wait is how long until a turn of so much CPU time may begin: so long that the
 // window which ends then leaves room for it.
 func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time.Duration) {
 	for len(p.spent) > 0 && now.Sub(p.spent[0].began) >= paceMemory {
 		p.spent = p.spent[1:]
 	}
-	room := time.Duration(share * float64(paceSecond))
+	room := secondOf(share)
 	sum := want
 	for _, s := range slices.Backward(p.spent) {
 		if s.cpu > room { // more than its second's share: as long as it is the share of
@@ -128,7 +131,7 @@ func (p *pace) wait(share float64, want time.Duration, now time.Time) (wait time
 
 // room is the CPU time that the window which ends now leaves.
 func (p *pace) room(share float64, now time.Time) time.Duration {
-	room := time.Duration(share * float64(paceSecond))
+	room := secondOf(share)
 	for _, s := range slices.Backward(p.spent) {
 		if now.Sub(s.end) >= paceWindow {
 			break
