@@ -192,7 +192,8 @@ func (r *reaper) batches(
 		ask := max(min(left, r.most(ancestor, before, o.batch))/r.pagesize*r.pagesize, r.pagesize)
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
-		t.reclaiming += r.thread.CPU() - writing
+		took := r.thread.CPU() - writing
+		t.reclaiming += took
 		if err != nil {
 			return r.vanished(t, err)
 		}
@@ -221,7 +222,7 @@ func (r *reaper) batches(
 				}
 			}
 		}
-		spent := r.thread.CPU()-began >= o.grant
+		spent := usedUp(o.grant, r.thread.CPU()-began, took)
 		stop := once || spent || still >= fruitless || ctx.Err() != nil
 		// Measuring anew reads every live child, so not after each batch.
 		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
@@ -260,6 +261,10 @@ func (r *reaper) batches(
 		return t, ctx.Err()
 	}
 }
+
+// usedUp reports whether a grant is, of which used has gone and a write took
+// that much: another like it is not begun where most of it would be beyond.
+func usedUp(grant, used, write time.Duration) bool { return used+write/2 >= grant }
 
 // ownPart: a squeeze of our own ancestor asks for this part of its usage. Each
 // call that charges memory while usage is above memory.high ends with a sleep of

@@ -320,3 +320,21 @@ func TestTurnVanishing(t *testing.T) {
 		}
 	}
 }
+
+func TestUsedUp(t *testing.T) {
+	const grant = 40 * time.Millisecond
+	for _, c := range []struct {
+		used, write time.Duration // ms
+		want        bool
+	}{
+		{used: 35, write: 35, want: true}, // another ends at 70
+		{used: 13, write: 10},
+		{used: 35, write: 9}, // at 44, or at 35
+		{used: 36, write: 9, want: true},
+		{used: 40, want: true},
+	} {
+		if got := usedUp(grant, c.used*time.Millisecond, c.write*time.Millisecond); got != c.want {
+			t.Errorf("%d ms used, a write took %d: %t", c.used, c.write, got)
+		}
+	}
+}
