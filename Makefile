@@ -6,6 +6,8 @@ GOARCH ?= $(shell $(GO) env GOARCH)
 BIN ?= bin
 LDFLAGS = -s -w -X main.version=$(VERSION)
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# go test says "ok" of a package whose tests were skipped; this tells at the end which were, and why.
+GOTESTSUM = gotest.tools/gotestsum@v1.13.0
 
 # A Go that lies where its own installer puts it need not be on root's PATH.
 export PATH := $(PATH):/usr/local/go/bin
@@ -35,7 +37,7 @@ man: deps
 # All fast tests. The race detector needs cgo.
 test:
 	@packaging/deps.sh test
-	CGO_ENABLED=$(RACE_CGO) $(GO) test $(RACE) ./...
+	CGO_ENABLED=$(RACE_CGO) $(GO) run $(GOTESTSUM) --format standard-quiet -- $(RACE) ./...
 	$(GO) test -C test/bench/report ./...
 
 # The race detector wants a C compiler; without one the tests run without it.
