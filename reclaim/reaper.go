@@ -263,8 +263,10 @@ func (r *reaper) batches(
 }
 
 // usedUp reports whether a grant is, of which used has gone and a write took
-// that much: another like it is not begun where most of it would be beyond.
-func usedUp(grant, used, write time.Duration) bool { return used+write/2 >= grant }
+// that much: another like it is not begun where more than a quarter of it would
+// be beyond: a sweep's grant is four fifths of a second's share (see quantum),
+// and what is left is for what a turn takes beside its writes.
+func usedUp(grant, used, write time.Duration) bool { return used+write*3/4 >= grant }
 
 // ownPart: a squeeze of our own ancestor asks for this part of its usage. Each
 // call that charges memory while usage is above memory.high ends with a sleep of

@@ -328,9 +328,10 @@ func TestUsedUp(t *testing.T) {
 		want        bool
 	}{
 		{used: 35, write: 35, want: true}, // another ends at 70
-		{used: 13, write: 10},
-		{used: 35, write: 9}, // at 44, or at 35
-		{used: 36, write: 9, want: true},
+		{used: 24, write: 24, want: true}, // at 48, beyond the second's share with the rest
+		{used: 20, write: 20},             // at 40
+		{used: 26, write: 13},
+		{used: 35, write: 9, want: true},
 		{used: 40, want: true},
 	} {
 		if got := usedUp(grant, c.used*time.Millisecond, c.write*time.Millisecond); got != c.want {
