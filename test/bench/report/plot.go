@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"image/color"
 	"math"
@@ -32,7 +32,7 @@ const (
 )
 
 // save writes it as SVG or PNG, by the name's ending. The ground is white also where the page is dark.
-func (p picture) save(path string) (err error) {
+func (p picture) save(path string) error {
 	c, err := draw.NewFormattedCanvas(width, height*vg.Length(len(p.plots)), filepath.Ext(path)[1:])
 	if err != nil {
 		return err
@@ -48,13 +48,18 @@ func (p picture) save(path string) (err error) {
 	for i, row := range plot.Align(rows, tiles, dc) {
 		p.plots[i].Draw(row[0])
 	}
-	f, err := os.Create(path)
-	if err != nil {
+	var out bytes.Buffer
+	if _, err := c.WriteTo(&out); err != nil {
 		return err
 	}
-	_, err = c.WriteTo(f)
-	return errors.Join(err, f.Close())
+	return os.WriteFile(path, bytes.ReplaceAll(out.Bytes(), []byte(fontWanted), []byte(fontElse)), 0o644)
 }
+
+// The texts' places are for Liberation Sans; where a viewer lacks it, Arial and Helvetica are as wide.
+const (
+	fontWanted = "font-family:Liberation Sans;"
+	fontElse   = "font-family:Liberation Sans,Arial,Helvetica,sans-serif;"
+)
 
 // newPlot has axes from 0.
 func newPlot(title, x, y string) *plot.Plot {
