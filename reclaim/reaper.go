@@ -254,7 +254,7 @@ func (r *reaper) batches(
 		case stop && progress(t.Before.Reclaimable(), least):
 			t.End = TurnMore
 		case stop:
-			t.End = TurnStuck // a whole grant moved nothing
+			t.End = TurnStuck // a grant moved nothing
 		default:
 			continue
 		}
@@ -262,11 +262,14 @@ func (r *reaper) batches(
 	}
 }
 
-// usedUp reports whether a grant is, of which used has gone and a write took
-// that much: another like it is not begun where more than a quarter of it would
-// be beyond: a sweep's grant is four fifths of a second's share (see quantum),
-// and what is left is for what a turn takes beside its writes.
-func usedUp(grant, used, write time.Duration) bool { return used+write*3/4 >= grant }
+// beyondPart: no write is begun of which more than this part would be beyond
+// the grant. A sweep's grant is four fifths of a second's share (see quantum),
+// and the fifth is for what a turn takes beside its writes.
+const beyondPart = 4
+
+// usedUp reports whether a grant is, of which used has gone and the last write
+// took that much: the next is expected to take the same.
+func usedUp(grant, used, write time.Duration) bool { return used+write-write/beyondPart >= grant }
 
 // ownPart: a squeeze of our own ancestor asks for this part of its usage. Each
 // call that charges memory while usage is above memory.high ends with a sleep of
