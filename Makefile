@@ -37,8 +37,8 @@ man: deps
 # All fast tests. The race detector needs cgo.
 test:
 	@packaging/deps.sh test
-	CGO_ENABLED=$(RACE_CGO) $(GO) run $(GOTESTSUM) --format standard-quiet -- $(RACE) ./...
 	$(GO) test -C test/bench/report ./...
+	CGO_ENABLED=$(RACE_CGO) $(GO) run $(GOTESTSUM) --format standard-quiet -- $(RACE) ./...
 
 # The race detector wants a C compiler; without one the tests run without it.
 HAVE_CC := $(shell command -v gcc 2>/dev/null)
