@@ -143,6 +143,29 @@ func (f *FS) Write(cgroup, file, value string) error {
 	if err != nil {
 		return err
 	}
+	return f.writeFD(fd, cgroup, file, value)
+}
+
+// WriteTo is Write for the cgroup of this ID only: ENOENT where another has
+// taken its path.
+func (f *FS) WriteTo(id uint64, cgroup, file, value string) error {
+	dir, err := f.open(cgroup, "", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer closeShort(dir)
+	if now, errno := inodeShort(dir, []byte(".\x00")); errno != 0 || now != id {
+		return f.errorf("write "+value+" to", cgroup, file, unix.ENOENT)
+	}
+	fd, errno := openShort(dir, append([]byte(file), 0), unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|f.write)
+	if errno != 0 {
+		return f.errorf("open", cgroup, file, errno)
+	}
+	return f.writeFD(fd, cgroup, file, value)
+}
+
+// writeFD writes value to a file that it closes.
+func (f *FS) writeFD(fd int, cgroup, file, value string) error {
 	defer closeShort(fd)
 	write := unix.Write
 	if shortWrite(file) {

@@ -37,6 +37,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.lost(en, err, cfg)
 		return
 	}
+	direct = en.less(direct, time.Now())
 	e.tellLeft(en, direct)
 	if verdict != MayReap {
 		en.out.Verdict = verdict
@@ -109,7 +110,9 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		en.out.Pins = t.After.Pins()
 	}
 	now := time.Now()
-	if t.End != TurnMore { // the next turn begins with the count
+	if t.Baited {
+		en.baited = now
+	} else if t.End != TurnMore { // the next turn begins with the count
 		if direct, err := e.tree.DirectDying(en.path); err == nil {
 			e.tellLeft(en, direct)
 			en.saw(direct)

@@ -22,6 +22,9 @@ import (
 //
 //	1 ID FILE BEFORE AFTER "PATH"
 //
+// FILE "bait" stands for a cgroup of our own that is to be removed; its ID is
+// not known yet, and 0.
+//
 // ID is the cgroup's inode number (FS.ID): a later cgroup of the same name is
 // left alone. The file lies on a tmpfs, so an entry needs no fsync to outlive
 // the process.
@@ -51,7 +54,10 @@ func (c change) append(b []byte) []byte {
 }
 
 // journalFiles are the only files that are ever written back.
-var journalFiles = [...]string{"memory.min", "memory.low", "memory.high"}
+var journalFiles = [...]string{"memory.min", "memory.low", "memory.high", baitEntry}
+
+// baitEntry marks a bait's cgroup, see bait.
+const baitEntry = "bait"
 
 func parseChange(line string) (change, error) {
 	f := strings.SplitN(line, " ", 6)
@@ -293,8 +299,18 @@ const (
 	putForeign     // holds a value that is not ours
 )
 
-// putBackOne writes before into a file that holds one of ours.
+// putBackOne writes before into a file that holds one of ours, or removes a
+// bait.
 func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int64) (put, error) {
+	if file == baitEntry {
+		if !isBait(cgroup) {
+			return putForeign, nil
+		}
+		if err := f.Rmdir(cgroup); err != nil {
+			return putGone, ignoreGone(err)
+		}
+		return putDone, nil
+	}
 	switch now, err := f.ID(cgroup); {
 	case gone(err) || err == nil && now != id:
 		return putGone, nil
@@ -312,10 +328,7 @@ func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int6
 		if now != v {
 			continue
 		}
-		if err := f.Write(cgroup, file, formatLimit(before)); err != nil && !gone(err) {
-			return putDone, err
-		}
-		return putDone, nil
+		return putDone, ignoreGone(f.WriteTo(id, cgroup, file, formatLimit(before)))
 	}
 	if now == before {
 		return putDone, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -54,6 +55,10 @@ type Abilities struct {
 	Reaper Ability `json:"memcg_reaper"`
 	// ExactStat: memory.stat tells every page (5.13), see Tree.Coarse.
 	ExactStat Ability `json:"exact_memory_stat"`
+	// FreshProtection: a cgroup whose memory.min is back at 0 can be reclaimed
+	// at its own limit at once (6.2). Without it, or where that is not known,
+	// no memory.min is raised: see reaper.neverMin.
+	FreshProtection Ability `json:"fresh_protection"`
 	// PSI: /proc/pressure can be read.
 	PSI Ability `json:"psi"`
 }
@@ -79,6 +84,7 @@ func Look(h Hierarchy, f *FS) Abilities {
 	if !h.Mode.V2() {
 		no := have(false, "cgroup v2 only")
 		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents, a.ExactStat = no, no, no, no, no, no
+		a.FreshProtection = no
 		return a
 	}
 	if st, _, err := (&Tree{FS: f}).stat("/", nil); err != nil {
@@ -89,7 +95,7 @@ func Look(h Hierarchy, f *FS) Abilities {
 	// The root cgroup has memory.reclaim too (mm/memcontrol.c).
 	a.Reclaim = have(f.Has("/", "memory.reclaim"), "no memory.reclaim (before Linux 5.19)")
 	untried := Ability{State: Unknown, Why: "found out only by trying (scopereapctl doctor, as root)"}
-	a.Swappiness, a.Reparents, a.ExactStat = untried, untried, untried
+	a.Swappiness, a.Reparents, a.ExactStat, a.FreshProtection = untried, untried, untried, untried
 	if !a.Reclaim.OK() {
 		a.Swappiness = a.Reclaim
 	}
@@ -108,6 +114,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	p.removeLeftovers()
 	if err := p.make(); err != nil {
 		a.Reclaim, a.Swappiness, a.Reparents, a.ExactStat = unknown(err), unknown(err), unknown(err), unknown(err)
+		a.FreshProtection = unknown(err)
 		return a
 	}
 	defer p.remove()
@@ -118,6 +125,11 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 		a.Swappiness = have(err == nil, "memory.reclaim takes no swappiness=")
 	} else {
 		a.Swappiness = have(false, a.Reclaim.Why)
+	}
+	if ok, err := p.freshProtection(a.Reclaim.OK()); err != nil {
+		a.FreshProtection = unknown(err)
+	} else {
+		a.FreshProtection = have(ok, "a raised memory.min protects a cgroup at its own limit after it is back (before Linux 6.2)")
 	}
 	if ok, exact, err := p.reparents(ctx); err != nil {
 		a.Reparents, a.ExactStat = unknown(err), unknown(err)
@@ -177,6 +189,80 @@ func (p probe) removeLeftovers() {
 			probe{p.fs, "/" + name}.remove() // fails while another's probe is in use
 		}
 	}
+}
+
+// Sizes of the probe for stale protection, in bytes: what a cgroup of our own
+// holds, and what is asked of it: more than CPUs may have in stock of its
+// charges, so that a squeeze finds some to take.
+const (
+	freshHolds = 8 << 20
+	freshAsks  = 2 << 20
+)
+
+// freshProtection has clean pages charged to a child, shields it while the
+// parent is reclaimed, puts its memory.min back, and looks whether reclaim at
+// the child itself takes some. It must before the shield as well, or nothing is
+// known.
+func (p probe) freshProtection(canReclaim bool) (ok bool, err error) {
+	home, err := OwnCgroup()
+	if err != nil {
+		return false, err
+	}
+	runtime.LockOSThread() // the helper's death signal is for the end of this one
+	defer runtime.UnlockOSThread()
+	h, err := startHelper()
+	if err != nil {
+		return false, err
+	}
+	defer h.close()
+	if err := h.charge(p.fs, p.page(), home, freshHolds); err != nil {
+		return false, err
+	}
+	before, err := p.shrink(h, p.page(), canReclaim)
+	if err != nil {
+		return false, err
+	}
+	if before == 0 {
+		return false, errors.New("the kernel took no clean page of a memory cgroup of our own")
+	}
+	if err := p.fs.Write(p.page(), "memory.min", formatLimit(2*freshHolds)); err != nil {
+		return false, err
+	}
+	shielded, err := p.shrink(h, p.dir, canReclaim)
+	if err := errors.Join(err, p.fs.Write(p.page(), "memory.min", "0")); err != nil {
+		return false, err
+	}
+	if shielded > 0 {
+		return false, errors.New("memory.min did not protect a memory cgroup of our own")
+	}
+	after, err := p.shrink(h, p.page(), canReclaim)
+	return after > 0, err
+}
+
+// shrink has the kernel reclaim a cgroup and returns how many bytes of the
+// helper's it took.
+func (p probe) shrink(h *helper, cgroup string, canReclaim bool) (int64, error) {
+	before, err := h.left()
+	if err != nil {
+		return 0, err
+	}
+	if canReclaim {
+		err = p.fs.Write(cgroup, "memory.reclaim", fmt.Sprint(freshAsks))
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // less than asked
+			err = nil
+		}
+	} else {
+		var usage int64
+		if usage, err = (&Tree{FS: p.fs}).limit(cgroup, "memory.current"); err == nil {
+			err = p.fs.Write(cgroup, "memory.high", formatLimit(max(usage-freshAsks, 0)))
+		}
+		err = errors.Join(err, p.fs.Write(cgroup, "memory.high", "max"))
+	}
+	if err != nil {
+		return 0, err
+	}
+	after, err := h.left()
+	return before - after, err
 }
 
 // How long a dying memcg is given to go by itself, and how often it is looked

@@ -34,9 +34,10 @@ type entry struct {
 	// reclaiming is the CPU time inside the writes of the turn under way.
 	reclaiming time.Duration
 
-	counted bool  // dying holds a count
-	dying   int64 // direct dying at the last look
-	lowest  int64 // the fewest of all looks
+	counted bool      // dying holds a count
+	baited  time.Time // when its last turn took a bait away
+	dying   int64     // direct dying at the last look
+	lowest  int64     // the fewest of all looks
 	out     Outcome
 	told    Outcome // what the engine's totals have of out
 }
@@ -214,6 +215,18 @@ func (e *entry) saw(direct int64) (lower bool) {
 	e.counted, e.dying, e.out.DyingAfter = true, direct, direct
 	e.lowest = min(e.lowest, direct)
 	return lower
+}
+
+// baitGone is how long the kernel may take to free a bait's memcg, which has no
+// page any more: RCU grace periods and a kernel worker, on a busy machine.
+const baitGone = 2 * time.Second
+
+// less is a count of direct dying without a bait that is about to go.
+func (e *entry) less(direct int64, now time.Time) int64 {
+	if e.counted && direct > e.dying && now.Sub(e.baited) < baitGone {
+		return direct - 1
+	}
+	return direct
 }
 
 // settle starts the looks that follow a turn.

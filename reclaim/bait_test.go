@@ -1,0 +1,285 @@
+package reclaim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeBait is a bait of which each write takes a part.
+type fakeBait struct {
+	laid   []string
+	bytes  int64
+	failed error
+	charge func() // tells where it lies
+}
+
+func (b *fakeBait) lay(parent string, bytes int64) error {
+	if b.failed != nil {
+		return b.failed
+	}
+	b.take()
+	b.laid, b.bytes = append(b.laid, parent), bytes
+	b.charge()
+	return nil
+}
+func (b *fakeBait) left() int64 { return b.bytes }
+func (b *fakeBait) take()       { b.bytes = 0; b.charge() }
+func (b *fakeBait) stop()       {}
+
+// onStaleKernel has r work as where the kernel keeps stale protection. The
+// kernel takes each request half from the bait and half from the dead of /p,
+// which is told at each write what is protected.
+func (x *fixture) onStaleKernel(r *reaper, fresh State, during func(asked int64)) *fakeBait {
+	r.abil.FreshProtection = Ability{State: fresh}
+	live, dead := int64(8*testMiB), int64(4*testMiB)
+	b := &fakeBait{}
+	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(live+dead+b.bytes)) }
+	r.bait = b
+	r.thread.onWrite = func(time.Duration) {
+		var asked int64
+		fmt.Sscan(x.read("/p", "memory.reclaim"), &asked)
+		b.bytes -= min(asked/2, b.bytes)
+		dead = max(dead-asked/2, 0)
+		b.charge()
+		x.file("/p", "memory.stat", memoryStatText(live+dead))
+		during(asked)
+	}
+	return b
+}
+
+// turns gives turns until one is not cut short by the shield's life, as on a busy
+// machine.
+func (x *fixture) turns(r *reaper, ancestor string) (turn Turn, err error) {
+	x.t.Helper()
+	for turn.End = TurnMore; turn.End == TurnMore && err == nil; {
+		turn, err = x.turn(x.t.Context(), r, ancestor, turnDefaults)
+	}
+	return turn, err
+}
+
+// TestTurnStaleKernel: where the kernel keeps stale protection, or where that is
+// not known, nobody's memory.min is raised, and no more is asked for than half of
+// what the bait has.
+func TestTurnStaleKernel(t *testing.T) {
+	for _, fresh := range []State{No, Unknown} {
+		x, r := reaperFixture(t)
+		var b *fakeBait
+		writes := 0
+		b = x.onStaleKernel(r, fresh, func(asked int64) {
+			writes++
+			if got := x.read("/p/a", "memory.min"); got != "0" {
+				t.Errorf("%s: memory.min of the living is %s", fresh, got)
+			}
+			if got := x.read("/p/a", "memory.low"); got != covers(8) {
+				t.Errorf("%s: memory.low of the living is %s, want %s", fresh, got, covers(8))
+			}
+			if had := b.bytes + asked/2; asked > had/baitPart {
+				t.Errorf("%s: asked for %d of a bait of %d", fresh, asked, had)
+			}
+		})
+		turn, err := x.turns(r, "/p")
+		if err != nil || turn.End != TurnClean || !turn.Baited || writes < 2 {
+			t.Errorf("%s: %d writes, %+v, %v", fresh, writes, turn, err)
+		}
+		if b.bytes != 0 || len(b.laid) == 0 || slices.ContainsFunc(b.laid, func(p string) bool { return p != "/p" }) {
+			t.Errorf("%s: bait %+v", fresh, b)
+		}
+		x.asBefore(r)
+	}
+}
+
+// TestTurnStaleNobody: where nobody lives, nobody needs a shield, nor a bait.
+func TestTurnStaleNobody(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.remove("/p/a")
+	b := x.onStaleKernel(r, No, func(int64) {})
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.Baited || len(b.laid) != 0 || turn.Batches == 0 {
+		t.Errorf("%+v, %v, %+v", turn, err, b)
+	}
+}
+
+// TestTurnBaitFails: no bait, no write.
+func TestTurnBaitFails(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a write without a bait") })
+	b.failed = errors.New("no space left on device")
+	if _, err := x.turn(t.Context(), r, "/p", turnDefaults); !errors.Is(err, b.failed) {
+		t.Error(err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnStaleNearLimit: near its limit no bait is charged to an ancestor, and
+// only half of what is clean is asked for, where the policy lets it.
+func TestTurnStaleNearLimit(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "memory.max", fmt.Sprintln(13*testMiB))
+	b := x.onStaleKernel(r, No, func(asked int64) {
+		if asked != 2*testMiB {
+			t.Errorf("asked for %d", asked)
+		}
+	})
+	o := turnDefaults
+	o.nearOK = true
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || len(b.laid) != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNoRecursiveProt: nested values are raised, so memory.min is out of the
+// question on any kernel.
+func TestTurnNoRecursiveProt(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.tree.RecursiveProt = false
+	x.cgroup("/p/a/inner", 0, testMiB)
+	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+	x.onStaleKernel(r, Yes, func(int64) {
+		for _, c := range []string{"/p/a", "/p/a/inner"} {
+			if x.read(c, "memory.min") != "0" || x.read(c, "memory.low") == "0" {
+				t.Errorf("%s: min %s, low %s", c, x.read(c, "memory.min"), x.read(c, "memory.low"))
+			}
+		}
+	})
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestHeal: one small request below each cgroup at the top, behind memory.low,
+// and nothing where the kernel forgets protection by itself.
+func TestHeal(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "cgroup.events", "populated 1\nfrozen 0\n")
+	x.cgroup("/near", 0, testMiB)
+	x.file("/near", "cgroup.events", "populated 1\nfrozen 0\n")
+	x.file("/near", "memory.max", fmt.Sprintln(2*testMiB))
+	x.cgroup("/empty", 0, testMiB)
+	x.file("/empty", "cgroup.events", "populated 0\nfrozen 0\n")
+	x.cgroup("/leaf", 0, testMiB)
+	x.file("/leaf", "cgroup.subtree_control", "\n")
+	heal := func() (healed []string) {
+		t.Helper()
+		r.thread.Do(t.Context(), func() {
+			var err error
+			if healed, err = r.heal(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		return healed
+	}
+	if got := heal(); got != nil {
+		t.Errorf("healed %v on a kernel that needs none", got)
+	}
+	b := x.onStaleKernel(r, Unknown, func(int64) {
+		if got := x.read("/p/a", "memory.low"); got != covers(8) {
+			t.Errorf("memory.low of the living is %s", got)
+		}
+	})
+	if got := heal(); !slices.Equal(got, []string{"/p"}) || !slices.Equal(b.laid, []string{"/p"}) {
+		t.Errorf("healed %v, baits below %v", got, b.laid)
+	}
+	x.asBefore(r)
+}
+
+// TestBaitJournal: what a crash leaves of a bait is removed, and nothing else is.
+func TestBaitJournal(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 0, 0)
+	dir := "/p/" + baitName + "1"
+	for _, d := range []string{dir, "/p/other"} {
+		if err := os.Mkdir(x.path(d, ""), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := x.journal()
+	for _, c := range []string{dir, "/p/other", "/p/" + baitName + "gone"} {
+		if err := j.record([]change{{cgroup: c, file: baitEntry}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := Restore(x.fs, j.path)
+	if err != nil || len(res.Bad) > 0 || res.Put != 1 || res.Gone != 1 || res.Foreign != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if x.fs.Exists(dir) || !x.fs.Exists("/p/other") {
+		t.Error("removed the wrong one")
+	}
+}
+
+// TestHelper: its pages are charged to where it is sent, the kernel takes them
+// when it reclaims there, and none is left charged when they are dropped.
+func TestHelper(t *testing.T) {
+	tr := newV1TestTree(t)
+	home, away := tr.mkdir("home"), tr.mkdir("away")
+	h, err := startHelper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	const bytes = 4 << 20
+	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+		t.Fatal(err)
+	}
+	is := func(when string, least, most int64) {
+		t.Helper()
+		left, err := h.left()
+		if err != nil || left < least || left > most {
+			t.Errorf("%s: %d bytes left, want %d to %d (%v)", when, left, least, most, err)
+		}
+	}
+	usage, err := v1ReadBytes(tr.fs, away, v1UsageFile)
+	if err != nil || usage < bytes {
+		t.Errorf("%d of %d bytes are charged (%v)", usage, bytes, err)
+	}
+	is("at first", bytes, bytes)
+	th := testThread(t)
+	th.Do(t.Context(), func() {
+		if _, err := V1ForceEmpty(th, tr.fs, away, time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	is("after reclaim", 0, bytes/64)
+	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+		t.Fatal(err)
+	}
+	is("laid again", bytes, bytes)
+	if _, err := h.ask(helperDrop); err != nil {
+		t.Fatal(err)
+	}
+	is("dropped", 0, 0)
+	if _, err := h.ask("dance"); err == nil || !strings.Contains(err.Error(), "dance") {
+		t.Errorf("an order that there is not: %v", err)
+	}
+	if err := h.charge(tr.fs, "/nowhere", home, bytes); err == nil {
+		t.Error("charged to nowhere")
+	}
+}
+
+// TestBaitFixture: a bait that cannot be laid leaves no cgroup behind and names
+// what failed.
+func TestBaitFixture(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 0, 0)
+	b := &bait{fs: x.fs, journal: x.journal(), home: "/"}
+	var err error
+	if b.helper, err = startHelper(); err != nil {
+		t.Fatal(err)
+	}
+	err = b.lay("/p", baitLeast)
+	if err == nil || !strings.Contains(err.Error(), "cgroup.procs") || b.left() != 0 {
+		t.Errorf("a cgroup without cgroup.procs: %v, %d left", err, b.left())
+	}
+	if found, _ := filepath.Glob(x.path("/p", baitName+"*")); len(found) > 0 {
+		t.Errorf("left behind: %v", found)
+	}
+	b.take()
+	b.stop()
+}
