@@ -255,6 +255,24 @@ func TestHelper(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("dropped", 0, 0)
+	// A page of the helper's own that stayed there would keep a bait's memcg.
+	for range 20 {
+		if err := h.charge(tr.fs, away, home, bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.ask(helperDrop); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "nothing charged to where the helper was 22 times", func() bool {
+		th.Do(t.Context(), func() { // brings home what CPUs have in stock
+			if _, err := V1ForceEmpty(th, tr.fs, away, time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+		usage, err = v1ReadBytes(tr.fs, away, v1UsageFile)
+		return err == nil && usage < 5*testPage
+	})
 	if _, err := h.ask("dance"); err == nil || !strings.Contains(err.Error(), "dance") {
 		t.Errorf("an order that there is not: %v", err)
 	}

@@ -2,12 +2,15 @@ package reclaim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +41,10 @@ const helperRole = "helper"
 // itself. It takes some MiB of memory, and some milliseconds of CPU to start.
 const helperIdle = 30 * time.Second
 
+// helperWarm is a pause between two rounds of a helper's first ones, at home:
+// longer than the 10 ms after which the Go runtime's monitor sleeps deepest.
+const helperWarm = 20 * time.Millisecond
+
 // What a helper is told, a line each. It answers with a line: a number, or an
 // error in words.
 const (
@@ -53,9 +60,7 @@ func startHelper() (*helper, error) {
 		return nil, fmt.Errorf("find this program's binary: %w", err)
 	}
 	h := &helper{cmd: exec.Command(self)}
-	// One thread that nothing disturbs: what the Go runtime touches while the
-	// helper is elsewhere stays charged there.
-	h.cmd.Env = append(os.Environ(), probeChildEnv+"="+helperRole, "GOMAXPROCS=1", "GOGC=off")
+	h.cmd.Env = append(os.Environ(), probeChildEnv+"="+helperRole, "GOMAXPROCS=1")
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start a helper: %w", err)
@@ -67,6 +72,15 @@ func startHelper() (*helper, error) {
 	h.out = bufio.NewReader(out)
 	if err := h.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a helper: %w", err)
+	}
+	for range 5 {
+		time.Sleep(helperWarm) // the runtime's monitor touches its own when a call has lasted a while
+		for _, order := range []string{fmt.Sprint(helperLay, " ", baitMost/os.Getpagesize()), helperLeft, helperDrop} {
+			if _, err := h.ask(order); err != nil {
+				h.close()
+				return nil, err
+			}
+		}
 	}
 	return h, nil
 }
@@ -97,7 +111,7 @@ func (h *helper) charge(f *FS, cgroup, home string, bytes int64) error {
 	if err := f.Write(cgroup, "cgroup.procs", h.pid()); err != nil {
 		return err
 	}
-	_, err := h.ask(fmt.Sprint(helperLay, " ", bytes/int64(os.Getpagesize())))
+	_, err := h.ask(fmt.Sprint(helperLay, " ", min(bytes, baitMost)/int64(os.Getpagesize())))
 	return errors.Join(err, f.Write(home, "cgroup.procs", h.pid()))
 }
 
@@ -115,46 +129,85 @@ func (h *helper) close() {
 }
 
 // runHelper is the helper's own side: it obeys until there are no more orders.
+//
+// A page that the Go runtime touches for the first time while the helper is
+// elsewhere is charged there and keeps that memcg for as long as the helper
+// lives (9 pages a bait, measured with an ordinary loop over bufio and fmt). So
+// nothing here allocates, and startHelper has everything done at home first.
 func runHelper() {
-	orders := make(chan string)
-	go func() {
-		defer close(orders)
-		for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-			orders <- in.Text()
-		}
-	}()
-	var pages cleanPages
-	_ = pages.lay(1) // what the first time touches besides is touched at home
-	idle := time.NewTimer(helperIdle)
+	debug.SetGCPercent(-1)
+	runtime.LockOSThread()
+	p, err := newCleanPages()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var order, answer [128]byte
+	idle := [1]unix.PollFd{{Fd: int32(os.Stdin.Fd()), Events: unix.POLLIN}}
 	for {
-		select {
-		case order, ok := <-orders:
-			if !ok {
-				return
-			}
-			n, err := pages.obey(order)
-			if err != nil {
-				fmt.Println(err)
-			} else {
-				fmt.Println(n)
-			}
-			idle.Reset(helperIdle)
-		case <-idle.C:
+		n, err := unix.Poll(idle[:], int(helperIdle/time.Millisecond))
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 || err != nil {
+			return
+		}
+		// An order is one write of less than a page, so it comes whole.
+		if n, err = unix.Read(int(idle[0].Fd), order[:]); n <= 0 || err != nil {
+			return
+		}
+		count, err := p.obey(order[:n])
+		out := strconv.AppendInt(answer[:0], int64(count), 10)
+		if err != nil {
+			out = append(answer[:0], err.Error()...)
+		}
+		if _, err := unix.Write(unix.Stdout, append(out, '\n')); err != nil {
 			return
 		}
 	}
 }
 
 // cleanPages is memory that the kernel may take at any time.
-type cleanPages struct{ mem []byte }
+type cleanPages struct {
+	size    int     // of a page
+	at      uintptr // where it is mapped when it is
+	mem     []byte  // what of it is laid
+	one     []byte  // a page of our own
+	pagemap int     // /proc/self/pagemap
+	entries []byte  // as read there
+}
 
-func (p *cleanPages) obey(order string) (int, error) {
-	verb, arg, _ := strings.Cut(order, " ")
-	switch verb {
+// pageTable is the memory that one page table maps on amd64 and on arm64 with
+// 4 KiB pages, in bytes; with larger pages it is more than a bait.
+const pageTable = 2 << 20
+
+var errOrder = errors.New("no such order")
+
+// newCleanPages reserves the addresses: whole page tables of their own, which
+// are charged and given back with what is mapped there.
+func newCleanPages() (*cleanPages, error) {
+	size := os.Getpagesize()
+	p := &cleanPages{size: size, one: make([]byte, size), entries: make([]byte, baitMost/size*pagemapEntry)}
+	at, err := unix.MmapPtr(-1, 0, nil, baitMost+pageTable, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("reserve addresses: %w", err)
+	}
+	p.at = (uintptr(at) + pageTable - 1) / pageTable * pageTable
+	if p.pagemap, err = unix.Open("/proc/self/pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open /proc/self/pagemap: %w", err)
+	}
+	return p, nil
+}
+
+func (p *cleanPages) obey(order []byte) (int, error) {
+	verb, arg, _ := bytes.Cut(bytes.TrimSuffix(order, []byte("\n")), []byte(" "))
+	switch string(verb) {
 	case helperLay:
-		n, err := strconv.Atoi(arg)
-		if err != nil {
-			return 0, err
+		n := 0
+		for _, c := range arg {
+			if n = n*10 + int(c-'0'); c < '0' || c > '9' || n > baitMost/p.size {
+				return 0, errOrder
+			}
 		}
 		return n, p.lay(n)
 	case helperLeft:
@@ -162,33 +215,43 @@ func (p *cleanPages) obey(order string) (int, error) {
 	case helperDrop:
 		return 0, p.drop()
 	}
-	return 0, fmt.Errorf("no order %q", order)
+	return 0, errOrder
+}
+
+// remap puts fresh memory in the place of what is mapped there.
+func (p *cleanPages) remap(prot int) error {
+	p.mem = nil
+	// vet knows only of Go's own memory; this is the kernel's.
+	_, _, errno := unix.Syscall6(unix.SYS_MMAP, p.at, baitMost, uintptr(prot),
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, ^uintptr(0), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func (p *cleanPages) lay(n int) error {
-	if err := p.drop(); err != nil {
+	if err := p.remap(unix.PROT_READ | unix.PROT_WRITE); err != nil {
 		return err
 	}
-	size := os.Getpagesize()
-	mem, err := unix.Mmap(-1, 0, n*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return fmt.Errorf("map %d pages: %w", n, err)
-	}
-	p.mem = mem
+	p.mem = unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), p.at)), n*p.size)
 	// A huge page would go whole or not at all. EINVAL: the kernel has none.
-	_ = unix.Madvise(mem, unix.MADV_NOHUGEPAGE)
-	for i := 0; i < len(mem); i += size {
-		mem[i] = 1
+	_ = unix.Madvise(p.mem, unix.MADV_NOHUGEPAGE)
+	for i := 0; i < len(p.mem); i += p.size {
+		p.mem[i] = 1
 	}
 	// Only pages on the LRU lists can become clean ones (lru_lazyfree_fn,
 	// mm/swap.c), and only those there can be taken.
-	drainLRU()
-	if err := unix.Madvise(mem, unix.MADV_FREE); err != nil {
-		return fmt.Errorf("make %d pages clean: %w", n, err)
+	drainLRUBy(p.one)
+	if err := unix.Madvise(p.mem, unix.MADV_FREE); err != nil {
+		return err
 	}
-	drainLRU()
+	drainLRUBy(p.one)
 	return nil
 }
+
+// drop gives the memory back, and the page tables with it.
+func (p *cleanPages) drop() error { return p.remap(unix.PROT_NONE) }
 
 // pagePresent is the bit of a /proc/PID/pagemap entry that says the page is in
 // memory, proc_pid_pagemap(5). mincore(2) would say the same, but systemd's
@@ -199,19 +262,12 @@ const pagePresent = 1 << 63
 const pagemapEntry = 8
 
 func (p *cleanPages) left() (int, error) {
-	if p.mem == nil {
+	entries := p.entries[:len(p.mem)/p.size*pagemapEntry]
+	if len(entries) == 0 {
 		return 0, nil
 	}
-	size := uintptr(os.Getpagesize())
-	f, err := os.Open("/proc/self/pagemap")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	entries := make([]byte, uintptr(len(p.mem))/size*pagemapEntry)
-	first := uintptr(unsafe.Pointer(&p.mem[0])) / size
-	if _, err := f.ReadAt(entries, int64(first*pagemapEntry)); err != nil {
-		return 0, err
+	if n, err := unix.Pread(p.pagemap, entries, int64(p.at)/int64(p.size)*pagemapEntry); err != nil || n < len(entries) {
+		return 0, errors.Join(err, unix.EIO)
 	}
 	n := 0
 	for b := entries; len(b) > 0; b = b[pagemapEntry:] {
@@ -220,13 +276,4 @@ func (p *cleanPages) left() (int, error) {
 		}
 	}
 	return n, nil
-}
-
-func (p *cleanPages) drop() error {
-	if p.mem == nil {
-		return nil
-	}
-	err := unix.Munmap(p.mem)
-	p.mem = nil
-	return err
 }

@@ -195,8 +195,8 @@ func (p probe) removeLeftovers() {
 // holds, and what is asked of it: more than CPUs may have in stock of its
 // charges, so that a squeeze finds some to take.
 const (
-	freshHolds = 8 << 20
-	freshAsks  = 2 << 20
+	freshHolds = baitMost
+	freshAsks  = freshHolds / 4
 )
 
 // freshProtection has clean pages charged to a child, shields it while the

@@ -172,8 +172,19 @@ func kernelChecks() []check {
 			[]setting{{"reap.near_limit", `"low"`}}},
 		{"no-recursiveprot", isNote,
 			func(f facts) bool { return v2(f) && f.Abilities.RecursiveProt.State == reclaim.No },
-			said("cgroup2 is mounted without memory_recursiveprot: the shield has to cover every nested cgroup, which costs more writes"),
+			said("cgroup2 is mounted without memory_recursiveprot: the shield is memory.low, and has to cover every nested cgroup, which costs more writes"),
 			said("mount -o remount,memory_recursiveprot /sys/fs/cgroup (systemd 247 does so at boot)"), nil},
+		{"stale-protection", isNote,
+			func(f facts) bool {
+				return v2(f) && f.AbilitiesFrom != fromFiles && !f.noNeed() && !f.Abilities.FreshProtection.OK()
+			},
+			func(f facts) string {
+				if f.Abilities.FreshProtection.State == reclaim.Unknown {
+					return "whether this kernel keeps stale protection is not known (" + f.Abilities.FreshProtection.Why +
+						"): the shield is memory.low, with a bait, and never memory.min"
+				}
+				return "this kernel keeps stale protection (before Linux 6.2): the shield is memory.low, with a bait, and never memory.min"
+			}, nil, nil},
 		{"no-swappiness", isNote,
 			func(f facts) bool {
 				return v2(f) && f.Swap && f.Abilities.Reclaim.OK() && f.Abilities.Swappiness.State == reclaim.No

@@ -20,7 +20,7 @@ func dunno(w string) reclaim.Ability { return reclaim.Ability{State: reclaim.Unk
 func trixie() reclaim.Abilities {
 	return reclaim.Abilities{
 		Reclaim: yes(), Swappiness: yes(), DyingMemory: yes(), RecursiveProt: yes(),
-		Reparents: no("stayed"), Reaper: no("none"), ExactStat: yes(), PSI: yes(),
+		Reparents: no("stayed"), Reaper: no("none"), ExactStat: yes(), FreshProtection: yes(), PSI: yes(),
 	}
 }
 
@@ -28,6 +28,7 @@ func trixie() reclaim.Abilities {
 func bullseye() reclaim.Abilities {
 	a := trixie()
 	a.Reclaim, a.Swappiness, a.DyingMemory, a.ExactStat = no("5.19"), no("5.19"), no("6.12"), no("5.13")
+	a.FreshProtection = no("6.2")
 	return a
 }
 

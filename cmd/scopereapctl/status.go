@@ -25,8 +25,9 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   mount_point        where the memory hierarchy is mounted
   abilities          {memory_reclaim, swappiness, nr_dying_subsys_memory,
                      memory_recursiveprot, reparents, memcg_reaper,
-                     exact_memory_stat, psi}, each
-                     {state: "yes", "no" or "unknown", why}
+                     exact_memory_stat, fresh_protection, psi}, each
+                     {state: "yes", "no" or "unknown", why}; without
+                     fresh_protection the shield is memory.low
   abilities_from     "scopereapd" (probed at its start) or "files"
   dying, live        memory cgroups of the machine
   reclaimable        bytes of page cache the dying hold

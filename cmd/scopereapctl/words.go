@@ -98,6 +98,7 @@ func abilityWords(a reclaim.Abilities) string {
 		{"re-parenting", a.Reparents},
 		{"memcg_reaper", a.Reaper},
 		{"exact memory.stat", a.ExactStat},
+		{"fresh protection", a.FreshProtection},
 		{"PSI", a.PSI},
 	} {
 		by[x.a.State] = append(by[x.a.State], x.name)

@@ -21,7 +21,7 @@ func (d *node) introduce(a reclaim.Abilities) {
 	if d.machine.Mode.V2() {
 		d.log.Info("kernel", "memory.reclaim", a.Reclaim.State, "swappiness", a.Swappiness.State,
 			"nr_dying_subsys_memory", a.DyingMemory.State, "memory_recursiveprot", a.RecursiveProt.State,
-			"reparents", a.Reparents.State, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
+			"reparents", a.Reparents.State, "fresh_protection", a.FreshProtection.State, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
 	} else {
 		d.log.Info("kernel", "hold", d.hold != nil, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
 	}
@@ -30,6 +30,9 @@ func (d *node) introduce(a reclaim.Abilities) {
 	}
 	if !a.Reclaim.OK() && d.machine.Mode.V2() {
 		d.log.Info("no memory.reclaim on this kernel: squeezing memory.high instead")
+	}
+	if !a.FreshProtection.OK() && d.machine.Mode.V2() {
+		d.log.Info("this kernel keeps stale protection, or may: the shield is memory.low, never memory.min", "why", a.FreshProtection.Why)
 	}
 	d.tellMonitorOnly()
 }

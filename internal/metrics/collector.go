@@ -52,6 +52,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := src.Status()
 	put("build_info", 1, s.Version, string(s.Engine.Mode))
 	put("monitor_only", flag(s.Engine.MonitorOnly != ""))
+	if fresh := s.Engine.Abilities.FreshProtection; fresh.State == reclaim.Yes || fresh.State == reclaim.No {
+		put("fresh_protection", flag(fresh.OK()))
+	}
 	put("policy_error", flag(s.PolicyError != ""))
 	// Text holds m.mu meanwhile, so the context is not changed.
 	putCensus(put, c.m.census.get(c.m.ctx), c.m.opts.Config().Ancestors)
