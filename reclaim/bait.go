@@ -40,6 +40,10 @@ type bait struct {
 	laid    bool
 }
 
+// errNoBait: this process may not move its helper there, as in a cgroup
+// namespace of its own (cgroup2 mounted with nsdelegate), and will not be able to.
+var errNoBait = errors.New("no bait can be laid")
+
 // baitName is what a bait's cgroup is called; the process id follows. It stands
 // for the milliseconds that the helper is in it.
 const baitName = "scopereap-bait-"
@@ -81,7 +85,9 @@ func (b *bait) lay(parent string, bytes int64) (err error) {
 		return err
 	}
 	b.laid = true
-	err = b.helper.charge(b.fs, cgroup, b.home, bytes)
+	if err = b.helper.charge(b.fs, cgroup, b.home, bytes); err != nil && b.fs.Exists(cgroup) {
+		err = fmt.Errorf("%w: %v", errNoBait, err) // ENOENT is of the move, nothing has vanished
+	}
 	if rerr := b.fs.Rmdir(cgroup); rerr != nil && !gone(rerr) {
 		b.journal.owe(c)
 		err = errors.Join(err, rerr)

@@ -115,6 +115,31 @@ func TestTurnBaitFails(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnBaitless: where no bait can be laid, half of what looks clean is asked
+// for, measured anew each time, down to where that is too little to be certain.
+func TestTurnBaitless(t *testing.T) {
+	x, r := reaperFixture(t)
+	var asks []int64
+	b := x.onStaleKernel(r, No, func(asked int64) { asks = append(asks, asked) })
+	b.failed = fmt.Errorf("%w: permission denied", errNoBait)
+	turn, err := x.turns(r, "/p")
+	if err != nil || turn.End != TurnStuck || turn.Baited {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	left := int64(4 * testMiB)
+	for _, asked := range asks {
+		if asked != left/2/testPage*testPage {
+			t.Errorf("asked for %v", asks)
+			break
+		}
+		left -= asked / 2
+	}
+	if len(asks) < 3 || left/2 >= baitLeast {
+		t.Errorf("asked for %v, which leaves %d", asks, left)
+	}
+	x.asBefore(r)
+}
+
 // TestTurnStaleNearLimit: near its limit no bait is charged to an ancestor, and
 // only half of what is clean is asked for, where the policy lets it.
 func TestTurnStaleNearLimit(t *testing.T) {

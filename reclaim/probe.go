@@ -114,7 +114,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	p.removeLeftovers()
 	if err := p.make(); err != nil {
 		a.Reclaim, a.Swappiness, a.Reparents, a.ExactStat = unknown(err), unknown(err), unknown(err), unknown(err)
-		a.FreshProtection = unknown(err)
+		a.FreshProtection = freshByVersion(err)
 		return a
 	}
 	defer p.remove()
@@ -127,7 +127,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 		a.Swappiness = have(false, a.Reclaim.Why)
 	}
 	if ok, err := p.freshProtection(a.Reclaim.OK()); err != nil {
-		a.FreshProtection = unknown(err)
+		a.FreshProtection = freshByVersion(err)
 	} else {
 		a.FreshProtection = have(ok, "a raised memory.min protects a cgroup at its own limit after it is back (before Linux 6.2)")
 	}
@@ -189,6 +189,25 @@ func (p probe) removeLeftovers() {
 			probe{p.fs, "/" + name}.remove() // fails while another's probe is in use
 		}
 	}
+}
+
+// freshByVersion is the answer where the probe has none, as in a cgroup namespace
+// of its own, which no process may be moved out of. A kernel that calls itself
+// 6.2 or later has the fix (uname(2)); an earlier one may have it backported.
+func freshByVersion(err error) Ability {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil && releaseSince(unix.ByteSliceToString(u.Release[:]), 6, 2) {
+		return Ability{State: Yes}
+	}
+	return unknown(err)
+}
+
+func releaseSince(release string, major, minor int) bool {
+	var x, y int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &x, &y); n < 2 {
+		return false
+	}
+	return x > major || x == major && y >= minor
 }
 
 // Sizes of the probe for stale protection, in bytes: what a cgroup of our own

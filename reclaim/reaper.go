@@ -20,6 +20,7 @@ type reaper struct {
 	pagesize int64
 	own      string // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits  // where memory.low is the shield
+	baitless bool   // none can be laid
 	log      *slog.Logger
 }
 
@@ -198,12 +199,17 @@ func (r *reaper) batches(
 		raising := r.thread.CPU()
 		most, baited := r.most(o.batch), int64(0)
 		if s.file == "memory.low" && !once && t.After.Children > 0 {
-			t.Baited = true
 			var err error
 			if baited, err = r.baitBelow(ancestor, left); err != nil {
 				return r.vanished(t, err)
 			}
-			most = min(most, baited/baitPart)
+			t.Baited = !r.baitless
+			if most = min(most, baited/baitPart); r.baitless {
+				if most = t.After.certain(); most == 0 {
+					t.End = TurnStuck
+					return t, nil
+				}
+			}
 		}
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
@@ -245,6 +251,8 @@ func (r *reaper) batches(
 			if moved -= baited - r.bait.left(); moved <= 0 {
 				res = WritePartial
 			}
+		case t.After.Children > 0 && r.baitless && s.file == "memory.low":
+			res = WritePartial // what is certain is known only by measuring anew
 		case res == WriteFull:
 			moved = max(moved, ask) // the living may have taken as much
 		}
@@ -339,10 +347,16 @@ func (r *reaper) baitBelow(ancestor string, left int64) (int64, error) {
 	if n := r.bait.left(); n >= baitLeast/2 {
 		return n, nil
 	}
-	if err := r.bait.lay(ancestor, min(max(left*baitPart, baitLeast), baitMost)); err != nil {
-		return 0, err
+	if r.baitless {
+		return 0, nil
 	}
-	return r.bait.left(), nil
+	err := r.bait.lay(ancestor, min(max(left*baitPart, baitLeast), baitMost))
+	if errors.Is(err, errNoBait) {
+		r.baitless = true
+		r.log.Warn("memory.low alone is the shield, and much of what is dead stays", "err", err)
+		return 0, nil
+	}
+	return r.bait.left(), err
 }
 
 // progressBytes is what a turn must free to count as progress. Less may be the
