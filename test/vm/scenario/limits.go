@@ -93,6 +93,7 @@ func runLimits(ctx context.Context, r *Run) error {
 		beside func(context.Context) error
 	}{
 		{"teardowns", l.tearDown},
+		{"values set meanwhile", l.race},
 		{"sweeps", l.sweep},
 		{"SIGKILL in mid-shield", l.kill},
 		{"upgrade", l.upgrade},
@@ -359,6 +360,48 @@ func (l *limitsRun) unit(ctx context.Context, slice string) error {
 	}
 	_, err = machine.Run(ctx, "systemd-run", "--quiet", "--collect", "--wait", "--slice="+slice, "cat", file)
 	return err
+}
+
+// raceRounds is how many values an administrator sets at some moment of a teardown's reaping.
+const raceRounds = 10
+
+// race sets values while units end, each at another moment. What was set last is what must stand there when all is
+// over.
+func (l *limitsRun) race(ctx context.Context) error {
+	dir := l.MemPath("/system.slice/idle0.service")
+	files := []string{dir + "/memory.min", dir + "/memory.low"}
+	wrong := 0
+	for i := range raceRounds {
+		if err := l.unit(ctx, "system.slice"); err != nil {
+			return err
+		}
+		// The debounce is 250 ms; the turn follows.
+		if err := machine.Sleep(ctx, time.Duration(200+i*40)*time.Millisecond); err != nil {
+			return err
+		}
+		file, want := files[i%2], strconv.Itoa((i+1)<<20)
+		if err := machine.WriteFile(file, want); err != nil {
+			return err
+		}
+		if err := machine.Sleep(ctx, 2*time.Second); err != nil { // a turn is over by then
+			return err
+		}
+		_, err := machine.Wait(ctx, 10*time.Second, "the value that was set", func() (bool, error) {
+			b, err := os.ReadFile(file)
+			return strings.TrimSpace(string(b)) == want, err
+		})
+		if err != nil {
+			wrong++
+			l.Log.Error("a value that was set is lost", "file", file, "set", want, "err", err)
+		}
+	}
+	l.Require("values lost that were set during a turn", float64(wrong), "", fmt.Sprintf("of %d", raceRounds), "0", wrong == 0)
+	for _, f := range files {
+		if err := machine.WriteFile(f, "0"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweepFor is how long a sweep is waited for: what waits for writeback it tries for minutes.
