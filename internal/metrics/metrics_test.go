@@ -43,9 +43,9 @@ func newRig(t *testing.T) *rig {
 				return control.Status{Version: "1.2.3", PolicyError: "x", Bus: control.Bus{Connected: true, Signals: 5}, Engine: reclaim.Status{
 					Mode:   reclaim.Unified,
 					Totals: reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
-					Pinned: []reclaim.Pinned{
-						{Ancestor: "/x", Dying: 3, Pins: []reclaim.Pin{{Reason: reclaim.PinnedShmem, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1}}},
-						{Ancestor: "/y", Dying: 2},
+					PinnedBy: []reclaim.PinnedSum{
+						{Reason: reclaim.PinnedShmem, Dying: 3, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1},
+						{Reason: reclaim.PinnedUnknown, Dying: 2},
 					},
 				}}
 			},
