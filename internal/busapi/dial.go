@@ -28,7 +28,7 @@ const (
 // before a message is even decoded; prepare is given the connection
 // before anything can come from it.
 func dial(
-	ctx context.Context, address string, allow func(sender []byte) bool,
+	ctx context.Context, address string, allow func(sender, msg []byte) bool,
 	prepare func(*dbus.Conn), take func(*dbus.Message),
 ) (*dbus.Conn, error) {
 	socket, err := socketOf(address)

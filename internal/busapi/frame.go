@@ -31,13 +31,13 @@ const (
 type framed struct {
 	net.Conn
 	in      *bufio.Reader
-	allow   func(sender []byte) bool // a call of this sender
-	begun   bool                     // authentication is over: messages follow. Set before godbus starts to read them
+	allow   func(sender, msg []byte) bool // a call of this sender
+	begun   bool                          // authentication is over: messages follow. Set before godbus starts to read them
 	pending bytes.Reader
 	buf     [maxMessage]byte
 }
 
-func newFramed(conn net.Conn, allow func(sender []byte) bool) *framed {
+func newFramed(conn net.Conn, allow func(sender, msg []byte) bool) *framed {
 	return &framed{Conn: conn, in: bufio.NewReaderSize(conn, 4*maxMessage), allow: allow}
 }
 
@@ -93,7 +93,7 @@ func (f *framed) next() error {
 func (f *framed) wanted(msg []byte) bool {
 	switch dbus.Type(msg[typeAt]) {
 	case dbus.TypeMethodCall:
-		return f.allow(senderOf(msg))
+		return f.allow(senderOf(msg), msg)
 	case dbus.TypeSignal:
 		return string(senderOf(msg)) == busName
 	}
@@ -163,13 +163,19 @@ func messageSize(fixed []byte) (int64, error) {
 }
 
 // readable reports whether godbus can decode a message.
-func readable(msg []byte) (ok bool) {
+func readable(msg []byte) bool { return decoded(msg) != nil }
+
+// decoded is a message, or nil where godbus cannot decode it.
+func decoded(msg []byte) (m *dbus.Message) {
 	defer func() {
 		if recover() != nil {
-			ok = false
+			m = nil
 		}
 	}()
 	r := bytes.NewReader(msg)
-	_, err := dbus.DecodeMessage(r)
-	return err == nil && r.Len() == 0
+	m, err := dbus.DecodeMessage(r)
+	if err != nil || r.Len() > 0 {
+		return nil
+	}
+	return m
 }

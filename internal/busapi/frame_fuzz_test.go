@@ -38,7 +38,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(append([]byte{}, call...), call...))
 	f.Add([]byte("l\x01\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		fr := newFramed(said{r: bytes.NewReader(data)}, func([]byte) bool { return true })
+		fr := newFramed(said{r: bytes.NewReader(data)}, func(_, _ []byte) bool { return true })
 		fr.begun = true
 		for {
 			if _, err := dbus.DecodeMessage(fr); err != nil {

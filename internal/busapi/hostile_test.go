@@ -172,11 +172,11 @@ func TestVanishesWhileAsked(t *testing.T) {
 func (r *running) session(t *testing.T) *session {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	se := &session{svc: r.svc, ctx: ctx, places: newPlaces(), watches: watches{of: map[string]*watch{}}}
-	conn, err := dial(ctx, r.address, se.places.mayCall, func(c *dbus.Conn) { se.conn = c }, se.take)
+	se, err := r.svc.newSession(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn := se.conn
 	signals := make(chan *dbus.Signal, 64)
 	conn.Signal(signals)
 	go func() {
