@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/busframe"
 )
 
 // call is a method call under way.
@@ -42,7 +44,7 @@ func (s *session) lookUp() {
 			}
 			uid, err := s.userOf(name)
 			for _, m := range s.places.met(name, uid, err == nil) {
-				if msg := decoded(m); msg != nil {
+				if msg := busframe.Decode(m); msg != nil {
 					s.take(msg)
 				}
 			}

@@ -281,21 +281,3 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("the connection was lost:\n%s", r.log)
 	}
 }
-
-func TestMessageSize(t *testing.T) {
-	body := []any{"hello", uint32(3)}
-	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
-		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("", uint32(0))),
-	}}
-	text := encode(t, m)
-	if n, err := messageSize(text[:fixedPart]); err != nil || n != int64(len(text)) {
-		t.Errorf("%d, %v; want %d", n, err, len(text))
-	}
-	if !readable(text) || readable(text[:len(text)-1]) || readable(append(text, 0)) {
-		t.Error("what is whole, and that alone, can be read")
-	}
-	if _, err := messageSize(make([]byte, fixedPart)); err == nil {
-		t.Error("no byte order is no error")
-	}
-}
