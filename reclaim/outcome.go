@@ -116,6 +116,8 @@ func (e *Engine) notePinned(en *entry, now time.Time) {
 	since := now
 	if old, ok := e.pinned[en.path]; ok {
 		since = old.Since
+	} else {
+		e.roomForPinned()
 	}
 	e.pinned[en.path] = Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -263,7 +264,7 @@ type endlessNode struct{}
 // Sweep never finishes.
 func (endlessNode) Sweep(string, bool) (uint64, *dbus.Error) { return 1, nil }
 
-// The ways to ask: the bus only where the system's daemon is meant.
+// The ways to ask: root's own socket first, the bus only where the system's daemon is meant.
 func TestWaysToAsk(t *testing.T) {
 	for _, tc := range []struct {
 		a    *app
@@ -274,6 +275,12 @@ func TestWaysToAsk(t *testing.T) {
 		{&app{runDir: defaultRunDir, policyRoot: "/elsewhere"}, 1},
 	} {
 		ways := tc.a.daemons()
+		if root, ok := ways[0].(socketDaemon); os.Geteuid() == 0 {
+			if !ok || string(root) != filepath.Join(tc.a.runDir, control.RootSocketName) {
+				t.Errorf("%q, %q: root does not ask at its own socket first: %v", tc.a.runDir, tc.a.policyRoot, ways)
+			}
+			ways = ways[1:]
+		}
 		if last, ok := ways[len(ways)-1].(socketDaemon); len(ways) != tc.want || !ok ||
 			string(last) != filepath.Join(tc.a.runDir, control.SocketName) {
 			t.Errorf("%q, %q: %v", tc.a.runDir, tc.a.policyRoot, ways)

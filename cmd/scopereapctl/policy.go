@@ -78,7 +78,7 @@ JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 				return a.policyErrors(cmd, err)
 			}
 			for _, w := range r.Warnings {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", p.paint(yellow, "warning"), w)
+				fmt.Fprintf(errorsTo(cmd), "%s: %s\n", p.paint(yellow, "warning"), w)
 			}
 			fmt.Fprintln(p.w, okLine(r))
 			return nil
@@ -124,7 +124,7 @@ func (a *app) policyErrors(cmd *cobra.Command, err error) error {
 	if !errors.As(err, &all) {
 		return usageError(err)
 	}
-	w := cmd.ErrOrStderr()
+	w := errorsTo(cmd)
 	terminal := isTerminal(w)
 	for _, e := range all {
 		if terminal {
@@ -178,7 +178,7 @@ value, status "read", "replaced", "masked", "mask" or "ignored".`,
 func (a *app) shown(cmd *cobra.Command, onDisk bool) (showReport, error) {
 	loaded, err := policy.Load(a.policyDirs())
 	if !onDisk {
-		ctx, errs := cmd.Context(), cmd.ErrOrStderr()
+		ctx, errs := cmd.Context(), errorsTo(cmd)
 		r, asked := ask(a, func(d daemon) (showReport, error) { return d.policy(ctx) })
 		switch {
 		case asked == nil && err != nil:

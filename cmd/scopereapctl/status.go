@@ -39,7 +39,10 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   v1_ancestors       [{path, reclaimable, dead_memory}] (v1 and hybrid)
   daemon             null where scopereapd does not run, else {version, pid,
                      since, engine: {mode, abilities, monitor_only, totals,
-                     pinned, held}, bus, policy_files, policy_error};
+                     pinned, pinned_more, pinned_by, held}, bus,
+                     policy_files, policy_error};
+                     pinned lists the ancestors with most, pinned_more
+                     counts the others;
                      totals has no last_reap before the first one
   daemon_error       why a listening scopereapd gave no answer`,
 		Args: cobra.NoArgs,

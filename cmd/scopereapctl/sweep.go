@@ -90,7 +90,7 @@ type sweepReport struct {
 func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) error {
 	ctx := cmd.Context()
 	bar := newBar(cmd.ErrOrStderr())
-	r, err := a.sweepAnyhow(ctx, m, under, bar.show, cmd.ErrOrStderr(), true)
+	r, err := a.sweepAnyhow(ctx, m, under, bar.show, errorsTo(cmd), true)
 	if err == nil && !m.Mode.V2() {
 		settleV1(ctx, m.fs, &r.SweepResult)
 	}

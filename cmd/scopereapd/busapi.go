@@ -110,11 +110,9 @@ func (a *busAPI) Snapshot() busapi.Snapshot {
 	if why := a.policyErr.Load(); why != nil {
 		s.PolicyError = *why
 	}
-	for _, p := range e.Pinned {
+	for _, p := range e.PinnedBy {
 		s.Pinned += uint64(max(p.Dying, 0))
-		for _, pin := range p.Pins {
-			s.DeadBytes += uint64(max(pin.Bytes, 0))
-		}
+		s.DeadBytes += uint64(max(p.Bytes, 0))
 	}
 	s.Dying, s.Live = a.counts()
 	return s

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/reclaim"
 )
@@ -52,7 +53,7 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "scopereapd:", err)
+	fmt.Fprintln(os.Stderr, "scopereapd:", names.Safe(err.Error()))
 	return exitCode(err)
 }
 

@@ -128,6 +128,10 @@ func (d *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rootListener, err := control.ListenRoot(filepath.Join(d.flags.runDir, control.RootSocketName))
+	if err != nil {
+		return err
+	}
 	server := &control.Server{Verbs: d.verbs(), Logger: d.log}
 	hangup := hangups()
 	var parts sync.WaitGroup
@@ -139,7 +143,7 @@ func (d *node) run(ctx context.Context) error {
 		})
 	}
 	part("reaping", func() error { return d.engine.Run(ctx) })
-	part("control socket", func() error { return server.Serve(ctx, listener) })
+	part("control socket", func() error { return server.Serve(ctx, listener, rootListener) })
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
 	part("triggers", func() error { d.removeTriggers(ctx); return nil })
@@ -240,7 +244,7 @@ func (d *node) leaveNothing() {
 			_ = os.Remove(p)
 		}
 	}
-	for _, name := range []string{control.SocketName, metricsSocket, lockName, ""} {
+	for _, name := range []string{control.SocketName, control.RootSocketName, metricsSocket, lockName, ""} {
 		_ = os.Remove(filepath.Join(d.flags.runDir, name)) // the directory only when empty
 	}
 }

@@ -99,7 +99,7 @@ func (d *node) notify(ctx context.Context) {
 func (d *node) statusLine() string {
 	s := d.engine.Status()
 	pinned := int64(0)
-	for _, p := range s.Pinned {
+	for _, p := range s.PinnedBy {
 		pinned += p.Dying
 	}
 	line := fmt.Sprintf("%s memcgs and %s freed since start, %d pinned", humanize.Comma(s.Totals.Freed),

@@ -22,11 +22,15 @@ func BusStatus(s Status) busapi.Status {
 		Held: busapi.Held{Live: uint32(e.Held.Held), Ended: uint32(e.Held.Waiting), Threads: uint32(e.Held.Threads)},
 
 		BusConnected: s.Bus.Connected, BusStatistics: busStatistics(s.Bus),
-		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError,
+		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError, PinnedMore: count(e.PinnedMore),
 	}
 	for _, p := range e.Pinned {
 		out.Pinned = append(out.Pinned, busapi.PinnedBelow{Ancestor: p.Ancestor, Dying: count(p.Dying),
 			Since: BusTime(p.Since), Pins: BusPins(p.Pins)})
+	}
+	for _, p := range e.PinnedBy {
+		out.PinnedBy = append(out.PinnedBy, busapi.PinnedSum{Reason: string(p.Reason), Memcgs: count(p.Dying),
+			Bytes: count(p.Bytes)})
 	}
 	return out
 }
@@ -37,6 +41,7 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 		Version: s.Version, PID: int(s.PID), Since: FromBusTime(s.Since),
 		Engine: reclaim.Status{
 			Mode: reclaim.Mode(s.CgroupMode), MonitorOnly: s.MonitorOnly, Pinned: []reclaim.Pinned{},
+			PinnedMore: int(s.PinnedMore),
 			Totals: reclaim.Totals{
 				Freed: int64(s.Reaped), Bytes: int64(s.ReapedBytes), Turns: int64(s.Turns), Batches: int64(s.Batches),
 				CPU: duration(s.CPUTimeUSec), Events: int64(s.Teardowns), Sweeps: int64(s.Sweeps),
@@ -51,6 +56,10 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 	for _, p := range s.Pinned {
 		out.Engine.Pinned = append(out.Engine.Pinned, reclaim.Pinned{Ancestor: p.Ancestor, Dying: int64(p.Dying),
 			Since: FromBusTime(p.Since), Pins: FromBusPins(p.Pins)})
+	}
+	for _, p := range s.PinnedBy {
+		out.Engine.PinnedBy = append(out.Engine.PinnedBy, reclaim.PinnedSum{Reason: reclaim.Reason(p.Reason),
+			Dying: int64(p.Memcgs), Bytes: int64(p.Bytes)})
 	}
 	out.Bus = fromBusStatistics(s.BusStatistics)
 	out.Bus.Connected = s.BusConnected
