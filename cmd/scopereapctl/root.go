@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
 )
 
@@ -45,11 +46,12 @@ over the bus, polkit may let others.
 Exit codes:
   0   ok
   1   failed
-  2   bad usage, or a policy with errors
-  3   no memory cgroups on this machine
   4   needs root
   5   another scopereap is reaping
-  10  doctor found something to do`,
+  10  doctor found something to do
+  64  bad usage
+  69  no memory cgroups on this machine
+  78  a policy with errors`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
@@ -72,7 +74,7 @@ Exit codes:
 	return cmd
 }
 
-// explainUsage makes every error in flags and arguments exit with exitUsage
+// explainUsage makes every error in flags and arguments exit with exitcode.Usage
 // and a hint, here and in the verbs.
 func explainUsage(cmd *cobra.Command) {
 	hint := func(err error) error {
@@ -97,13 +99,13 @@ func needRoot(cmd *cobra.Command, why string) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	return &exitError{exitNotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
+	return &exitError{exitcode.NotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
 }
 
 // tryAsRoot makes a missing permission one clear sentence with what to do.
 func tryAsRoot(cmd *cobra.Command, err error) error {
 	if (errors.Is(err, os.ErrPermission) || isRefused(err)) && os.Geteuid() != 0 {
-		return &exitError{exitNotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
+		return &exitError{exitcode.NotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
 	}
 	return err
 }

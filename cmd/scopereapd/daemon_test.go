@@ -20,12 +20,18 @@ import (
 // asProgram makes this test's binary scopereapd.
 const asProgram = "SCOPEREAPD_TEST_PROGRAM"
 
+// testPanics makes that scopereapd panic at once.
+const testPanics = "SCOPEREAPD_TEST_PANICS"
+
 func TestMain(m *testing.M) {
 	// As main does: this binary is started again as a probe's child.
 	if reclaim.ProbeChild() {
 		return
 	}
 	if os.Getenv(asProgram) != "" {
+		if os.Getenv(testPanics) != "" {
+			panic("as a fault would")
+		}
 		os.Exit(run())
 	}
 	os.Exit(m.Run())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -97,12 +98,12 @@ func TestSecondIsRefused(t *testing.T) {
 	}
 	second := first.again()
 	second.spawn()
-	second.ends(exitLocked)
+	second.ends(exitcode.Busy)
 	second.oneLine("another scopereap")
 	restore := first.again("--restore")
 	restore.spawn()
-	restore.ends(exitLocked) // it may still need what it has changed
-	first.status()           // undisturbed
+	restore.ends(exitcode.Busy) // it may still need what it has changed
+	first.status()              // undisturbed
 
 	// Killed, it leaves its files; they are put in order and the next one runs.
 	first.signal(syscall.SIGKILL)
@@ -127,7 +128,7 @@ func TestRefusesToStart(t *testing.T) {
 		d := newDaemon(t, noBus)
 		file := d.policy("[sweep]\ninterval = \"often\"\n\n[budgt]\n")
 		d.spawn()
-		d.ends(exitUsage)
+		d.ends(exitcode.Config)
 		for _, words := range []string{file + ":2:", "sweep.interval", file + ":4:", "did you mean [budget]?"} {
 			if !strings.Contains(d.log.String(), words) {
 				t.Errorf("no %q in:\n%s", words, d.log)
@@ -149,14 +150,14 @@ func TestRefusesToStart(t *testing.T) {
 		}
 		d.asUser(nobody)
 		d.spawn()
-		d.ends(exitNotRoot)
+		d.ends(exitcode.NotRoot)
 		d.oneLine("must be root", "sudo scopereapd")
 	})
 	for _, args := range [][]string{{"--bogus"}, {"extra"}, {"--run-dir"}} {
 		t.Run(args[0], func(t *testing.T) {
 			d := newDaemon(t, noBus).again(args...)
 			d.spawn()
-			d.ends(exitUsage)
+			d.ends(exitcode.Usage)
 			d.oneLine()
 		})
 	}
@@ -216,7 +217,7 @@ func TestNoMemoryCgroups(t *testing.T) {
 	d.cmd.Args = append([]string{unshare, "--mount", "--propagation", "private", "sh", "-c",
 		`umount -R /sys/fs/cgroup && exec "$0" "$@"`, self}, d.cmd.Args[1:]...)
 	d.spawn()
-	d.ends(exitNoWork)
+	d.ends(exitcode.Unavailable)
 	d.oneLine("no memory cgroup hierarchy")
 	d.leftNothing()
 }
