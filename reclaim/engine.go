@@ -63,7 +63,8 @@ type Engine struct {
 	dropped   time.Time        // when the last resort was last used
 	known     map[string]int64 // see left.go
 
-	holdFull atomic.Bool // said once
+	holdFull    atomic.Bool   // said once
+	holdTrouble atomic.Uint32 // what holds fail for, said once: 1 plus the errno; 0 for nothing
 
 	mu      sync.Mutex
 	inbox   []func(now time.Time)
@@ -227,6 +228,10 @@ func (e *Engine) start(ctx context.Context) error {
 	journal, err := OpenJournal(e.opts.Journal)
 	if err != nil {
 		return err
+	}
+	if err := journal.hasRoom(); err != nil {
+		e.log.Error("nothing can be reclaimed while the shield journal cannot be written; make room in its file system",
+			"err", err, message.ReclaimFailed.Attr())
 	}
 	thread, err := StartThread(ctx)
 	if err != nil {

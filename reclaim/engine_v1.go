@@ -6,6 +6,8 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
@@ -42,6 +44,9 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 	err := e.opts.Hold.Enter(cgroup)
 	switch {
 	case err == nil:
+		if e.holdTrouble.Swap(0) != 0 {
+			e.log.Info("units are held again", "cgroup", cgroup)
+		}
 	case errors.Is(err, ErrHoldNotThere) && try < len(holdAgain):
 		time.AfterFunc(holdAgain[try], func() { e.holdEnter(cgroup, try+1) })
 	case errors.Is(err, ErrHoldNotThere):
@@ -51,7 +56,15 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 			e.log.Warn("ending units leak until fewer are live", "err", err, message.HoldFailed.Attr())
 		}
 	default:
-		e.log.Warn("cannot hold a unit's memory cgroup", "cgroup", cgroup, "err", err, message.HoldFailed.Attr())
+		// Once for as long as it lasts, not for each unit that comes.
+		trouble := uint32(1)
+		if errno := unix.Errno(0); errors.As(err, &errno) {
+			trouble += uint32(errno)
+		}
+		if e.holdTrouble.Swap(trouble) != trouble {
+			e.log.Warn("cannot hold units' memory cgroups; what ends meanwhile leaks", "cgroup", cgroup, "err", err,
+				message.HoldFailed.Attr())
+		}
 	}
 }
 
@@ -93,7 +106,8 @@ func (e *Engine) recoverHeld(now time.Time) {
 	}
 	left, err := e.opts.Hold.Recover()
 	if err != nil {
-		e.log.Warn("directories held by an earlier run may be left behind", "err", err)
+		e.log.Warn("the journal of holds cannot be read or written; a crash would leave directories behind", "err", err,
+			message.HoldFailed.Attr())
 	}
 	for _, cgroup := range left {
 		e.queue.finishHeld(cgroup, now, now, 0)

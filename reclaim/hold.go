@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Hold keeps the directories of ending units in cgroup v1's memory hierarchy
@@ -50,6 +52,8 @@ type Hold struct {
 	threads int
 	journal *holdJournal
 	closed  bool
+	// unstruck: the journal's last strike failed, which has been logged.
+	unstruck bool
 }
 
 // HoldOptions says how a Hold works. Its zero value holds nothing.
@@ -231,8 +235,13 @@ func (h *Hold) forget(clean string) {
 	}
 	h.release(e)
 	delete(h.entries, clean)
-	if err := h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}); err != nil {
-		h.log.Warn("the journal of holds cannot be written; a crash would leave directories behind", "err", err)
+	// A line too many does no harm: the next start finds the directory gone.
+	if err := h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}); err != nil && !h.unstruck {
+		h.log.Warn("the journal of holds cannot be written; make room in the file system of its directory", "err", err,
+			message.HoldFailed.Attr())
+		h.unstruck = true
+	} else if err == nil {
+		h.unstruck = false
 	}
 }
 

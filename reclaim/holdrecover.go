@@ -18,7 +18,8 @@ import (
 // tasks then keep its directory from being touched.
 //
 // Lines that cannot be read are logged and skipped. An error means that the
-// journal as a whole could not be read or written.
+// journal as a whole could not be read, or, beside what is returned, not be
+// written (a full file system): it is as it was then.
 func (h *Hold) Recover() ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,9 +37,7 @@ func (h *Hold) Recover() ([]string, error) {
 			ours = append(ours, rec)
 		}
 	}
-	if err := h.journal.rewrite(ours); err != nil {
-		return nil, err
-	}
+	unwritten := h.journal.rewrite(ours)
 	now := time.Now()
 	var left []string
 	for _, rec := range ours {
@@ -56,7 +55,7 @@ func (h *Hold) Recover() ([]string, error) {
 		}
 	}
 	holdDeepestFirst(left)
-	return left, nil
+	return left, unwritten
 }
 
 // How long Close may take over all, and over one directory.
