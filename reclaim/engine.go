@@ -35,7 +35,7 @@ type EngineOptions struct {
 	// the engine's own goroutine and must not block. It may be nil.
 	OnSweep func(under string) (progress func(SweepProgress), ended func(SweepResult, error))
 	// OnWrite is told how long each write that reclaims took in the kernel.
-	// Called from the reaping thread; it must not block. It may be nil.
+	// Called from the thread that wrote; it must not block. It may be nil.
 	OnWrite func(time.Duration)
 }
 
@@ -46,6 +46,8 @@ type Engine struct {
 	log    *slog.Logger
 	onEnd  func(Outcome)
 	budget *Budget
+
+	emptier v1Emptier // of what a sweep empties
 
 	// Only Run touches these, on the reaping thread.
 	queue     *queue
@@ -161,6 +163,7 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 func (e *Engine) Run(ctx context.Context) error {
 	defer func() {
 		e.stopSweeps()
+		e.emptier.end()
 		close(e.stopped)
 	}()
 	if err := e.start(ctx); err != nil {

@@ -176,16 +176,53 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	e.startSweep(job)
 }
 
+// forceLooks is how often a v1 ancestor is looked at, as a held directory is
+// (see holdRetry: for 42 s in all), before pages that are dirty are taken for
+// what the living go on writing: an older one would be under writeback by then.
+const forceLooks = 10
+
+// forceWaits reports whether pages below a v1 ancestor wait for a disk, for
+// which force_empty would wait as well (see v1Emptier). It plans the next look,
+// or ends the entry where there have been enough.
+func (e *Engine) forceWaits(en *entry, now time.Time) bool {
+	_, below, err := v1ReadStat(e.tree.FS, en.path)
+	if err != nil { // force_empty says why
+		return false
+	}
+	under := e.emptier.since(en.path) > 0
+	if !under && below.Writeback == 0 && (below.Dirty == 0 || en.tries >= forceLooks) {
+		return false
+	}
+	if en.tries++; en.tries <= 2*forceLooks {
+		en.due = now.Add(holdRetry(en.tries))
+		return true
+	}
+	en.out.Verdict = MayReap
+	en.out.Pins = []Pin{{PinnedDirty, below.Dirty + below.Writeback}}
+	en.out.fail(ErrV1HeldUp)
+	e.log.Warn("not emptied: pages below it wait for a disk that is slow or does not answer", "ancestor", en.path,
+		"dirty", below.Dirty, "writeback", below.Writeback, "err", ErrV1HeldUp, message.ReclaimFailed.Attr())
+	e.finish(en)
+	return true
+}
+
 // forceEmpty gives a v1 ancestor one slice of force_empty, and looks at it
 // again once the kernel has had the time to free what was emptied.
-func (e *Engine) forceEmpty(en *entry, cfg Config, grant time.Duration) {
+func (e *Engine) forceEmpty(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
 	now := time.Now()
 	if en.confirmed {
 		e.finish(en)
 		return
 	}
+	if e.forceWaits(en, now) {
+		return
+	}
 	before, _ := v1ReadBytes(e.tree.FS, en.path, v1UsageFile)
-	res, err := V1ForceEmpty(e.thread, e.tree.FS, en.path, min(cfg.Slice, grant))
+	res, err := e.emptier.forceEmpty(ctx, e.thread, e.tree.FS, en.path, min(cfg.Slice, grant))
+	if errors.Is(err, ErrV1HeldUp) {
+		en.due = now.Add(holdRetryMost)
+		return
+	}
 	en.out.Turns++
 	en.out.Batches++
 	en.out.Verdict = MayReap
