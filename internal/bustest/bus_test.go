@@ -79,34 +79,3 @@ func TestAskingForAPropertyLoadsAUnit(t *testing.T) {
 		}
 	}
 }
-
-// A client that subscribes as soon as PID 1 has its name stays subscribed.
-func TestSubscribedAtOnce(t *testing.T) {
-	b := StartBus(t)
-	m := NewMachine(t, b)
-	conn, err := dbus.Connect(b.Address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	for round := range 200 {
-		m.StopSystemd()
-		done := make(chan error, 1)
-		go func() {
-			for end := time.Now().Add(time.Minute); ; {
-				err := conn.Object(sdName, sdPath).Call(sdName+".Manager.Subscribe", 0).Err
-				if err == nil || time.Now().After(end) {
-					done <- err
-					return
-				}
-			}
-		}()
-		m.StartSystemd()
-		if err := <-done; err != nil {
-			t.Fatalf("Subscribe: %v", err)
-		}
-		if !m.Subscribed() {
-			t.Fatalf("forgotten in round %d", round)
-		}
-	}
-}
