@@ -57,7 +57,7 @@ func newNative(t *testing.T, policy string) native {
 }
 
 func (n native) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
-	cmd := exec.Command(n.bin, append([]string{"--run-dir", n.runDir, "--policy-root", n.root}, args...)...)
+	cmd := exec.Command(n.bin, append([]string{"--run-dir", n.runDir, "--lock", filepath.Join(n.runDir, "lock"), "--policy-root", n.root}, args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -11,11 +11,13 @@ import (
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
 )
 
 // app is what the global flags say.
 type app struct {
 	runDir     string
+	lock       string
 	policyRoot string
 	noColor    bool
 
@@ -28,7 +30,6 @@ func (a *app) policyDirs() policy.Dirs { return policy.Dirs{Root: a.policyRoot} 
 
 // Names in the daemon's runtime directory, the same as scopereapd's.
 const (
-	lockName   = "lock"
 	shieldName = "shields"
 )
 
@@ -63,7 +64,8 @@ Exit codes:
 	cmd.SetVersionTemplate("scopereapctl {{.Version}}\n")
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&a.runDir, "run-dir", defaultRunDir,
-		"runtime directory of scopereapd: its socket, lock and journals; with another one the system bus is not asked")
+		"runtime directory of scopereapd: its socket and journals; with another one the system bus is not asked")
+	fl.StringVar(&a.lock, "lock", reclaim.DefaultLock, "file that whoever reaps on this machine locks")
 	fl.StringVar(&a.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
 	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
 	_ = cmd.MarkPersistentFlagDirname("run-dir")

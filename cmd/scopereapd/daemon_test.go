@@ -53,6 +53,9 @@ func (d *process) stateDir() string { return filepath.Join(d.dir, "state") }
 
 func (d *process) runDir() string { return filepath.Join(d.dir, "run") }
 
+// lock is a file of the test's own: the machine's may be somebody else's.
+func (d *process) lock() string { return filepath.Join(d.dir, "run", "lock") }
+
 // lockedBuffer is what a process logs, readable meanwhile.
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -83,7 +86,7 @@ func newDaemon(t *testing.T, bus string, env ...string) *process {
 		t.Fatal(err)
 	}
 	d := &process{t: t, dir: dir, log: &lockedBuffer{}, exited: make(chan struct{})}
-	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--policy-root", dir, "--state-dir", d.stateDir())
+	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--lock", d.lock(), "--policy-root", dir, "--state-dir", d.stateDir())
 	d.cmd.Env = append([]string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + bus, "PATH=" + os.Getenv("PATH")}, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	return d

@@ -33,7 +33,7 @@ const (
 	crashPages    = 80 // of each dying memcg: 5.10's memory.stat does not see the first 31 on each CPU
 	crashTries    = 6
 	crashLeft     = 40               // of crashDying: what a sweep after the restart may leave, a tenth
-	restoreWithin = 20 * time.Second // ExecStopPost and Restart= on an emulated CPU
+	restoreWithin = 40 * time.Second // ExecStopPost and Restart= on an emulated CPU
 	crashWatchdog = 10 * time.Second // WatchdogSec= here: an emulated CPU must be able to keep it
 )
 
