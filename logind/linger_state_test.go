@@ -3,6 +3,7 @@ package logind
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,68 @@ func TestCrashes(t *testing.T) {
 			}
 			r.want(c.name, changes(got), c.want, c.lingers...)
 		})
+	}
+}
+
+// What logind is asked for is in the state before: a crash in between must leave neither a linger that nobody knows to
+// be ours, nor one that is taken for ours although it was never taken away.
+func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
+	r := newLingerRig(t)
+	asked := map[string]string{} // by call: what the state said
+	r.m.OnLinger(func(uid uint32, on bool) {
+		call := fmt.Sprint(uid, " ", on)
+		asked[call] = "nothing"
+		s, err := r.l.file.read()
+		if err != nil {
+			t.Errorf("%s: %v", call, err)
+			return
+		}
+		if e := s.entry(uid); e != nil {
+			asked[call] = string(e.Phase)
+		}
+	})
+	r.reconcile(rules("alice"))
+	if _, err := r.l.Add(context.Background(), LingerRules{}, "bob", false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.l.Remove(context.Background(), LingerRules{}, "bob", false); err != nil {
+		t.Fatal(err)
+	}
+	r.reconcile(rules())
+	want := map[string]string{"1000 true": "setting", "1001 true": "setting", "1001 false": "removing", "1000 false": "removing"}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("when logind was asked the state said:\n%s", diff)
+	}
+
+	// And where it cannot be saved, logind is not asked.
+	if err := os.RemoveAll(filepath.Dir(r.state)); err != nil {
+		t.Fatal(err)
+	}
+	calls := len(r.m.LingerCalls())
+	r.write(filepath.Dir(r.state), "in the directory's place", 0o644)
+	if _, err := r.l.Reconcile(context.Background(), rules("alice")); err == nil {
+		t.Error("nothing is wrong with a state that cannot be written")
+	}
+	if got := r.m.LingerCalls()[calls:]; len(got) > 0 {
+		t.Errorf("logind was asked all the same: %v", got)
+	}
+}
+
+// The lock and the state are no links that lead elsewhere.
+func TestLingerFollowsNoLink(t *testing.T) {
+	r := newLingerRig(t)
+	secret := filepath.Join(r.root, "secret")
+	if err := os.MkdirAll(filepath.Dir(r.state), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, r.state+".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.l.Reconcile(context.Background(), rules("alice")); err == nil {
+		t.Error("the lock's link was followed")
+	}
+	if _, err := os.Lstat(secret); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("made through a link: %v", err)
 	}
 }
 
