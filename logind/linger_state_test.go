@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestSettle(t *testing.T) {
@@ -125,19 +126,41 @@ func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("when logind was asked the state said:\n%s", diff)
 	}
+}
 
-	// And where it cannot be saved, logind is not asked.
-	if err := os.RemoveAll(filepath.Dir(r.state)); err != nil {
+// Where the state cannot be saved, logind is not asked.
+func TestUnsavedStateAsksNobody(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts a tmpfs")
+	}
+	r := newLingerRig(t)
+	dir := filepath.Dir(r.state)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	calls := len(r.m.LingerCalls())
-	r.write(filepath.Dir(r.state), "in the directory's place", 0o644)
-	if _, err := r.l.Reconcile(context.Background(), rules("alice")); err == nil {
-		t.Error("nothing is wrong with a state that cannot be written")
+	if err := unix.Mount("scopereap-test", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("needs to mount a tmpfs: ", err)
 	}
-	if got := r.m.LingerCalls()[calls:]; len(got) > 0 {
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	filler.Close()
+	if _, err := r.l.Reconcile(context.Background(), rules("alice")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a state that cannot be written: %v", err)
+	}
+	if got := r.m.LingerCalls(); len(got) > 0 {
 		t.Errorf("logind was asked all the same: %v", got)
 	}
+	if err := os.Remove(filler.Name()); err != nil {
+		t.Fatal(err)
+	}
+	r.want("with room", r.reconcile(rules("alice")), "enable alice (alice)\n", "alice")
 }
 
 // The lock and the state are no links that lead elsewhere.

@@ -127,6 +127,9 @@ func TestHoldDeadDisk(t *testing.T) {
 	h.Leave(quick)
 	var out HoldOutcome
 	disk.soon("Finish", func() { out = finishHold(t, h, th, slow) })
+	if d := h.emptier.since(slow); d > 0 {
+		t.Errorf("a write has been under way for %v", d)
+	}
 	if out.Done || out.Why != HoldPages || out.dirty() == 0 || out.RetryAfter <= 0 {
 		t.Errorf("with dirty pages: %+v", out)
 	}
@@ -139,6 +142,10 @@ func TestHoldDeadDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	// Not even a write that nobody waits for: the process could not end before it.
+	if d := h.emptier.since(slow); d > 0 {
+		t.Errorf("a write has been under way for %v", d)
+	}
 	if recs, _, err := (&holdJournal{path: path}).load(); err != nil || len(recs) != 1 || recs[0].Cgroup != slow {
 		t.Errorf("the next start would find %v, %v", recs, err)
 	}

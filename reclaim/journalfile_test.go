@@ -77,6 +77,10 @@ func TestHoldJournalSurvivesENOSPC(t *testing.T) {
 		}
 		want = append(want, record(n))
 	}
+	// A crash now must not leave half a record at the end.
+	if text, err := os.ReadFile(j.path); err != nil || !bytes.HasSuffix(text, []byte("\n")) {
+		t.Errorf("it ends with %q, %v", text[max(0, len(text)-40):], err)
+	}
 	room()
 	held := record(424242)
 	if err := j.add(held); err != nil {
