@@ -53,6 +53,7 @@ type Hold struct {
 	journal *holdJournal
 	closed  bool
 	emptier v1Emptier
+	vmstat  string // the machine's, in proc(5)
 	// heldUp are the directories that a slow disk keeps from being finished,
 	// which has been logged.
 	heldUp map[string]bool
@@ -128,6 +129,7 @@ func NewHold(f *FS, opts HoldOptions) *Hold {
 		fs: f, opts: opts, log: log,
 		entries: make(map[string]*heldDir),
 		heldUp:  make(map[string]bool),
+		vmstat:  "/proc/vmstat",
 		journal: &holdJournal{path: opts.JournalPath},
 	}
 }

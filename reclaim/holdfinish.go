@@ -367,7 +367,7 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 // the kernel does not say.
 func (h *Hold) writeback() int64 {
 	// os is safe for this file: nothing in proc of this kind can be polled.
-	b, err := os.ReadFile("/proc/vmstat")
+	b, err := os.ReadFile(h.vmstat)
 	if err != nil {
 		return 0
 	}
