@@ -3,6 +3,7 @@ package reclaim
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -169,5 +170,78 @@ func TestHoldReportsDisk(t *testing.T) {
 	h.forget("/b.scope")
 	if n := strings.Count(log.String(), "no directory waits"); n != 1 {
 		t.Errorf("its end was reported %d times:\n%s", n, &log)
+	}
+}
+
+// TestV1EmptierBounds: its writes are charged to whom they were made for, and no more are begun than may be held up.
+func TestV1EmptierBounds(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a", 0, 0)
+	var m v1Emptier
+	th := testThread(t)
+	empty := func() (err error) {
+		th.Do(t.Context(), func() { _, err = m.forceEmpty(t.Context(), th, x.fs, "/a", time.Second) })
+		return err
+	}
+	for range 3 {
+		had := th.aside
+		if err := empty(); err != nil || th.aside <= had || m.cpu != 0 {
+			t.Errorf("%v; charged %v, then %v, and %v to nobody", err, had, th.aside, m.cpu)
+		}
+	}
+	helper := m.spare
+	if helper == nil {
+		t.Fatal("its thread is not kept for the next write")
+	}
+	m.mu.Lock()
+	for i := range v1UnderMost {
+		m.under[fmt.Sprint("/held-up-", i)] = time.Now()
+	}
+	m.mu.Unlock()
+	if err := empty(); !errors.Is(err, ErrV1HeldUp) {
+		t.Errorf("beyond %d: %v", v1UnderMost, err)
+	}
+	m.mu.Lock()
+	clear(m.under)
+	m.mu.Unlock()
+	if err := empty(); err != nil || m.spare != helper {
+		t.Errorf("once they have ended: %v, and another thread: %v", err, m.spare != helper)
+	}
+	m.end()
+	if err := empty(); !errors.Is(err, ErrV1HeldUp) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestEngineReportsFullRun: without room for the journal nothing can be reclaimed, which is said at the start.
+func TestEngineReportsFullRun(t *testing.T) {
+	x := newFixture(t)
+	for _, full := range []bool{false, true} {
+		dir := smallFS(t, 4)
+		if full {
+			// The journal itself is there already: a full tmpfs has no room for a name either.
+			if err := os.WriteFile(filepath.Join(dir, "shields"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			fill(t, dir)
+		}
+		var log bytes.Buffer
+		e := NewEngine(EngineOptions{
+			Hierarchy: Hierarchy{Mode: Unified}, FS: x.fs, Config: testConfig(), Journal: filepath.Join(dir, "shields"),
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err := e.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if full {
+			want = 1
+		}
+		if n := strings.Count(log.String(), "make room in its file system"); n != want {
+			t.Errorf("full %v: reported %d times:\n%s", full, n, &log)
+		}
+		if err := e.reap.journal.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
