@@ -234,7 +234,7 @@ func (e *Engine) start(ctx context.Context) error {
 	}
 	if err := journal.hasRoom(); err != nil {
 		e.log.Error("nothing can be reclaimed while the shield journal cannot be written; make room in its file system",
-			"err", err, message.ReclaimFailed.Attr())
+			"err", err)
 	}
 	thread, err := StartThread(ctx)
 	if err != nil {
