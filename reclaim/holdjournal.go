@@ -128,11 +128,9 @@ func (j *holdJournal) append(op string, rec holdRecord) error {
 		return nil
 	}
 	if j.file == nil || j.lines > j.live+holdJournalSlack {
-		records, _, err := j.load()
-		if err != nil {
-			return err
-		}
-		if err := j.rewrite(records); err != nil {
+		// Where a full file system has no room for a second file, the first
+		// may still have some.
+		if err := j.compact(); err != nil && j.file == nil {
 			return err
 		}
 	}
@@ -141,6 +139,15 @@ func (j *holdJournal) append(op string, rec holdRecord) error {
 	}
 	j.lines++
 	return nil
+}
+
+// compact rewrites the journal so that it says what is in hand and nothing else.
+func (j *holdJournal) compact() error {
+	records, _, err := j.load()
+	if err != nil {
+		return err
+	}
+	return j.rewrite(records)
 }
 
 // load reads the file; a missing one is empty.

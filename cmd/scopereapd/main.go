@@ -111,7 +111,7 @@ with 2.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitcode.Usage, err} })
 	fl := cmd.Flags()
 	fl.StringVar(&f.runDir, "run-dir", "/run/scopereap", "directory for the sockets and the journals")
-	fl.StringVar(&f.lock, "lock", reclaim.DefaultLock, "file to lock while reaping: the same for all on a machine, whatever their run directory")
+	fl.StringVar(&f.lock, "lock", reclaim.DefaultLock, "lock file that keeps a second reaper off this machine, whatever its run directory")
 	fl.StringVar(&f.stateDir, "state-dir", "/var/lib/scopereap", "directory for the ledger and for which users were made to linger")
 	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
