@@ -35,7 +35,7 @@ type EngineOptions struct {
 	// the engine's own goroutine and must not block. It may be nil.
 	OnSweep func(under string) (progress func(SweepProgress), ended func(SweepResult, error))
 	// OnWrite is told how long each write that reclaims took in the kernel.
-	// Called from the reaping thread; it must not block. It may be nil.
+	// Called from the thread that wrote; it must not block. It may be nil.
 	OnWrite func(time.Duration)
 }
 
@@ -46,6 +46,8 @@ type Engine struct {
 	log    *slog.Logger
 	onEnd  func(Outcome)
 	budget *Budget
+
+	emptier v1Emptier // of what a sweep empties
 
 	// Only Run touches these, on the reaping thread.
 	queue     *queue
@@ -63,7 +65,8 @@ type Engine struct {
 	dropped   time.Time        // when the last resort was last used
 	known     map[string]int64 // see left.go
 
-	holdFull atomic.Bool // said once
+	holdFull    atomic.Bool   // said once
+	holdTrouble atomic.Uint32 // what holds fail for, said once: 1 plus the errno; 0 for nothing
 
 	mu      sync.Mutex
 	inbox   []func(now time.Time)
@@ -160,6 +163,7 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 func (e *Engine) Run(ctx context.Context) error {
 	defer func() {
 		e.stopSweeps()
+		e.emptier.end()
 		close(e.stopped)
 	}()
 	if err := e.start(ctx); err != nil {
@@ -229,6 +233,10 @@ func (e *Engine) start(ctx context.Context) error {
 	journal, err := OpenJournal(e.opts.Journal)
 	if err != nil {
 		return err
+	}
+	if err := journal.hasRoom(); err != nil {
+		e.log.Error("nothing can be reclaimed while the shield journal cannot be written; make room in its file system",
+			"err", err)
 	}
 	thread, err := StartThread(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.finishHeld(ctx, en, cfg)
 		return
 	case phaseForce:
-		e.forceEmpty(en, cfg, grant)
+		e.forceEmpty(ctx, en, cfg, grant)
 		return
 	}
 	verdict := e.decide(en.path, cfg)

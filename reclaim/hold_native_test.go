@@ -1,9 +1,11 @@
 package reclaim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -282,24 +284,43 @@ func TestHoldReplaced(t *testing.T) {
 	}
 }
 
-// TestHoldDeadlineGivesUpTasks: past the deadline, somebody else's tasks end
-// the hold and nothing else.
-func TestHoldDeadlineGivesUpTasks(t *testing.T) {
+// TestHoldDeadlineKeepsTasks: past the deadline, somebody else's tasks keep the
+// directory as it is, and it is finished once they are gone.
+func TestHoldDeadlineKeepsTasks(t *testing.T) {
 	tr := newV1TestTree(t)
-	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: 0})
+	var log bytes.Buffer
+	path := filepath.Join(t.TempDir(), "holds")
+	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: 0, JournalPath: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	closeHold(t, h)
+	th := testThread(t)
 	scope := tr.mkdir("run-r2.scope")
 	mustEnter(t, h, scope)
 	other := startHoldThread()
-	defer other.end()
+	defer other.wait()
 	if err := tr.fs.Write(scope, v1TasksFile, strconv.Itoa(other.tid)); err != nil {
 		t.Fatal(err)
 	}
 	h.Leave(scope)
-	if out := finishHold(t, h, testThread(t), scope); !out.Done || out.Removed || out.Why != HoldTasks {
-		t.Errorf("finish: %+v", out)
+	for range 3 {
+		if out := finishHold(t, h, th, scope); out.Done || out.Removed || out.Why != HoldTasks || out.RetryAfter <= 0 {
+			t.Errorf("finish: %+v", out)
+		}
 	}
-	if !tr.fs.Exists(scope) || h.Count() != (HoldCount{}) {
+	if !tr.fs.Exists(scope) || h.Count() != (HoldCount{Waiting: 1, Threads: 1}) {
+		t.Errorf("exists %v, %+v", tr.fs.Exists(scope), h.Count())
+	}
+	if n := strings.Count(log.String(), "tasks are left"); n != 1 || !strings.Contains(log.String(), "cgroup="+scope) {
+		t.Errorf("reported %d times:\n%s", n, &log)
+	}
+	if recs, _, err := (&holdJournal{path: path}).load(); err != nil || len(recs) != 1 || recs[0].Cgroup != scope {
+		t.Errorf("the next start would find %v, %v", recs, err)
+	}
+	other.end()
+	other.wait()
+	if out := finishHoldWait(t, h, th, scope); !out.Done || !out.Removed {
+		t.Errorf("after they had gone: %+v", out)
+	}
+	if tr.fs.Exists(scope) || h.Count() != (HoldCount{}) {
 		t.Errorf("exists %v, %+v", tr.fs.Exists(scope), h.Count())
 	}
 }

@@ -20,8 +20,10 @@ import (
 // It is not slowed by SCHED_IDLE or a CPU quota unless the policy asks: either
 // may stop a thread inside the kernel while it holds what others wait for.
 type Thread struct {
-	work chan func()
-	tid  int
+	work  chan func()
+	tid   int
+	idle  bool          // under SCHED_IDLE
+	aside time.Duration // CPU time of what other threads did for this one
 	// onWrite is told how long each write took; nil tells nobody.
 	onWrite func(time.Duration)
 }
@@ -100,7 +102,16 @@ func (t *Thread) SetIdle(on bool) error {
 	if err := unix.SchedSetAttr(t.tid, &attr, 0); err != nil {
 		return fmt.Errorf("set scheduler of the reaping thread: %w", err)
 	}
+	t.idle = on
 	return nil
+}
+
+// likeIdle puts the thread under the scheduler that another one is under. What
+// the kernel refuses here it has refused there, and been logged.
+func (t *Thread) likeIdle(o *Thread) {
+	if t.idle != o.idle {
+		_ = t.SetIdle(o.idle)
+	}
 }
 
 // Scheduling policies, sched(7).
@@ -123,9 +134,9 @@ func (t *Thread) Do(ctx context.Context, fn func()) bool {
 }
 
 // CPU is the CPU time the thread has used, user and kernel: its own clock,
-// CLOCK_THREAD_CPUTIME_ID. Call it on the thread.
+// CLOCK_THREAD_CPUTIME_ID, and what others used for it. Call it on the thread.
 func (t *Thread) CPU() time.Duration {
-	return time.Duration(cpuClock(unix.CLOCK_THREAD_CPUTIME_ID))
+	return time.Duration(cpuClock(unix.CLOCK_THREAD_CPUTIME_ID)) + t.aside
 }
 
 // processCPU is the CPU time of all threads together.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -126,7 +127,7 @@ func TestExplainTree(t *testing.T) {
 		}
 	}
 	err = m.insteadOf("/user.slice/session-1.scope/x", os.ErrNotExist)
-	if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "try: scopereapctl explain /user.slice)") {
+	if exitCode(err) != exitcode.Usage || !strings.Contains(err.Error(), "try: scopereapctl explain /user.slice)") {
 		t.Errorf("of a cgroup that is gone: %v", err)
 	}
 }

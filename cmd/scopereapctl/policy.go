@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
 )
 
@@ -50,7 +51,7 @@ func newPolicyCheck(a *app) *cobra.Command {
 		Short: "Say what is wrong with the policy",
 		Long: `policy check reads FILE, or without one all that scopereapd would load, and says
 what is wrong with it: a line for each error on standard error, as
-FILE:LINE:COLUMN: KEY: what is wrong; what to do. With errors it ends with 2.
+FILE:LINE:COLUMN: KEY: what is wrong; what to do. With errors it ends with 78.
 
 JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 [{file, line, key, msg, hint}]}.`,
@@ -70,7 +71,7 @@ JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 					return err
 				}
 				if !r.OK {
-					return &exitError{code: exitUsage}
+					return &exitError{code: exitcode.Config}
 				}
 				return nil
 			}
@@ -122,7 +123,7 @@ func checked(loaded *policy.Loaded, err error) checkReport {
 func (a *app) policyErrors(cmd *cobra.Command, err error) error {
 	var all policy.Errors
 	if !errors.As(err, &all) {
-		return usageError(err)
+		return &exitError{exitcode.Config, err}
 	}
 	w := errorsTo(cmd)
 	terminal := isTerminal(w)
@@ -133,7 +134,7 @@ func (a *app) policyErrors(cmd *cobra.Command, err error) error {
 			fmt.Fprintln(w, e.Error())
 		}
 	}
-	return usageError(fmt.Errorf("the policy has %s", plural(int64(len(all)), "error")))
+	return &exitError{exitcode.Config, fmt.Errorf("the policy has %s", plural(int64(len(all)), "error"))}
 }
 
 // showReport is what `policy show --json` writes.

@@ -56,8 +56,7 @@ func serve(ctx context.Context, f flags) (err error) {
 	if d.machine, err = reclaim.FindHierarchy(); err != nil {
 		return err
 	}
-	lockPath := filepath.Join(f.runDir, lockName)
-	lock, err := reclaim.Lock(lockPath)
+	lock, err := reclaim.Lock(f.lock)
 	if err != nil {
 		return err
 	}
@@ -244,8 +243,12 @@ func (d *node) leaveNothing() {
 			_ = os.Remove(p)
 		}
 	}
-	for _, name := range []string{control.SocketName, control.RootSocketName, metricsSocket, lockName, ""} {
-		_ = os.Remove(filepath.Join(d.flags.runDir, name)) // the directory only when empty
+	for _, name := range []string{control.SocketName, control.RootSocketName, metricsSocket} {
+		_ = os.Remove(filepath.Join(d.flags.runDir, name))
+	}
+	_ = os.Remove(d.flags.lock)
+	for _, dir := range []string{d.flags.runDir, filepath.Dir(d.flags.lock)} {
+		_ = os.Remove(dir) // only when empty
 	}
 }
 

@@ -449,7 +449,7 @@ func (l *limitsRun) kill(ctx context.Context) error {
 		if !<-hit {
 			continue
 		}
-		_, err = l.restarted(ctx, pid)
+		_, err = l.restarted(ctx, pid, restoreWithin)
 		return err
 	}
 	return errors.New("no value was ever seen raised, so nothing was killed behind a shield")
