@@ -59,9 +59,18 @@ type Engine struct {
 	going     bool                  // the last step has worked
 	gate      pressureGate
 	nextSweep time.Time        // zero: never
+	nextCount time.Time        // see countNow
 	sweptAt   int64            // dying memcgs the last sweep left
 	dropped   time.Time        // when the last resort was last used
-	known     map[string]int64 // see left.go
+	known     map[string]known // see left.go
+
+	ctx        context.Context  // of Run
+	censuses   []*entry         // that are queued
+	censusID   int              // of the last one
+	looking    bool             // one of them is a look
+	rationed   map[owner]string // the last ancestor that a sweep took, see ration
+	nextV1Pins time.Time        // see forgetFreedV1
+	passedOver PassedOver       // by the last sweep, as it was logged
 
 	holdFull atomic.Bool // said once
 
@@ -72,7 +81,12 @@ type Engine struct {
 	stopped chan struct{} // closed when Run returns
 	cfg     Config
 	totals  Totals
-	pinned  map[string]Pinned
+	pinned  map[string]pinned
+	// lookUnder is where a look is asked for, or "".
+	lookUnder string
+
+	pulse atomic.Uint64 // see Alive
+	alive atomic.Uint64
 }
 
 // NewEngine makes an engine. Nothing happens before Run.
@@ -86,7 +100,7 @@ func NewEngine(o EngineOptions) *Engine {
 	if o.OnLeft == nil {
 		o.OnLeft = func(Left) {}
 	}
-	return &Engine{
+	e := &Engine{
 		opts: o,
 		tree: &Tree{
 			FS:            o.FS,
@@ -103,9 +117,12 @@ func NewEngine(o EngineOptions) *Engine {
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		cfg:     o.Config,
-		pinned:  map[string]Pinned{},
-		known:   map[string]int64{},
+		pinned:  map[string]pinned{},
+		known:   map[string]known{},
+		ctx:     context.Background(),
 	}
+	e.tree.pulse = &e.pulse
+	return e
 }
 
 // post runs fn between two steps of Run. It never blocks, so neither does
@@ -176,6 +193,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch.Go(func() { e.holdWatch(ctx) })
+	e.ctx = ctx
 	e.thread.Do(ctx, func() { e.loop(ctx) })
 	return nil
 }
@@ -184,31 +202,14 @@ func (e *Engine) Run(ctx context.Context) error {
 // goroutine of its own, which hands each step over, cost as much CPU time as
 // many a step (waking a thread, and Go's runtime beside it).
 func (e *Engine) loop(ctx context.Context) {
-	e.learnKnown(ctx)
+	e.measured(func() { e.learnKnown(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	nextCount := time.Now().Add(countEvery)
+	e.nextCount = time.Now().Add(countEvery)
 	e.nextSweep = e.firstSweep(time.Now())
 	for ctx.Err() == nil {
-		now := time.Now()
-		for _, fn := range e.takeInbox() {
-			fn(now)
-		}
-		if !e.nextSweep.IsZero() && !now.Before(e.nextSweep) {
-			e.timedSweep(ctx, now)
-			e.nextSweep = e.planSweep(now)
-		}
-		if !now.Before(nextCount) {
-			e.countNow(ctx, now)
-			e.holdEnded(now)
-			nextCount = now.Add(countEvery)
-		}
-		wait := e.step(ctx, now)
-		for _, at := range []time.Time{e.nextSweep, nextCount} {
-			if !at.IsZero() {
-				wait = min(wait, time.Until(at))
-			}
-		}
+		var wait time.Duration
+		e.measured(func() { wait = e.round(ctx) })
 		if wait <= 0 {
 			continue
 		}
@@ -219,6 +220,34 @@ func (e *Engine) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// round is all that is done between two waits, and returns how long the next
+// one is.
+func (e *Engine) round(ctx context.Context) time.Duration {
+	now := time.Now()
+	e.pulse.Add(1)
+	for _, fn := range e.takeInbox() {
+		fn(now)
+		e.pulse.Add(1)
+	}
+	if !e.nextSweep.IsZero() && !now.Before(e.nextSweep) {
+		e.timedSweep(ctx, now)
+		e.nextSweep = e.planSweep(now)
+	}
+	if !now.Before(e.nextCount) {
+		e.countNow(ctx, now)
+		e.holdEnded(now)
+		e.forgetFreedV1(now)
+		e.nextCount = now.Add(countEvery)
+	}
+	wait := e.step(ctx, now)
+	for _, at := range []time.Time{e.nextSweep, e.nextCount} {
+		if !at.IsZero() {
+			wait = min(wait, time.Until(at))
+		}
+	}
+	return wait
 }
 
 // start starts the thread and opens the journal. What an earlier run left in
@@ -272,13 +301,14 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 		return wait
 	}
 	began, cpu, phase := time.Now(), processCPU(), en.phase
-	e.measured(func() { e.work(ctx, en, cfg, grant) })
+	e.work(ctx, en, cfg, grant)
 	e.worked(en, phase, spending{began: began, end: time.Now()}, cpu, processCPU())
 	e.going = true
 	return 0
 }
 
-// measured takes the CPU time of fn from the budget.
+// measured takes the CPU time of fn from the budget: all that the reaping thread
+// does, planning too.
 func (e *Engine) measured(fn func()) {
 	began := e.thread.CPU()
 	fn()

@@ -19,6 +19,11 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path
 	}
+	if en.phase == phaseCensus {
+		e.goOnCensus(ctx, en, grant)
+		return
+	}
+	e.identify(en)
 	switch en.phase {
 	case phaseHeld:
 		e.finishHeld(ctx, en, cfg)
@@ -44,7 +49,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		return
 	}
 	freed := en.saw(direct)
-	e.fewerPinned(en.path, direct)
+	e.fewerPinned(en, direct)
 	e.tellFreed(en)
 	switch {
 	case direct == 0:

@@ -64,7 +64,7 @@ func (e *Engine) tellFreed(en *entry) {
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, at := range en.resolve(e.pinned[en.path].Dying) {
+	for _, at := range en.resolve(e.pinnedOf(en).Dying) {
 		d := now.Sub(at)
 		en.out.Latency = append(en.out.Latency, d)
 		e.totals.Latency.add(d)
@@ -114,22 +114,38 @@ func (e *Engine) notePinned(en *entry, now time.Time) {
 		return
 	}
 	since := now
-	if old, ok := e.pinned[en.path]; ok {
+	if old := e.pinnedOf(en); old.Dying > 0 {
 		since = old.Since
 	}
-	e.pinned[en.path] = Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}
+	e.pinned[en.path] = pinned{Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}, en.id, now}
+}
+
+// pinned is what stays below a cgroup of this ID.
+type pinned struct {
+	Pinned
+	id uint64
+	at time.Time // when that was found
+}
+
+// pinnedOf is what is pinned below an entry's ancestor: what was found at its
+// path is another one's if that had another ID. Call it locked.
+func (e *Engine) pinnedOf(en *entry) pinned {
+	if p := e.pinned[en.path]; p.id == en.id {
+		return p
+	}
+	return pinned{}
 }
 
 // fewerPinned notes that no more than direct can be pinned.
-func (e *Engine) fewerPinned(ancestor string, direct int64) {
+func (e *Engine) fewerPinned(en *entry, direct int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p, ok := e.pinned[ancestor]; ok && direct < p.Dying {
-		if p.Dying = direct; direct == 0 {
-			delete(e.pinned, ancestor)
-			return
-		}
-		e.pinned[ancestor] = p
+	switch p, ok := e.pinned[en.path]; {
+	case ok && (direct == 0 || p.id != en.id):
+		delete(e.pinned, en.path)
+	case ok && direct < p.Dying:
+		p.Dying = direct
+		e.pinned[en.path] = p
 	}
 }
 
@@ -138,7 +154,7 @@ func (e *Engine) fewerPinned(ancestor string, direct int64) {
 func (e *Engine) pinnedBefore(en *entry) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(en.events) == 0 && e.pinned[en.path].Dying == en.dying
+	return len(en.events) == 0 && e.pinnedOf(en).Dying == en.dying
 }
 
 func (e *Engine) forgetPinned(ancestor string) {

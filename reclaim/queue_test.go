@@ -79,6 +79,7 @@ func TestQueueLooksFirst(t *testing.T) {
 			t.Fatalf("%+v, want a turn of %s", en, want)
 		}
 		en.settle(now)
+		q.update(en)
 		now = now.Add(lookSwept)
 		if en, _ = q.next(now); en == nil || en.path != want || en.phase != phaseSettle {
 			t.Fatalf("%+v, want the look at %s", en, want)

@@ -29,7 +29,7 @@ func (e *Engine) Status() Status {
 	}
 	s.Totals.Latency = e.totals.Latency.summary()
 	for _, p := range e.pinned {
-		s.Pinned = append(s.Pinned, p)
+		s.Pinned = append(s.Pinned, p.Pinned)
 	}
 	slices.SortFunc(s.Pinned, func(a, b Pinned) int {
 		return cmp.Or(cmp.Compare(b.Dying, a.Dying), cmp.Compare(a.Ancestor, b.Ancestor))
@@ -40,5 +40,10 @@ func (e *Engine) Status() Status {
 	return s
 }
 
-// Tree is the engine's view of the hierarchy, for reading.
-func (e *Engine) Tree() *Tree { return e.tree }
+// Tree is the engine's view of the hierarchy, for reading. What is read by it is
+// no progress of the engine's.
+func (e *Engine) Tree() *Tree {
+	t := *e.tree
+	t.pulse = nil
+	return &t
+}
