@@ -58,6 +58,7 @@ type Engine struct {
 	last      spending              // when the last work ended, and the process's CPU time then
 	going     bool                  // the last step has worked
 	gate      pressureGate
+	part      float64          // of the budget that reaping has, by the gate's last look
 	nextSweep time.Time        // zero: never
 	nextCount time.Time        // see countNow
 	sweptAt   int64            // dying memcgs the last sweep left
@@ -112,7 +113,8 @@ func NewEngine(o EngineOptions) *Engine {
 		onEnd:   o.OnOutcome,
 		budget:  NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
 		queue:   newQueue(),
-		gate:    pressureGate{pressure: o.Pressure, log: o.Logger},
+		gate:    pressureGate{pressure: o.Pressure, log: o.Logger, part: 1},
+		part:    1,
 		wake:    make(chan struct{}, 1),
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -149,7 +151,7 @@ func (e *Engine) SetConfig(c Config) {
 	e.cfg = c
 	e.mu.Unlock()
 	e.post(func(now time.Time) {
-		e.budget.Set(c.Share, c.Burst, now)
+		e.setBudget(c, now)
 		e.applyScheduler()
 		if next := e.planSweep(now); next.IsZero() || e.nextSweep.IsZero() || e.nextSweep.After(next) {
 			e.nextSweep = next
@@ -287,16 +289,20 @@ func (e *Engine) takeInbox() []func(time.Time) {
 // idleWait is how long the engine sleeps with nothing planned.
 const idleWait = time.Hour
 
-// step takes one entry that is due, if the budget and the machine's pressure
-// let it, and returns how long to wait for the next.
+// step takes one entry that is due, if the budget lets it, which is smaller under
+// pressure, and returns how long to wait for the next.
 func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	cfg := e.config()
 	going := e.going
 	e.going = false
-	en, grant, wait := e.plan(cfg, going, now)
-	if wait == 0 {
-		wait = e.gate.closed(cfg.Pressure, now)
+	if len(e.queue.entries) > 0 {
+		if part := e.gate.look(cfg.Pressure, now); part != e.part {
+			e.part = part
+			e.setBudget(cfg, now)
+		}
 	}
+	cfg.Share, cfg.Burst = e.given(cfg)
+	en, grant, wait := e.plan(cfg, going, now)
 	if wait > 0 {
 		return wait
 	}
@@ -305,6 +311,16 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	e.worked(en, phase, spending{began: began, end: time.Now()}, cpu, processCPU())
 	e.going = true
 	return 0
+}
+
+// given are the share and the burst that reaping has now, see pressureGate.
+func (e *Engine) given(c Config) (share float64, burst time.Duration) {
+	return c.Share * e.part, time.Duration(float64(c.Burst) * e.part)
+}
+
+func (e *Engine) setBudget(c Config, now time.Time) {
+	share, burst := e.given(c)
+	e.budget.Set(share, burst, now)
 }
 
 // measured takes the CPU time of fn from the budget: all that the reaping thread

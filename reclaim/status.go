@@ -3,6 +3,7 @@ package reclaim
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // Status is what an engine tells about itself. It reads nothing but memory.
@@ -14,6 +15,9 @@ type Status struct {
 	Totals      Totals    `json:"totals"`
 	Pinned      []Pinned  `json:"pinned"`
 	Held        HoldCount `json:"held"` // v1 and hybrid
+	// GivingWay is the pressure that reaping has met, or nil: there is none, or
+	// nothing to do.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // Status may be called from any goroutine.
@@ -27,6 +31,7 @@ func (e *Engine) Status() Status {
 		Totals:      e.totals,
 		Pinned:      make([]Pinned, 0, len(e.pinned)),
 	}
+	s.GivingWay = e.gate.givingWay(time.Now())
 	s.Totals.Latency = e.totals.Latency.summary()
 	for _, p := range e.pinned {
 		s.Pinned = append(s.Pinned, p.Pinned)
