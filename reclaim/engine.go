@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,7 @@ func NewEngine(o EngineOptions) *Engine {
 		ctx:     context.Background(),
 	}
 	e.tree.pulse = &e.pulse
+	e.alive.Store(math.MaxUint64)
 	return e
 }
 

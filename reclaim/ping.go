@@ -7,7 +7,7 @@ import "time"
 func (e *Engine) Ping(fn func()) { e.post(func(time.Time) { fn() }) }
 
 // Alive reports whether the reaping thread has got on with its work since the
-// last call, and wakes it, so that the next call knows of one that sleeps. It
+// last call (the first says that it has), and wakes it, so that the next call knows of one that sleeps. It
 // never waits: what it does may take long on a machine with many cgroups, and it
 // counts each of them. A thread that hangs counts nothing.
 //

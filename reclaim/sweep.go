@@ -22,6 +22,8 @@ type SweepProgress struct {
 	Done      int   `json:"done"`      // of them, those that are finished
 	Dying     int64 `json:"dying"`     // below Under, at the beginning
 	Freed     int64 `json:"freed"`     // up to now
+	// GivingWay is the pressure it meets, or nil.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // SweepResult is what a sweep did.
@@ -40,6 +42,8 @@ type SweepResult struct {
 	// Later is how many ancestors are left to the next sweeps, since one owner
 	// has more than a sweep takes of one.
 	Later int64 `json:"later,omitempty"`
+	// GivingWay is the pressure that it met at the end, or nil.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // sweepJob follows the ancestors that one sweep has found until the last of
@@ -180,6 +184,7 @@ func (e *Engine) result(job *sweepJob) SweepResult {
 		r.Freed = max(r.DyingBefore-r.DyingAfter, 0) // v1 tells no more
 	}
 	r.Wall = time.Since(job.began)
+	r.GivingWay = e.gate.givingWay(time.Now())
 	return r
 }
 
@@ -208,6 +213,7 @@ func (e *Engine) sweepProgress() {
 				Done:      job.total - len(job.pending),
 				Dying:     job.result.DyingBefore,
 				Freed:     e.freed(job),
+				GivingWay: e.gate.givingWay(time.Now()),
 			})
 		}
 	}

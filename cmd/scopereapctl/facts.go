@@ -18,6 +18,7 @@ import (
 type facts struct {
 	statusReport
 	Root      bool // this process is root
+	Now       time.Time
 	Swap      bool // swap is in use
 	Sessions  sessionMemcgs
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
@@ -41,7 +42,7 @@ const (
 // this process may.
 func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 	r, err := a.gather(ctx, m)
-	f := facts{statusReport: r, Root: os.Geteuid() == 0, Swap: swapInUse(), Sessions: m.sessionMemcgs()}
+	f := facts{statusReport: r, Root: os.Geteuid() == 0, Now: time.Now(), Swap: swapInUse(), Sessions: m.sessionMemcgs()}
 	if err != nil {
 		return f, err
 	}

@@ -106,7 +106,7 @@ func v1Report() statusReport {
 }
 
 func factsOf(r statusReport) facts {
-	return facts{statusReport: r, Root: true, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
+	return facts{statusReport: r, Root: true, Now: fixedNow, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
 }
 
 const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"

@@ -29,6 +29,7 @@ type Status struct {
 	TeardownToFreed     Latency
 	Pinned              []PinnedBelow
 	Held                Held
+	GivingWay           GivingWay
 
 	BusConnected  bool
 	BusStatistics map[string]uint64
@@ -55,6 +56,15 @@ type PinnedBelow struct {
 
 // Held is what cgroup v1's hold has: (uuu).
 type Held struct{ Live, Ended, Threads uint32 }
+
+// GivingWay is the pressure that reaping has met: (sttdbs). Without any, Why is empty.
+type GivingWay struct {
+	Why          string
+	Since, Until uint64
+	Part         float64 // of its budget that reaping has
+	Idle         bool    // no disk is busy, so it is not given way to
+	Disk         string  // the busiest
+}
 
 // maxPinned is how many ancestors with pinned memcgs one answer lists.
 const maxPinned = 500
