@@ -32,9 +32,12 @@ type Ancestor struct {
 	Direct int64 `json:"direct_dying"`
 	// Total dying below it, its live children's among them.
 	Total int64 `json:"total_dying"`
-	// ID of the cgroup, see FS.ID.
-	ID uint64 `json:"-"`
+}
 
+// found is an ancestor as the engine takes it from a census.
+type found struct {
+	Ancestor
+	id    uint64 // see FS.ID
 	owner owner
 }
 
@@ -153,30 +156,37 @@ func (t *Tree) each(cgroup string, fn func(*child)) error {
 // passed over and counted (see Census.PassedOver). Losing the first one is an
 // error.
 func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
+	c, list, err := t.censusAtOnce(ctx, under)
+	for _, f := range list {
+		c.Ancestors = append(c.Ancestors, f.Ancestor)
+	}
+	return c, err
+}
+
+// censusAtOnce is a census with its ancestors apart.
+func (t *Tree) censusAtOnce(ctx context.Context, under string) (Census, []found, error) {
 	w, err := t.census(under)
 	if err != nil {
-		return Census{}, err
+		return Census{}, nil, err
 	}
 	defer w.close()
-	for {
+	for more := true; more; {
 		if err := ctx.Err(); err != nil {
-			return Census{}, err
+			return Census{}, nil, err
 		}
-		more, err := w.next()
-		if err != nil {
-			return Census{}, err
-		}
-		if !more {
-			return w.result(), nil
+		if more, err = w.next(); err != nil {
+			return Census{}, nil, err
 		}
 	}
+	return w.c, w.result(), nil
 }
 
 // censusWalk is a census under way, which can be taken a directory at a time.
 type censusWalk struct {
 	walk
 	tree  *Tree
-	c     Census
+	c     Census // but for its ancestors
+	found []found
 	buf   []byte
 	first bool // the first directory has been listed
 }
@@ -243,15 +253,14 @@ func (w *censusWalk) look() {
 	case unknown: // the dying may be those of a child that could not be read
 		w.c.PassedOver.Dying = plus(w.c.PassedOver.Dying, direct)
 	default:
-		w.c.Ancestors = append(w.c.Ancestors, Ancestor{
-			Path: w.path(), Direct: direct, Total: at.dying, ID: id, owner: at.owner,
-		})
+		w.found = append(w.found, found{Ancestor{Path: w.path(), Direct: direct, Total: at.dying}, id, at.owner})
 	}
 }
 
-func (w *censusWalk) result() Census {
-	slices.SortFunc(w.c.Ancestors, func(a, b Ancestor) int {
+// result is what it has found, most direct dying first.
+func (w *censusWalk) result() []found {
+	slices.SortFunc(w.found, func(a, b found) int {
 		return cmp.Or(cmp.Compare(b.Direct, a.Direct), cmp.Compare(a.Path, b.Path))
 	})
-	return w.c
+	return w.found
 }

@@ -14,7 +14,7 @@ import (
 type census struct {
 	ctx   context.Context // of whoever asked
 	under func() string   // asked when it begins
-	then  func(Census, error)
+	then  func(Census, []found, error)
 	walk  *censusWalk // nil before it begins
 	began time.Time
 	where string
@@ -57,15 +57,17 @@ func (e *Engine) goOnCensus(ctx context.Context, en *entry, grant time.Duration)
 func (e *Engine) endCensus(en *entry, err error) {
 	e.queue.remove(en)
 	e.censuses = slices.DeleteFunc(e.censuses, func(o *entry) bool { return o == en })
-	c, result := en.census, Census{}
-	if c.walk != nil {
-		c.walk.close()
-		if err == nil {
-			result = c.walk.result()
-			e.forgetGone(c.where, result, c.began)
-		}
+	c := en.census
+	if c.walk == nil {
+		c.then(Census{}, nil, err)
+		return
 	}
-	c.then(result, err)
+	c.walk.close()
+	list := c.walk.result()
+	if err == nil {
+		e.forgetGone(c.where, list, c.began)
+	}
+	c.then(c.walk.c, list, err)
 }
 
 // abandonCensuses ends those whose caller has gone.
@@ -127,11 +129,11 @@ func (e *Engine) look(now time.Time) {
 		return
 	}
 	e.looking = true
-	e.takeCensus(&census{ctx: context.Background(), under: e.lookWhere, then: func(c Census, err error) {
+	e.takeCensus(&census{ctx: context.Background(), under: e.lookWhere, then: func(_ Census, list []found, err error) {
 		e.looking = false
 		now := time.Now()
 		if err == nil {
-			list, _ := e.ration(c.Ancestors)
+			list, _ = e.ration(list)
 			e.queueSwept(list, now)
 		}
 		e.mu.Lock()
@@ -152,7 +154,7 @@ func (e *Engine) lookWhere() (under string) {
 }
 
 // queueSwept queues what a census has found.
-func (e *Engine) queueSwept(list []Ancestor, now time.Time) {
+func (e *Engine) queueSwept(list []found, now time.Time) {
 	for _, a := range list {
 		if e.queue.entries[a.Path] == nil {
 			e.queue.sweep(a.Path, now).owner = a.owner
@@ -169,12 +171,12 @@ const ownerMost = 1000
 // ration takes of each owner's ancestors no more than ownerMost, those that
 // follow the ones it took the last time, and says how many are left to the next
 // sweeps.
-func (e *Engine) ration(all []Ancestor) (taken []Ancestor, later int64) {
+func (e *Engine) ration(all []found) (taken []found, later int64) {
 	count := map[owner]int{}
 	for _, a := range all {
 		count[a.owner]++
 	}
-	rationed := map[owner][]Ancestor{}
+	rationed := map[owner][]found{}
 	for _, a := range all {
 		if a.owner == "" || count[a.owner] <= ownerMost {
 			taken = append(taken, a)
@@ -184,8 +186,8 @@ func (e *Engine) ration(all []Ancestor) (taken []Ancestor, later int64) {
 	}
 	last := map[owner]string{}
 	for o, list := range rationed {
-		slices.SortFunc(list, func(a, b Ancestor) int { return strings.Compare(a.Path, b.Path) })
-		from, _ := slices.BinarySearchFunc(list, e.rationed[o]+"\x00", func(a Ancestor, p string) int { return strings.Compare(a.Path, p) })
+		slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.Path, b.Path) })
+		from, _ := slices.BinarySearchFunc(list, e.rationed[o]+"\x00", func(a found, p string) int { return strings.Compare(a.Path, p) })
 		list = slices.Concat(list[from:], list[:from])
 		taken = append(taken, list[:ownerMost]...)
 		later += int64(len(list) - ownerMost)

@@ -173,10 +173,10 @@ func TestLooksWithinBudget(t *testing.T) {
 // TestRation: one owner's ancestors do not fill a sweep, and each has its turn
 // in one of the next.
 func TestRation(t *testing.T) {
-	var all []Ancestor
+	var all []found
 	add := func(o owner, n int) {
 		for i := range n {
-			all = append(all, Ancestor{Path: fmt.Sprintf("/%s/%d", o, i), Direct: int64(n - i), owner: o})
+			all = append(all, found{Ancestor{Path: fmt.Sprintf("/%s/%d", o, i), Direct: int64(n - i)}, 0, o})
 		}
 	}
 	add("", 3*ownerMost)
@@ -205,11 +205,11 @@ func TestRation(t *testing.T) {
 // TestSweepRations: a sweep says what it leaves to the next.
 func TestSweepRations(t *testing.T) {
 	r := drive(t, newFixture(t))
-	var all []Ancestor
+	var all []found
 	for i := range ownerMost + 7 {
-		all = append(all, Ancestor{Path: fmt.Sprint("/u/", i), Direct: 1, owner: "user 1000"})
+		all = append(all, found{Ancestor{Path: fmt.Sprint("/u/", i), Direct: 1}, 0, "user 1000"})
 	}
-	r.sweepFound(&sweepJob{req: SweepRequest{Under: "/"}, pending: map[string]bool{}}, Census{Ancestors: all})
+	r.sweepFound(&sweepJob{req: SweepRequest{Under: "/"}, pending: map[string]bool{}}, Census{}, all)
 	if got := r.sweeps[0].result.Later; got != 7 || len(r.sweeps[0].pending) != ownerMost || len(r.queue.entries) != ownerMost {
 		t.Errorf("%d later, %d pending, %d queued", got, len(r.sweeps[0].pending), len(r.queue.entries))
 	}

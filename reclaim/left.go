@@ -34,13 +34,13 @@ func (e *Engine) learnKnown(ctx context.Context) {
 	if !e.opts.Hierarchy.Mode.V2() {
 		return
 	}
-	c, err := e.tree.Census(ctx, "/")
+	_, list, err := e.tree.censusAtOnce(ctx, "/")
 	if err != nil {
 		return // the first teardown below an ancestor gets too much
 	}
 	now := time.Now()
-	for _, a := range c.Ancestors {
-		e.known[a.Path] = known{a.Direct, a.ID, now}
+	for _, a := range list {
+		e.known[a.Path] = known{a.Direct, a.id, now}
 	}
 }
 
@@ -125,15 +125,15 @@ func (e *Engine) identify(en *entry) {
 
 // forgetGone takes in a census at or below a cgroup: what it did not find has
 // nothing dying any more, or is gone.
-func (e *Engine) forgetGone(under string, c Census, began time.Time) {
-	found := make(map[string]*Ancestor, len(c.Ancestors))
-	for i := range c.Ancestors {
-		found[c.Ancestors[i].Path] = &c.Ancestors[i]
+func (e *Engine) forgetGone(under string, list []found, began time.Time) {
+	by := make(map[string]*found, len(list))
+	for i := range list {
+		by[list[i].Path] = &list[i]
 	}
 	// What was noted while it was under way it may have missed.
 	stale := func(cgroup string, id uint64, at time.Time) bool {
-		a := found[cgroup]
-		return (a == nil || a.ID != id) && at.Before(began) && within(cgroup, under)
+		a := by[cgroup]
+		return (a == nil || a.id != id) && at.Before(began) && within(cgroup, under)
 	}
 	for p, k := range e.known {
 		if !stale(p, k.id, k.at) {
@@ -145,9 +145,9 @@ func (e *Engine) forgetGone(under string, c Census, began time.Time) {
 		}
 		// Those that are left are its ancestor's.
 		up := e.tree.NearestLive(path.Dir(p))
-		if a := found[up]; a != nil {
+		if a := by[up]; a != nil {
 			of := e.known[up]
-			e.known[up] = known{min(of.dying+k.dying, max(a.Direct, of.dying)), a.ID, time.Now()}
+			e.known[up] = known{min(of.dying+k.dying, max(a.Direct, of.dying)), a.id, time.Now()}
 		}
 	}
 	e.mu.Lock()
@@ -155,7 +155,7 @@ func (e *Engine) forgetGone(under string, c Census, began time.Time) {
 	for p, pin := range e.pinned {
 		if stale(p, pin.id, pin.at) {
 			delete(e.pinned, p)
-		} else if a := found[p]; a != nil && a.Direct < pin.Dying && pin.at.Before(began) {
+		} else if a := by[p]; a != nil && a.Direct < pin.Dying && pin.at.Before(began) {
 			pin.Dying = a.Direct
 			e.pinned[p] = pin
 		}

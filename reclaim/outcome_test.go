@@ -185,11 +185,11 @@ func TestLeftAfterCensus(t *testing.T) {
 	r := drive(t, k.fixture)
 	r.learnKnown(t.Context())
 	k.removeLive("/user/u1")
-	c, err := r.tree.Census(t.Context(), "/")
+	_, list, err := r.tree.censusAtOnce(t.Context(), "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.forgetGone("/", c, time.Now())
+	r.forgetGone("/", list, time.Now())
 	en := r.queue.teardown("/user", time.Now(), time.Now(), 0)
 	en.tore("/user/u1")
 	r.identify(en)

@@ -114,18 +114,18 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 		e.sweepV1(ctx, req, now, end)
 		return
 	}
-	e.takeCensus(&census{ctx: ctx, under: func() string { return req.Under }, then: func(c Census, err error) {
+	e.takeCensus(&census{ctx: ctx, under: func() string { return req.Under }, then: func(c Census, list []found, err error) {
 		if err != nil {
 			end(SweepResult{}, err)
 			return
 		}
-		e.sweepFound(&sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}, c)
+		e.sweepFound(&sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}, c, list)
 	}}, now)
 }
 
 // sweepFound begins a sweep of what its census has found.
-func (e *Engine) sweepFound(job *sweepJob, c Census) {
-	list, later := e.ration(c.Ancestors)
+func (e *Engine) sweepFound(job *sweepJob, c Census, list []found) {
+	list, later := e.ration(list)
 	job.total = len(list)
 	job.result = SweepResult{
 		Under: job.req.Under, DyingBefore: c.Dying, DyingAfter: c.Dying, Live: c.Live,
@@ -273,7 +273,7 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	}
 	if n == 0 {
 		if err == nil {
-			e.forgetGone("/", Census{}, now)
+			e.forgetGone("/", nil, now)
 		}
 		return
 	}

@@ -184,12 +184,12 @@ func TestWalkOwner(t *testing.T) {
 		t.Logf("no attributes here: %v", err)
 		delete(want, "/docker/in")
 	}
-	c, err := x.tree().Census(t.Context(), "/")
+	_, list, err := x.tree().censusAtOnce(t.Context(), "/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]owner{}
-	for _, a := range c.Ancestors {
+	for _, a := range list {
 		got[a.Path] = a.owner
 	}
 	for p, o := range want {
