@@ -10,6 +10,10 @@ import (
 
 // work gives an entry what its phase asks for. It runs on the thread.
 func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	if en.phase == phaseCensus {
+		e.goOnCensus(ctx, en, grant)
+		return
+	}
 	began := e.thread.CPU()
 	defer func() {
 		en.out.CPU += e.thread.CPU() - began
@@ -18,10 +22,6 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	}()
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path
-	}
-	if en.phase == phaseCensus {
-		e.goOnCensus(ctx, en, grant)
-		return
 	}
 	e.identify(en)
 	switch en.phase {

@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,35 @@ type GivingWay struct {
 	// idle io_uring counts as waiting for I/O from Linux 6.1.39 to 6.14.
 	Idle bool   `json:"disks_idle"`
 	Disk string `json:"busiest_disk,omitempty"` // of I/O pressure: "sda 93%"
+}
+
+// lookTime is how long Pressure.Now looks at the disks.
+const lookTime = time.Second
+
+// Now is what reaping would give way to if it had something to do: as an engine
+// that begins with it, so without a time. It takes lookTime where there is I/O
+// pressure.
+func (p Pressure) Now(ctx context.Context, l PressureLimits) *GivingWay {
+	over, err := p.Above(l)
+	if err != nil || over.Why == "" {
+		return nil
+	}
+	g := &GivingWay{Why: over.Why, Part: givenPart}
+	if !over.IO {
+		return g
+	}
+	var disks diskLook
+	disks.busiest(p.Proc, time.Now())
+	select {
+	case <-ctx.Done():
+	case <-time.After(lookTime):
+	}
+	if u, ok := disks.busiest(p.Proc, time.Now()); ok {
+		if g.Disk = u.String(); !u.busy() {
+			g.Idle, g.Part = true, 1
+		}
+	}
+	return g
 }
 
 // toldPressure is what Status has.

@@ -311,6 +311,36 @@ func FuzzDiskstats(f *testing.F) {
 	})
 }
 
+// TestPressureNow: what a look outside of an engine says.
+func TestPressureNow(t *testing.T) {
+	proc := fakeProc(t, psi("0.00"), psi("0.00"))
+	p, l := Pressure{Proc: proc}, PressureLimits{Memory: 20, IO: 60}
+	if g := p.Now(t.Context(), l); g != nil {
+		t.Errorf("%+v", g)
+	}
+	setPressure(t, proc, "io", psi("97.00"))
+	if g := p.Now(t.Context(), l); g == nil || g.Idle || g.Part != givenPart {
+		t.Errorf("without figures of the disks: %+v", g)
+	}
+	stats := filepath.Join(proc, "diskstats")
+	if err := os.WriteFile(stats, []byte("8 0 sda 1 2 3 4 5 6 7 8 0 10 11\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.Now(t.Context(), l); g == nil || !g.Idle || g.Part != 1 || g.Disk != "sda 0%" {
+		t.Errorf("idle disks: %+v", g)
+	}
+	if err := os.WriteFile(stats, []byte("8 0 sda 1 2 3 4 5 6 7 8 3 10 11\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.Now(t.Context(), l); g == nil || g.Idle || g.Part != givenPart {
+		t.Errorf("a stuck disk: %+v", g)
+	}
+	setPressure(t, proc, "memory", psi("30.00"))
+	if g := p.Now(t.Context(), l); g == nil || g.Disk != "" || !strings.HasPrefix(g.Why, "memory") {
+		t.Errorf("%+v", g)
+	}
+}
+
 // TestEngineUnderPressure: with lasting pressure a teardown is reaped all the
 // same, within a part of the budget, and Status says so.
 func TestEngineUnderPressure(t *testing.T) {

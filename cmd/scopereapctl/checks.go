@@ -137,14 +137,12 @@ func daemonChecks() []check {
 			said("scopereapd runs with an earlier policy: the one on disk has errors"),
 			said("scopereapctl policy check, then systemctl reload scopereapd"), nil},
 		{"gives-way", isNote,
-			func(f facts) bool { return gives(f.Daemon) && !f.Daemon.Engine.GivingWay.Idle },
-			func(f facts) string { return givingWayWords(*f.Daemon.Engine.GivingWay, f.Now) },
+			func(f facts) bool { return f.Way != nil && !f.Way.Idle },
+			func(f facts) string { return givingWayWords(*f.Way, f.Now) },
 			said("look who waits for it: head /proc/pressure/* and vmstat 1; the limits are budget.memory_pressure and budget.io_pressure"), nil},
 		{"pressure-lies", isNote,
-			func(f facts) bool { return gives(f.Daemon) && f.Daemon.Engine.GivingWay.Idle },
-			func(f facts) string {
-				return givingWayWords(*f.Daemon.Engine.GivingWay, f.Now) + "; " + uringWords(f.Uring)
-			}, nil, nil},
+			func(f facts) bool { return f.Way != nil && f.Way.Idle },
+			func(f facts) string { return pressureWords(*f.Way, f.Uring, f.Now) }, nil, nil},
 		{"daemon-version", isNote,
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.Version != version },
 			func(f facts) string {

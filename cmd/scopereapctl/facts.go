@@ -19,6 +19,7 @@ type facts struct {
 	statusReport
 	Root      bool // this process is root
 	Now       time.Time
+	Way       *reclaim.GivingWay // the pressure that the daemon meets, or would
 	Swap      bool // swap is in use
 	Sessions  sessionMemcgs
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
@@ -54,6 +55,12 @@ func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 		f.Policy, f.PolicyErr = policy.Default(), err
 	} else {
 		f.Policy, f.Warnings = loaded.Policy, loaded.Warnings
+	}
+	if f.Way = (reclaim.Pressure{Proc: "/proc"}).Now(ctx, f.Policy.Engine().Pressure); gives(f.Daemon) {
+		f.Way = f.Daemon.Engine.GivingWay
+	}
+	if f.Uring == nil {
+		f.Uring = uringUsers(ctx, f.Way)
 	}
 	a.examineSessions(ctx, m, &f)
 	return f, ctx.Err()

@@ -25,7 +25,10 @@ func uringUsers(ctx context.Context, g *reclaim.GivingWay) []reclaim.UringUser {
 
 // givingWayWords says what reaping gives way to, since when and how much.
 func givingWayWords(g reclaim.GivingWay, now time.Time) string {
-	s := fmt.Sprintf("%s, since %s", g.Why, ago(g.Since, now))
+	s := g.Why
+	if !g.Since.IsZero() {
+		s += ", since " + ago(g.Since, now)
+	}
 	disk := ""
 	if g.Disk != "" {
 		disk = " (busiest: " + pathWords(g.Disk) + ")"
@@ -33,6 +36,8 @@ func givingWayWords(g reclaim.GivingWay, now time.Time) string {
 	switch {
 	case g.Idle:
 		return s + ", but no disk is busy" + disk + ": not believed, so reaping goes on"
+	case g.Part < 1 && g.Until.IsZero():
+		return s + disk + fmt.Sprintf(": reaping has %.0f%% of its budget, for ten minutes at most", 100*g.Part)
 	case g.Part < 1:
 		return s + disk + fmt.Sprintf(": reaping has %.0f%% of its budget until %s", 100*g.Part, g.Until.Format(time.TimeOnly))
 	}
@@ -54,6 +59,14 @@ func uringWords(users []reclaim.UringUser) string {
 		more = " and maybe others"
 	}
 	return why + "; who has one: " + strings.Join(names, ", ") + more
+}
+
+// pressureWords are both of a machine's.
+func pressureWords(g reclaim.GivingWay, users []reclaim.UringUser, now time.Time) string {
+	if g.Idle {
+		return givingWayWords(g, now) + "; " + uringWords(users)
+	}
+	return givingWayWords(g, now)
 }
 
 // passedOverWords says what a census went on without.

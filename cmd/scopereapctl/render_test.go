@@ -58,6 +58,8 @@ func liedTo(users ...reclaim.UringUser) statusReport {
 }
 
 func TestPressureWords(t *testing.T) {
+	fresh := *pressed().Daemon.Engine.GivingWay
+	fresh.Since, fresh.Until = time.Time{}, time.Time{}
 	lasting := *pressed().Daemon.Engine.GivingWay
 	lasting.Part = 1
 	for want, got := range map[string]string{
@@ -67,6 +69,7 @@ func TestPressureWords(t *testing.T) {
 			lasting, fixedNow),
 		"I/O pressure 97.3% is above 60%, since 2026-11-23 15:00:00, 3 hours ago, but no disk is busy (busiest: vda 0%): not believed, so reaping goes on": givingWayWords(
 			*liedTo().Daemon.Engine.GivingWay, fixedNow),
+		"I/O pressure 87.0% is above 60% (busiest: sda 96%): reaping has 10% of its budget, for ten minutes at most": givingWayWords(fresh, fixedNow),
 		"an idle io_uring counts as waiting for I/O from Linux 6.1.39 to 6.14; who has one: server (pid 42), \"\\x1bx\" (pid 7)": uringWords(
 			[]reclaim.UringUser{{PID: 42, Name: "server"}, {PID: 7, Name: "\x1bx"}}),
 	} {

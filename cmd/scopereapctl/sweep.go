@@ -90,6 +90,7 @@ type sweepReport struct {
 	// byDaemon: scopereapd does the work, and goes on with the rest.
 	byDaemon bool
 	now      time.Time
+	uring    []reclaim.UringUser
 }
 
 // sweep frees, through the daemon or itself, and says what came of it.
@@ -99,7 +100,7 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	watched, stop := context.WithCancel(ctx)
 	once := sync.Once{}
 	say := func(g reclaim.GivingWay) {
-		once.Do(func() { bar.note("scopereapctl: " + givingWayWords(g, time.Now())) })
+		once.Do(func() { bar.note("scopereapctl: " + pressureWords(g, uringUsers(ctx, &g), time.Now())) })
 	}
 	go a.watchPressure(watched, say)
 	r, err := a.sweepAnyhow(ctx, m, under, func(p reclaim.SweepProgress) {
@@ -126,7 +127,7 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	case asJSON:
 		return p.json(r)
 	}
-	r.now = time.Now()
+	r.now, r.uring = time.Now(), uringUsers(ctx, r.GivingWay)
 	sweptText(p, r)
 	return nil
 }

@@ -75,7 +75,7 @@ func sweptText(p printer, r sweepReport) {
 		fmt.Fprintf(p.w, "Left to the next sweep: %s, since one user or delegated cgroup has more than a sweep takes.\n", plural(r.Later, "ancestor"))
 	}
 	if r.GivingWay != nil {
-		fmt.Fprintf(p.w, "Pressure: %s.\n", givingWayWords(*r.GivingWay, r.now))
+		fmt.Fprintf(p.w, "Pressure: %s.\n", pressureWords(*r.GivingWay, r.uring, r.now))
 	}
 }
 
