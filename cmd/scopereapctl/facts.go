@@ -20,7 +20,7 @@ type facts struct {
 	Root      bool // this process is root
 	Now       time.Time
 	Way       *reclaim.GivingWay // the pressure that the daemon meets, or would
-	Swap      bool // swap is in use
+	Swap      bool               // swap is in use
 	Sessions  sessionMemcgs
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
 	PolicyErr error
