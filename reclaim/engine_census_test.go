@@ -234,7 +234,7 @@ func TestCommon(t *testing.T) {
 // TestAlive: a thread that gets on is alive, and one that hangs is not.
 func TestAlive(t *testing.T) {
 	t.Parallel()
-	x := newFixture(t)
+	x := wideFixture(t, 3)
 	e := x.engine(t, testConfig()).start()
 	for range 3 { // it sleeps, and each question wakes it
 		waitFor(t, "a sign of life", e.Alive)

@@ -64,7 +64,7 @@ func (e *Engine) tellFreed(en *entry) {
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, at := range en.resolve(e.pinnedOf(en).Dying) {
+	for _, at := range en.resolve(e.pinned[en.path].Dying) {
 		d := now.Sub(at)
 		en.out.Latency = append(en.out.Latency, d)
 		e.totals.Latency.add(d)
@@ -114,7 +114,7 @@ func (e *Engine) notePinned(en *entry, now time.Time) {
 		return
 	}
 	since := now
-	if old := e.pinnedOf(en); old.Dying > 0 {
+	if old := e.pinned[en.path]; old.Dying > 0 {
 		since = old.Since
 	}
 	e.pinned[en.path] = pinned{Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}, en.id, now}
@@ -127,16 +127,8 @@ type pinned struct {
 	at time.Time // when that was found
 }
 
-// pinnedOf is what is pinned below an entry's ancestor: what was found at its
-// path is another one's if that had another ID. Call it locked.
-func (e *Engine) pinnedOf(en *entry) pinned {
-	if p := e.pinned[en.path]; p.id == en.id {
-		return p
-	}
-	return pinned{}
-}
-
-// fewerPinned notes that no more than direct can be pinned.
+// fewerPinned notes that no more than direct can be pinned, and nothing where the
+// cgroup is another one.
 func (e *Engine) fewerPinned(en *entry, direct int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -154,7 +146,7 @@ func (e *Engine) fewerPinned(en *entry, direct int64) {
 func (e *Engine) pinnedBefore(en *entry) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(en.events) == 0 && e.pinnedOf(en).Dying == en.dying
+	return len(en.events) == 0 && e.pinned[en.path].Dying == en.dying
 }
 
 func (e *Engine) forgetPinned(ancestor string) {

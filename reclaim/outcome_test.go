@@ -141,6 +141,20 @@ func TestPinnedOfAnother(t *testing.T) {
 	}
 }
 
+// TestPinnedFewer: no more are pinned than a census finds, whether or not its
+// sweep comes to them.
+func TestPinnedFewer(t *testing.T) {
+	r := drive(t, newFixture(t))
+	began := time.Now()
+	for p, at := range map[string]time.Time{"/a": began.Add(-1), "/b": began.Add(1), "/c": began.Add(-1), "/d": began.Add(1)} {
+		r.pinned[p] = pinned{Pinned{Ancestor: p, Dying: 9}, 7, at}
+	}
+	r.forgetGone("/", []found{{Ancestor{Path: "/a", Direct: 4}, 7, ""}, {Ancestor{Path: "/b", Direct: 4}, 7, ""}, {Ancestor{Path: "/c", Direct: 9}, 8, ""}}, began)
+	if d := cmp.Diff([]string{"/a=4", "/b=9", "/d=9"}, r.pinnedNow()); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestKnownGone: what is remembered of ancestors goes with them.
 func TestKnownGone(t *testing.T) {
 	t.Parallel()

@@ -337,6 +337,14 @@ func TestQueueOwners(t *testing.T) {
 	if got := turns(8, nil); strings.Count(got, "b") != 3 || strings.Count(got, "c") != 1 {
 		t.Errorf("%s: three of b and one of c beside 200 of a are not done within 8 turns", got)
 	}
+	q.spend(&entry{owner: "a"}, time.Hour)
+	add("b", 10)
+	if got := turns(6, nil); strings.Count(got, "b") > 4 {
+		t.Errorf("%s: b has saved up turns", got)
+	}
+	for len(q.owners["b"].all) > 0 {
+		q.remove(q.owners["b"].all[0])
+	}
 	// By the time they take, not by their number.
 	add("d", 50)
 	if got := turns(44, map[owner]time.Duration{"a": 10 * time.Millisecond}); strings.Count(got, "d") < 39 {
