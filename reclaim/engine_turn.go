@@ -10,6 +10,10 @@ import (
 
 // work gives an entry what its phase asks for. It runs on the thread.
 func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	if en.phase == phaseCensus {
+		e.goOnCensus(ctx, en, grant)
+		return
+	}
 	began := e.thread.CPU()
 	defer func() {
 		en.out.CPU += e.thread.CPU() - began
@@ -19,6 +23,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path
 	}
+	e.identify(en)
 	switch en.phase {
 	case phaseHeld:
 		e.finishHeld(ctx, en, cfg)
@@ -45,7 +50,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		return
 	}
 	freed := en.saw(direct)
-	e.fewerPinned(en.path, direct)
+	e.fewerPinned(en, direct)
 	e.tellFreed(en)
 	switch {
 	case direct == 0:

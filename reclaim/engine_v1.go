@@ -155,19 +155,16 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	job := &sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}
 	job.result = SweepResult{Under: req.Under}
 	targets := []string{req.Under}
-	var count V1Count
-	var err error
-	e.measured(func() {
-		if count, err = V1Census(e.tree.FS); err == nil && req.Under == "/" { // the root has no force_empty
-			targets = targets[:0]
-			err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
-		}
-	})
+	count, err := v1Census(e.ctx, e.tree.FS, &e.pulse)
+	if err == nil && req.Under == "/" { // the root has no force_empty
+		targets = targets[:0]
+		err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
+	}
 	if err != nil {
 		end(SweepResult{}, err)
 		return
 	}
-	job.total = len(targets)
+	job.total, job.result.PassedOver = len(targets), count.PassedOver
 	job.result.DyingBefore, job.result.DyingAfter, job.result.Live = count.Dying, count.Dying, count.Directories
 	for _, target := range targets {
 		e.queue.forceEmpty(target, now)

@@ -49,7 +49,11 @@ func newV1TestTree(t *testing.T) v1TestTree {
 	}
 	t.Cleanup(func() {
 		var all []string
-		_ = v1EachBelow(f, tree.base, func(c string) { all = append(all, c) })
+		w := walk{fs: f, over: &PassedOver{}}
+		for more := w.start(tree.base, 0) == nil; more; {
+			_ = w.each(nil, func(c *child) { all = append(all, c.path()); w.enter(c.name, 0) })
+			more, _ = w.next()
+		}
 		for i := len(all) - 1; i >= 0; i-- {
 			tree.drop(all[i])
 		}

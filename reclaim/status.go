@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Status is what an engine tells about itself. It reads nothing but memory.
@@ -19,6 +20,9 @@ type Status struct {
 	// PinnedBy adds up all of them, those that are not listed as well.
 	PinnedBy []PinnedSum `json:"pinned_by,omitempty"`
 	Held     HoldCount   `json:"held"` // v1 and hybrid
+	// GivingWay is the pressure that reaping has met, or nil: there is none, or
+	// nothing to do.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // PinnedSum is what one reason pins. Which memcg is pinned by what the kernel does not say: all of an ancestor's count
@@ -49,6 +53,7 @@ func (e *Engine) Status() Status {
 		MonitorOnly: e.monitorOnly(e.cfg),
 		Totals:      e.totals,
 	}
+	s.GivingWay = e.gate.givingWay(time.Now())
 	s.Totals.Latency = e.totals.Latency.summary()
 	all := e.pinnedByDying()
 	s.PinnedBy = sumPinned(all)
@@ -63,9 +68,14 @@ func (e *Engine) Status() Status {
 
 // pinnedByDying are all ancestors with pinned memcgs, most of them first.
 func (e *Engine) pinnedByDying() []Pinned {
-	return slices.SortedFunc(maps.Values(e.pinned), func(a, b Pinned) int {
+	all := make([]Pinned, 0, len(e.pinned))
+	for _, p := range e.pinned {
+		all = append(all, p.Pinned)
+	}
+	slices.SortFunc(all, func(a, b Pinned) int {
 		return cmp.Or(cmp.Compare(b.Dying, a.Dying), cmp.Compare(a.Ancestor, b.Ancestor))
 	})
+	return all
 }
 
 // mostPinned are the first of a list that there is room for, and how many bytes their paths have.
@@ -115,5 +125,10 @@ func (e *Engine) roomForPinned() {
 	}
 }
 
-// Tree is the engine's view of the hierarchy, for reading.
-func (e *Engine) Tree() *Tree { return e.tree }
+// Tree is the engine's view of the hierarchy, for reading. What is read by it is
+// no progress of the engine's.
+func (e *Engine) Tree() *Tree {
+	t := *e.tree
+	t.pulse = nil
+	return &t
+}

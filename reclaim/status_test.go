@@ -23,7 +23,7 @@ func pin(e *Engine, n, bytes int) {
 // those with most, says how many more there are, and adds up all of them.
 func TestPinnedBounded(t *testing.T) {
 	for _, tc := range []struct{ n, bytes int }{{20_000, 64}, {5_000, 4095}, {600, 64}} {
-		e := &Engine{pinned: map[string]Pinned{}}
+		e := &Engine{pinned: map[string]pinned{}}
 		pin(e, tc.n, tc.bytes)
 		kept := 0
 		for p := range e.pinned {

@@ -174,6 +174,6 @@ func (e *explaining) doing() {
 		say("Its policy is an older one: the files on disk have errors (see: scopereapctl policy check).")
 	}
 	if e.pressure != "" {
-		say("Others want the machine now: %s, so it waits.", e.pressure)
+		say("Others want the machine now: %s; scopereapctl status says whether it gives way.", e.pressure)
 	}
 }

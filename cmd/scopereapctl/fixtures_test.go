@@ -107,7 +107,11 @@ func v1Report() statusReport {
 }
 
 func factsOf(r statusReport) facts {
-	return facts{statusReport: r, Root: true, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
+	var way *reclaim.GivingWay
+	if gives(r.Daemon) {
+		way = r.Daemon.Engine.GivingWay
+	}
+	return facts{statusReport: r, Way: way, Root: true, Now: fixedNow, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
 }
 
 const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"

@@ -208,6 +208,9 @@ func busSweepResult(r reclaim.SweepResult) busapi.SweepResult {
 		Before: r.DyingBefore, After: r.DyingAfter, Freed: r.Freed, Bytes: r.Bytes,
 		Ancestors: len(r.Outcomes), CPU: r.CPU,
 		Live: r.Live, Wall: r.Wall, Outcomes: control.BusOutcomes(r.Outcomes),
+		PassedOver: r.PassedOver.Cgroups, PassedOverDying: r.PassedOver.Dying,
+		PassedOverFirst: r.PassedOver.First, PassedOverWhy: r.PassedOver.Why,
+		Later: r.Later, GivingWay: control.BusGivingWay(r.GivingWay),
 	}
 }
 

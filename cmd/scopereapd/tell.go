@@ -70,22 +70,28 @@ func leftWhy(o reclaim.Outcome) string {
 // for more.
 const statusEvery = 30 * time.Second
 
-// notify tells systemd that the daemon is ready, what it does, and that it
-// lives (sd_notify(3)). Each sign of life comes from the engine's own
-// goroutine.
+// watchdogPart: so many times within WatchdogSec= it is looked whether the reaping
+// thread has got on. Twice in a row it may not have.
+const watchdogPart = 3
+
+// notify tells systemd that the daemon is ready, what it does, and that it lives
+// (sd_notify(3)): that the reaping thread gets on, whatever it is about, see
+// reclaim.Engine.Alive.
 func (d *node) notify(ctx context.Context) {
 	every := statusEvery
 	if watchdog, err := daemon.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
-		every = min(every, watchdog/2)
+		every = min(every, watchdog/watchdogPart)
 	}
 	d.engine.Ping(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
 	debug.FreeOSMemory() // what only the start needed
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		d.engine.Ping(func() {
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\nSTATUS="+d.statusLine())
-		})
+		state := "STATUS=" + d.statusLine()
+		if d.engine.Alive() {
+			state = daemon.SdNotifyWatchdog + "\n" + state
+		}
+		_, _ = daemon.SdNotify(false, state)
 		d.flush(time.Now(), false)
 		select {
 		case <-ctx.Done():
@@ -106,6 +112,9 @@ func (d *node) statusLine() string {
 		humanize.IBytes(uint64(s.Totals.Bytes)), pinned)
 	if s.MonitorOnly != "" {
 		return "Monitoring only (" + s.MonitorOnly + ")"
+	}
+	if s.GivingWay != nil && s.GivingWay.Part < 1 {
+		line += "; gives way: " + s.GivingWay.Why
 	}
 	return line
 }

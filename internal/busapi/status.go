@@ -31,6 +31,7 @@ type Status struct {
 	PinnedMore          uint64        // ancestors that are not listed
 	PinnedBy            []PinnedSum   // over all of them
 	Held                Held
+	GivingWay           GivingWay
 
 	BusConnected  bool
 	BusStatistics map[string]uint64
@@ -63,6 +64,15 @@ type PinnedSum struct {
 
 // Held is what cgroup v1's hold has: (uuu).
 type Held struct{ Live, Ended, Threads uint32 }
+
+// GivingWay is the pressure that reaping has met: (sttdbs). Without any, Why is empty.
+type GivingWay struct {
+	Why          string
+	Since, Until uint64
+	Part         float64 // of its budget that reaping has
+	Idle         bool    // no disk is busy, so it is not given way to
+	Disk         string  // the busiest
+}
 
 // dictionary is a status as GetStatus answers it.
 func (s Status) dictionary() map[string]dbus.Variant {

@@ -21,6 +21,7 @@ func BusStatus(s Status) busapi.Status {
 			P50: micros(e.Totals.Latency.P50), P99: micros(e.Totals.Latency.P99)},
 		Held: busapi.Held{Live: uint32(e.Held.Held), Ended: uint32(e.Held.Waiting), Threads: uint32(e.Held.Threads)},
 
+		GivingWay:    BusGivingWay(e.GivingWay),
 		BusConnected: s.Bus.Connected, BusStatistics: busStatistics(s.Bus),
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError, PinnedMore: count(e.PinnedMore),
 	}
@@ -33,6 +34,22 @@ func BusStatus(s Status) busapi.Status {
 			Bytes: count(p.Bytes)})
 	}
 	return out
+}
+
+// BusGivingWay is what reaping gives way to on the bus.
+func BusGivingWay(g *reclaim.GivingWay) busapi.GivingWay {
+	if g == nil {
+		return busapi.GivingWay{}
+	}
+	return busapi.GivingWay{Why: g.Why, Since: BusTime(g.Since), Until: BusTime(g.Until), Part: g.Part, Idle: g.Idle, Disk: g.Disk}
+}
+
+// FromBusGivingWay is it again.
+func FromBusGivingWay(g busapi.GivingWay) *reclaim.GivingWay {
+	if g.Why == "" {
+		return nil
+	}
+	return &reclaim.GivingWay{Why: g.Why, Since: FromBusTime(g.Since), Until: FromBusTime(g.Until), Part: g.Part, Idle: g.Idle, Disk: g.Disk}
 }
 
 // FromBusStatus is the status again.
@@ -49,7 +66,8 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 					P50: duration(s.TeardownToFreed.P50), P99: duration(s.TeardownToFreed.P99)},
 				LastReap: FromBusTime(s.LastReap), LastSweep: FromBusTime(s.LastSweep),
 			},
-			Held: reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads)},
+			Held:      reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads)},
+			GivingWay: FromBusGivingWay(s.GivingWay),
 		},
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError,
 	}
