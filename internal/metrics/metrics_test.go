@@ -45,8 +45,9 @@ func newRig(t *testing.T) *rig {
 		Source: Source{
 			Status: func() control.Status {
 				return control.Status{Version: "1.2.3", PolicyError: "x", Bus: control.Bus{Connected: true, Signals: 5}, Engine: reclaim.Status{
-					Mode:   reclaim.Unified,
-					Totals: reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
+					Abilities: reclaim.Abilities{FreshProtection: reclaim.Ability{State: reclaim.No}},
+					Mode:      reclaim.Unified,
+					Totals:    reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
 					PinnedBy: []reclaim.PinnedSum{
 						{Reason: reclaim.PinnedShmem, Dying: 3, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1},
 						{Reason: reclaim.PinnedUnknown, Dying: 2},
