@@ -9,13 +9,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fakeBait is a bait of which each write takes a part.
 type fakeBait struct {
 	laid   []string
 	bytes  int64
-	failed error
+	failed error  // of laying
+	lost   error  // of looking: the helper is gone
 	charge func() // tells where it lies
 }
 
@@ -28,9 +31,9 @@ func (b *fakeBait) lay(parent string, bytes int64) error {
 	b.charge()
 	return nil
 }
-func (b *fakeBait) left() int64 { return b.bytes }
-func (b *fakeBait) take()       { b.bytes = 0; b.charge() }
-func (b *fakeBait) stop()       {}
+func (b *fakeBait) left() (int64, error) { return b.bytes, b.lost }
+func (b *fakeBait) take()                { b.bytes = 0; b.charge() }
+func (b *fakeBait) stop()                {}
 
 // onStaleKernel has r work as where the kernel keeps stale protection. The
 // kernel takes each request half from the bait and half from the dead of /p,
@@ -84,7 +87,7 @@ func TestTurnStaleKernel(t *testing.T) {
 			}
 		})
 		turn, err := x.turns(r, "/p")
-		if err != nil || turn.End != TurnClean || !turn.Baited || writes < 2 {
+		if err != nil || turn.End != TurnClean || turn.Baits == 0 || writes < 2 {
 			t.Errorf("%s: %d writes, %+v, %v", fresh, writes, turn, err)
 		}
 		if b.bytes != 0 || len(b.laid) == 0 || slices.ContainsFunc(b.laid, func(p string) bool { return p != "/p" }) {
@@ -99,18 +102,49 @@ func TestTurnStaleNobody(t *testing.T) {
 	x, r := reaperFixture(t)
 	x.remove("/p/a")
 	b := x.onStaleKernel(r, No, func(int64) {})
-	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.Baited || len(b.laid) != 0 || turn.Batches == 0 {
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.Baits != 0 || len(b.laid) != 0 || turn.Batches == 0 {
 		t.Errorf("%+v, %v, %+v", turn, err, b)
 	}
 }
 
-// TestTurnBaitFails: no bait, no write.
+// TestTurnBaitFails: no bait, no write. It is tried again later; near a limit of
+// what is above, that is the verdict.
 func TestTurnBaitFails(t *testing.T) {
 	x, r := reaperFixture(t)
 	b := x.onStaleKernel(r, No, func(int64) { t.Error("a write without a bait") })
 	b.failed = errors.New("no space left on device")
-	if _, err := x.turn(t.Context(), r, "/p", turnDefaults); !errors.Is(err, b.failed) {
-		t.Error(err)
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	b.failed = fmt.Errorf("%w: /", errBaitNear)
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	b.failed, b.lost = nil, errors.New("the helper is gone")
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck || turn.Baits != baitTries {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNewborn: a session that comes while a turn begins has a shield and a
+// bait before the first write.
+func TestTurnNewborn(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) {
+		if x.read("/p/a", "memory.low") == "0" {
+			t.Error("a write with a living child that no shield covers")
+		}
+	})
+	dead, err := r.tree.DeadMemory("/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Children = 0 // as measured a moment ago
+	o := turnDefaults
+	o.rest = &rest{dead: dead, left: testMiB, at: time.Now()}
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Baits == 0 || len(b.laid) == 0 {
+		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
 }
@@ -122,8 +156,9 @@ func TestTurnBaitless(t *testing.T) {
 	var asks []int64
 	b := x.onStaleKernel(r, No, func(asked int64) { asks = append(asks, asked) })
 	b.failed = fmt.Errorf("%w: permission denied", errNoBait)
+	r.abil.ExactStat = Ability{State: Yes}
 	turn, err := x.turns(r, "/p")
-	if err != nil || turn.End != TurnStuck || turn.Baited {
+	if err != nil || turn.End != TurnStuck || turn.Baits != 0 {
 		t.Errorf("%+v, %v", turn, err)
 	}
 	left := int64(4 * testMiB)
@@ -136,6 +171,13 @@ func TestTurnBaitless(t *testing.T) {
 	}
 	if len(asks) < 3 || left/2 >= baitLeast {
 		t.Errorf("asked for %v, which leaves %d", asks, left)
+	}
+	// A memory.stat that is not known to be exact says nothing for certain.
+	asks = nil
+	r.abil.ExactStat = Ability{State: Unknown}
+	x.file("/p", "memory.stat", memoryStatText(12*testMiB))
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnStuck || len(asks) != 0 {
+		t.Errorf("%+v, %v, asked for %v", turn, err, asks)
 	}
 	x.asBefore(r)
 }
@@ -152,6 +194,10 @@ func TestTurnStaleNearLimit(t *testing.T) {
 	})
 	o := turnDefaults
 	o.nearOK = true
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 0 || turn.Verdict != NearLimit {
+		t.Errorf("nothing is certain: %+v, %v", turn, err)
+	}
+	r.abil.ExactStat = Ability{State: Yes}
 	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || len(b.laid) != 0 {
 		t.Errorf("%+v, %v", turn, err)
 	}
@@ -183,35 +229,67 @@ func TestTurnNoRecursiveProt(t *testing.T) {
 func TestHeal(t *testing.T) {
 	x, r := reaperFixture(t)
 	x.file("/p", "cgroup.events", "populated 1\nfrozen 0\n")
-	x.cgroup("/near", 0, testMiB)
-	x.file("/near", "cgroup.events", "populated 1\nfrozen 0\n")
-	x.file("/near", "memory.max", fmt.Sprintln(2*testMiB))
 	x.cgroup("/empty", 0, testMiB)
 	x.file("/empty", "cgroup.events", "populated 0\nfrozen 0\n")
 	x.cgroup("/leaf", 0, testMiB)
 	x.file("/leaf", "cgroup.subtree_control", "\n")
-	heal := func() (healed []string) {
-		t.Helper()
-		r.thread.Do(t.Context(), func() {
-			var err error
-			if healed, err = r.heal(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		return healed
-	}
-	if got := heal(); got != nil {
-		t.Errorf("healed %v on a kernel that needs none", got)
-	}
 	b := x.onStaleKernel(r, Unknown, func(int64) {
 		if got := x.read("/p/a", "memory.low"); got != covers(8) {
 			t.Errorf("memory.low of the living is %s", got)
 		}
 	})
-	if got := heal(); !slices.Equal(got, []string{"/p"}) || !slices.Equal(b.laid, []string{"/p"}) {
-		t.Errorf("healed %v, baits below %v", got, b.laid)
+	heal := func(top string) (done bool, err error) {
+		t.Helper()
+		r.thread.Do(t.Context(), func() { done, err = r.heal(top) })
+		return done, err
+	}
+	for top, want := range map[string]bool{"/p": true, "/empty": false, "/leaf": false, "/gone": false} {
+		if done, err := heal(top); err != nil || done != want {
+			t.Errorf("%s: %t, %v", top, done, err)
+		}
+	}
+	if !slices.Equal(b.laid, []string{"/p"}) {
+		t.Errorf("baits below %v", b.laid)
+	}
+	b.failed = fmt.Errorf("%w: /p", errBaitNear)
+	if done, err := heal("/p"); done || err != nil {
+		t.Errorf("near its limit: %t, %v", done, err)
+	}
+	b.failed = nil
+	r.thread.onWrite = nil // the kernel takes nothing
+	if done, err := heal("/p"); done || err == nil {
+		t.Errorf("a kernel that takes nothing: %t, %v", done, err)
 	}
 	x.asBefore(r)
+}
+
+// TestEngineHeals: every cgroup at the top is healed in turn, but for those the
+// policy ignores, also where nothing may be reaped.
+func TestEngineHeals(t *testing.T) {
+	x, r := reaperFixture(t)
+	for _, top := range []string{"/p", "/q", "/r"} {
+		x.cgroup(top, 0, testMiB)
+		x.file(top, "cgroup.events", "populated 1\nfrozen 0\n")
+	}
+	b := x.onStaleKernel(r, No, func(int64) {})
+	c := testConfig()
+	c.Reap = false
+	c.Ignore = func(cgroup string) bool { return cgroup == "/q" }
+	e := x.engine(t, c)
+	e.opts.Abilities.FreshProtection = Ability{State: No}
+	e.reap, e.thread = r, r.thread
+	e.heal()
+	for fns := e.takeInbox(); len(fns) > 0; fns = e.takeInbox() {
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	slices.Sort(b.laid)
+	if !slices.Equal(b.laid, []string{"/p", "/r"}) {
+		t.Errorf("baits below %v", b.laid)
+	}
+	e.opts.Abilities.FreshProtection = Ability{State: Yes}
+	if e.heal(); len(e.takeInbox()) != 0 {
+		t.Error("a kernel that forgets protection is healed")
+	}
 }
 
 // TestBaitJournal: what a crash leaves of a bait is removed, and nothing else is.
@@ -307,22 +385,68 @@ func TestHelper(t *testing.T) {
 }
 
 // TestBaitFixture: a bait that cannot be laid leaves no cgroup behind and names
-// what failed.
+// what failed; none is laid where somebody else rules, or where it may harm.
 func TestBaitFixture(t *testing.T) {
 	x := newFixture(t)
-	x.cgroup("/p", 0, 0)
-	b := &bait{fs: x.fs, journal: x.journal(), home: "/"}
-	var err error
-	if b.helper, err = startHelper(); err != nil {
+	events := func(cgroup, frozen string) {
+		x.file(cgroup, "cgroup.events", "populated 1\nfrozen "+frozen+"\n")
+	}
+	for _, c := range []string{"/p", "/p/q", "/near", "/near/q", "/cold", "/user", "/user/q"} {
+		x.cgroup(c, 0, 0)
+		events(c, "0")
+	}
+	x.file("/near", "memory.max", fmt.Sprintln(2*testMiB))
+	events("/cold", "1")
+	if err := os.Chown(x.path("/user", ""), 1000, 1000); err != nil {
 		t.Fatal(err)
 	}
-	err = b.lay("/p", baitLeast)
-	if err == nil || !strings.Contains(err.Error(), "cgroup.procs") || b.left() != 0 {
-		t.Errorf("a cgroup without cgroup.procs: %v, %d left", err, b.left())
+	b := &bait{fs: x.fs, journal: x.journal(), home: "/"}
+	t.Cleanup(b.stop)
+	for cgroup, want := range map[string]error{
+		"/near/q": errBaitNear, "/cold": errBaitNear, "/user/q": errNoBait,
+		"/p/q": errNoBait, // a cgroup without cgroup.procs
+	} {
+		err := b.lay(cgroup, baitLeast)
+		if left, _ := b.left(); !errors.Is(err, want) || !strings.Contains(err.Error(), cgroup) || left != 0 {
+			t.Errorf("%s: %v, %d left", cgroup, err, left)
+		}
+		if found, _ := filepath.Glob(x.path(cgroup, baitName+"*")); len(found) > 0 {
+			t.Errorf("left behind: %v", found)
+		}
 	}
-	if found, _ := filepath.Glob(x.path("/p", baitName+"*")); len(found) > 0 {
-		t.Errorf("left behind: %v", found)
+	if err := b.lay("/gone", baitLeast); !gone(err) {
+		t.Errorf("an ancestor that has vanished: %v", err)
 	}
 	b.take()
-	b.stop()
+}
+
+// TestHelperEnds: a helper that was killed, or that stands still, is an error
+// soon, and nobody waits for it.
+func TestHelperEnds(t *testing.T) {
+	for name, sig := range map[string]unix.Signal{"killed": unix.SIGKILL, "stopped": unix.SIGSTOP} {
+		h, err := startHelper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.left(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		h.close()
+	}
+	h, err := startHelper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+		if err := h.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.left(); err != nil {
+		t.Errorf("what ends the daemon has ended its helper: %v", err)
+	}
 }

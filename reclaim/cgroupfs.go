@@ -253,6 +253,19 @@ func (f *FS) ID(cgroup string) (uint64, error) {
 	return id, nil
 }
 
+// Owner is the user ID that owns the cgroup's directory.
+func (f *FS) Owner(cgroup string) (uint32, error) {
+	rel, err := join(cgroup, "")
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(f.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, f.errorf("stat", cgroup, "", err)
+	}
+	return st.Uid, nil
+}
+
 // Exists reports whether the cgroup's directory is there.
 func (f *FS) Exists(cgroup string) bool {
 	_, err := f.ID(cgroup)

@@ -35,16 +35,6 @@ func (d DeadMemory) Clean() int64 {
 	return max(minus(minus(d.Reclaimable(), plus(d.Dirty, d.Writeback)), max(d.Mapped-d.Shmem, 0)), 0)
 }
 
-// certain is what may be asked for behind memory.low without a bait, in bytes:
-// half of what looks clean, as some of that may be a journal's, and nothing where
-// that is little or memory.stat is coarse.
-func (d DeadMemory) certain() int64 {
-	if n := d.Clean() / 2; n >= baitLeast && !d.Coarse {
-		return n
-	}
-	return 0
-}
-
 // memoryStat reads a cgroup's memory.stat and swap usage. A cgroup without the
 // memory controller has neither and reads as an error for which gone is true.
 func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error) {

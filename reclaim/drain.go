@@ -18,10 +18,8 @@ const mpolMoveOwn = 2
 //
 // move_pages(2) begins with it (mm/migrate.c), whatever comes of the move: it
 // is asked to move a page of our own to where it is.
-func drainLRU() { drainLRUBy(make([]byte, os.Getpagesize())) }
-
-// drainLRUBy does it with a page of the caller's, and allocates none.
-func drainLRUBy(page []byte) {
+func drainLRU() {
+	page := make([]byte, os.Getpagesize())
 	page[0] = 1
 	addr := unsafe.Pointer(&page[0])
 	var node, status int32

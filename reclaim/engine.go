@@ -211,7 +211,7 @@ func (e *Engine) Run(ctx context.Context) error {
 // many a step (waking a thread, and Go's runtime beside it).
 func (e *Engine) loop(ctx context.Context) {
 	defer e.reap.bait.stop()
-	e.heal(ctx)
+	e.heal()
 	e.measured(func() { e.learnKnown(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -282,22 +282,6 @@ func (e *Engine) start(ctx context.Context) error {
 	e.recoverHeld(time.Now())
 	close(e.started)
 	return nil
-}
-
-// heal ends what an earlier version may have left in force, see reaper.heal.
-func (e *Engine) heal(ctx context.Context) {
-	if !e.opts.Hierarchy.Mode.V2() || e.monitorOnly(e.config()) != "" {
-		return
-	}
-	e.measured(func() {
-		healed, err := e.reap.heal(ctx)
-		if err != nil {
-			e.log.Warn("an earlier version's protection may still be in force", "err", err)
-		}
-		if len(healed) > 0 {
-			e.log.Info("this kernel keeps stale protection: ended what an earlier version may have left", "below", healed)
-		}
-	})
 }
 
 func (e *Engine) applyScheduler() {

@@ -115,8 +115,8 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		en.out.Pins = t.After.Pins()
 	}
 	now := time.Now()
-	if t.Baited {
-		en.baited = now
+	if t.Baits > 0 {
+		en.baited, en.baits = now, t.Baits
 	} else if t.End != TurnMore { // the next turn begins with the count
 		if direct, err := e.tree.DirectDying(en.path); err == nil {
 			e.tellLeft(en, direct)

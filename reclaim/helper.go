@@ -1,14 +1,13 @@
 package reclaim
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -30,9 +29,24 @@ import (
 // disk, so they are clean pages that no file system has to be there for.
 type helper struct {
 	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+	in  *os.File
+	out *os.File
+	buf [helperLine]byte
 }
+
+// helperLine bounds an order and its answer.
+const helperLine = 128
+
+// helperAnswers is how long an answer may take. One that is stopped or throttled
+// must not keep the reaping thread.
+const helperAnswers = 2 * time.Second
+
+// selfExe is this program as it runs, also where an upgrade has put another in
+// its place.
+const selfExe = "/proc/self/exe"
+
+// errMove: the helper could not be moved.
+var errMove = errors.New("move the helper")
 
 // helperRole is the value of probeChildEnv that makes a process a helper.
 const helperRole = "helper"
@@ -40,6 +54,9 @@ const helperRole = "helper"
 // helperIdle is how long a helper waits for its next order before it ends by
 // itself. It takes some MiB of memory, and some milliseconds of CPU to start.
 const helperIdle = 30 * time.Second
+
+// helperRounds is how many times a helper does at home what it does elsewhere.
+const helperRounds = 5
 
 // helperWarm is a pause between two rounds of a helper's first ones, at home:
 // longer than the 10 ms after which the Go runtime's monitor sleeps deepest.
@@ -55,30 +72,34 @@ const (
 
 // startHelper starts one; the calling thread must live as long as it.
 func startHelper() (*helper, error) {
-	self, err := os.Executable()
+	fail := func(err error) (*helper, error) { return nil, fmt.Errorf("start a helper: %w", err) }
+	orders, in, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("find this program's binary: %w", err)
+		return fail(err)
 	}
-	h := &helper{cmd: exec.Command(self)}
+	defer orders.Close()
+	out, answers, err := os.Pipe()
+	if err != nil {
+		in.Close()
+		return fail(err)
+	}
+	defer answers.Close()
+	h := &helper{cmd: exec.Command(selfExe), in: in, out: out}
+	h.cmd.Stdin, h.cmd.Stdout = orders, answers
 	h.cmd.Env = append(os.Environ(), probeChildEnv+"="+helperRole, "GOMAXPROCS=1")
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if h.in, err = h.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("start a helper: %w", err)
-	}
-	out, err := h.cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("start a helper: %w", err)
-	}
-	h.out = bufio.NewReader(out)
 	if err := h.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start a helper: %w", err)
+		in.Close()
+		out.Close()
+		return fail(err)
 	}
-	for range 5 {
+	go func() { _ = h.cmd.Wait() }() // it may take its time, nobody waits for it
+	for range helperRounds {
 		time.Sleep(helperWarm) // the runtime's monitor touches its own when a call has lasted a while
 		for _, order := range []string{fmt.Sprint(helperLay, " ", baitMost/os.Getpagesize()), helperLeft, helperDrop} {
 			if _, err := h.ask(order); err != nil {
 				h.close()
-				return nil, err
+				return fail(err)
 			}
 		}
 	}
@@ -89,27 +110,30 @@ func (h *helper) pid() string { return strconv.Itoa(h.cmd.Process.Pid) }
 
 // ask gives an order and returns the number that comes back.
 func (h *helper) ask(order string) (int64, error) {
-	kill := time.AfterFunc(probeChildTime, func() { _ = h.cmd.Process.Kill() })
-	defer kill.Stop()
+	at := time.Now().Add(helperAnswers)
+	if err := errors.Join(h.in.SetWriteDeadline(at), h.out.SetReadDeadline(at)); err != nil {
+		return 0, fmt.Errorf("helper: %s: %w", order, err)
+	}
 	if _, err := fmt.Fprintln(h.in, order); err != nil {
 		return 0, fmt.Errorf("helper: %s: %w", order, err)
 	}
-	line, err := h.out.ReadString('\n')
+	n, err := h.out.Read(h.buf[:]) // an answer is one write
 	if err != nil {
 		return 0, fmt.Errorf("helper: %s: %w", order, err)
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	answer := strings.TrimSpace(string(h.buf[:n]))
+	v, err := strconv.ParseInt(answer, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("helper: %s: %s", order, strings.TrimSpace(line))
+		return 0, fmt.Errorf("helper: %s: %s", order, answer)
 	}
-	return n, nil
+	return v, nil
 }
 
 // charge has bytes of clean pages charged to a live cgroup, and returns when
 // the helper is back home.
 func (h *helper) charge(f *FS, cgroup, home string, bytes int64) error {
 	if err := f.Write(cgroup, "cgroup.procs", h.pid()); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errMove, err)
 	}
 	_, err := h.ask(fmt.Sprint(helperLay, " ", min(bytes, baitMost)/int64(os.Getpagesize())))
 	return errors.Join(err, f.Write(home, "cgroup.procs", h.pid()))
@@ -123,9 +147,9 @@ func (h *helper) left() (int64, error) {
 
 // close ends the helper, which gives its pages back.
 func (h *helper) close() {
-	h.in.Close()
 	_ = h.cmd.Process.Kill()
-	_ = h.cmd.Wait()
+	h.in.Close()
+	h.out.Close()
 }
 
 // runHelper is the helper's own side: it obeys until there are no more orders.
@@ -137,12 +161,17 @@ func (h *helper) close() {
 func runHelper() {
 	debug.SetGCPercent(-1)
 	runtime.LockOSThread()
+	// A stop or Ctrl-C is for the daemon, which ends this with its pipe.
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	// Should somebody be killed for memory while we are there, then this.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+	stayOnThisCPU()
 	p, err := newCleanPages()
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	var order, answer [128]byte
+	var order, answer [helperLine]byte
 	idle := [1]unix.PollFd{{Fd: int32(os.Stdin.Fd()), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(idle[:], int(helperIdle/time.Millisecond))
@@ -167,12 +196,22 @@ func runHelper() {
 	}
 }
 
+// stayOnThisCPU keeps a thread where it is: what it touches waits in the batches
+// of one CPU only, and one CPU only keeps its charges in stock.
+func stayOnThisCPU() {
+	var cpu uint32
+	if _, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0); errno == 0 {
+		var one unix.CPUSet
+		one.Set(int(cpu))
+		_ = unix.SchedSetaffinity(0, &one)
+	}
+}
+
 // cleanPages is memory that the kernel may take at any time.
 type cleanPages struct {
 	size    int     // of a page
 	at      uintptr // where it is mapped when it is
 	mem     []byte  // what of it is laid
-	one     []byte  // a page of our own
 	pagemap int     // /proc/self/pagemap
 	entries []byte  // as read there
 }
@@ -187,7 +226,7 @@ var errOrder = errors.New("no such order")
 // are charged and given back with what is mapped there.
 func newCleanPages() (*cleanPages, error) {
 	size := os.Getpagesize()
-	p := &cleanPages{size: size, one: make([]byte, size), entries: make([]byte, baitMost/size*pagemapEntry)}
+	p := &cleanPages{size: size, entries: make([]byte, baitMost/size*pagemapEntry)}
 	at, err := unix.MmapPtr(-1, 0, nil, baitMost+pageTable, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("reserve addresses: %w", err)
@@ -241,13 +280,12 @@ func (p *cleanPages) lay(n int) error {
 		p.mem[i] = 1
 	}
 	// Only pages on the LRU lists can become clean ones (lru_lazyfree_fn,
-	// mm/swap.c), and only those there can be taken.
-	drainLRUBy(p.one)
+	// mm/swap.c), and only those there can be taken. Each call begins by putting
+	// there what waits in this CPU's batches (madvise_free_single_vma, mm/madvise.c).
 	if err := unix.Madvise(p.mem, unix.MADV_FREE); err != nil {
 		return err
 	}
-	drainLRUBy(p.one)
-	return nil
+	return unix.Madvise(p.mem[:p.size], unix.MADV_FREE)
 }
 
 // drop gives the memory back, and the page tables with it.

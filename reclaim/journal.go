@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Journal remembers, in a file under /run, every memory.min, memory.low and
@@ -275,6 +278,12 @@ const (
 	putForeign     // holds a value that is not ours
 )
 
+// How often, and how long after one another, a bait's cgroup is tried.
+const (
+	baitLooks = 50
+	baitLook  = 20 * time.Millisecond
+)
+
 // putBackOne writes before into a file that holds one of ours, or removes a
 // bait.
 func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int64) (put, error) {
@@ -282,8 +291,22 @@ func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int6
 		if !isBait(cgroup) {
 			return putForeign, nil
 		}
-		if err := f.Rmdir(cgroup); err != nil {
-			return putGone, ignoreGone(err)
+		err := f.Rmdir(cgroup)
+		for range baitLooks {
+			if !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(baitLook) // the helper of a daemon that was killed is about to end
+			err = f.Rmdir(cgroup)
+		}
+		switch {
+		case gone(err):
+			return putGone, nil
+		case errors.Is(err, unix.EBUSY):
+			// An empty cgroup harms nobody, and must not keep us from going on.
+			return putForeign, nil
+		case err != nil:
+			return putDone, err
 		}
 		return putDone, nil
 	}

@@ -114,7 +114,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	p.removeLeftovers()
 	if err := p.make(); err != nil {
 		a.Reclaim, a.Swappiness, a.Reparents, a.ExactStat = unknown(err), unknown(err), unknown(err), unknown(err)
-		a.FreshProtection = freshByVersion(err)
+		a.FreshProtection = byVersion(unknown(err))
 		return a
 	}
 	defer p.remove()
@@ -126,11 +126,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	} else {
 		a.Swappiness = have(false, a.Reclaim.Why)
 	}
-	if ok, err := p.freshProtection(a.Reclaim.OK()); err != nil {
-		a.FreshProtection = freshByVersion(err)
-	} else {
-		a.FreshProtection = have(ok, "a raised memory.min protects a cgroup at its own limit after it is back (before Linux 6.2)")
-	}
+	a.FreshProtection = p.freshProtection(a.Reclaim)
 	if ok, exact, err := p.reparents(ctx); err != nil {
 		a.Reparents, a.ExactStat = unknown(err), unknown(err)
 	} else {
@@ -191,17 +187,6 @@ func (p probe) removeLeftovers() {
 	}
 }
 
-// freshByVersion is the answer where the probe has none, as in a cgroup namespace
-// of its own, which no process may be moved out of. A kernel that calls itself
-// 6.2 or later has the fix (uname(2)); an earlier one may have it backported.
-func freshByVersion(err error) Ability {
-	var u unix.Utsname
-	if unix.Uname(&u) == nil && releaseSince(unix.ByteSliceToString(u.Release[:]), 6, 2) {
-		return Ability{State: Yes}
-	}
-	return unknown(err)
-}
-
 func releaseSince(release string, major, minor int) bool {
 	var x, y int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &x, &y); n < 2 {
@@ -210,78 +195,137 @@ func releaseSince(release string, major, minor int) bool {
 	return x > major || x == major && y >= minor
 }
 
+// sinceFresh: from Linux 6.2 on protection is not kept ("mm: memcg: fix stale
+// protection of reclaim target memcg").
+func sinceFresh() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && releaseSince(unix.ByteSliceToString(u.Release[:]), 6, 2)
+}
+
+// byVersion is the answer where the probe has none, as in a cgroup namespace of
+// its own, which no process may be moved out of. A kernel that calls itself 6.2
+// or later has the fix (uname(2)); an earlier one may have it backported.
+func byVersion(a Ability) Ability {
+	if a.State == Unknown && sinceFresh() {
+		return Ability{State: Yes}
+	}
+	return a
+}
+
 // Sizes of the probe for stale protection, in bytes: what a cgroup of our own
-// holds, and what is asked of it: more than CPUs may have in stock of its
-// charges, so that a squeeze finds some to take.
+// holds, and what is asked of it.
 const (
 	freshHolds = baitMost
-	freshAsks  = freshHolds / 4
+	freshAsks  = freshHolds / 16
 )
 
-// freshProtection has clean pages charged to a child, shields it while the
-// parent is reclaimed, puts its memory.min back, and looks whether reclaim at
-// the child itself takes some. It must before the shield as well, or nothing is
-// known.
-func (p probe) freshProtection(canReclaim bool) (ok bool, err error) {
-	home, err := OwnCgroup()
-	if err != nil {
-		return false, err
+// freshTrials: an earlier kernel that seems to have the fix must seem so this
+// often. A wrong yes has services killed.
+const freshTrials = 5
+
+// freshProtection tells whether the kernel forgets protection that is no more.
+func (p probe) freshProtection(reclaim Ability) Ability {
+	const stale = "a raised memory.min protects a cgroup at its own limit after it is back (before Linux 6.2)"
+	if !reclaim.OK() {
+		return have(false, stale)
+	}
+	trials := freshTrials
+	if sinceFresh() {
+		trials = 1
 	}
 	runtime.LockOSThread() // the helper's death signal is for the end of this one
 	defer runtime.UnlockOSThread()
+	home, err := OwnCgroup()
+	if err != nil {
+		return byVersion(unknown(err))
+	}
 	h, err := startHelper()
 	if err != nil {
-		return false, err
+		return byVersion(unknown(err))
 	}
 	defer h.close()
+	for range trials {
+		ok, err := p.freshTrial(h, home)
+		if err != nil {
+			return byVersion(unknown(err))
+		}
+		if !ok {
+			return have(false, stale)
+		}
+	}
+	return have(true, "")
+}
+
+// freshTrial has clean pages charged to a child, shields it while the parent is
+// reclaimed, puts its memory.min back, and looks whether reclaim at the child
+// itself takes some. It must before the shield as well, or nothing is known; nor
+// is it where the machine reclaimed meanwhile, which computes protection anew.
+func (p probe) freshTrial(h *helper, home string) (ok bool, err error) {
 	if err := h.charge(p.fs, p.page(), home, freshHolds); err != nil {
 		return false, err
 	}
-	before, err := p.shrink(h, p.page(), canReclaim)
+	before, err := p.shrink(h, p.page())
 	if err != nil {
 		return false, err
 	}
 	if before == 0 {
 		return false, errors.New("the kernel took no clean page of a memory cgroup of our own")
 	}
+	scanned, err := machineReclaim()
+	if err != nil {
+		return false, err
+	}
 	if err := p.fs.Write(p.page(), "memory.min", formatLimit(2*freshHolds)); err != nil {
 		return false, err
 	}
-	shielded, err := p.shrink(h, p.dir, canReclaim)
+	shielded, err := p.shrink(h, p.dir)
 	if err := errors.Join(err, p.fs.Write(p.page(), "memory.min", "0")); err != nil {
 		return false, err
 	}
 	if shielded > 0 {
 		return false, errors.New("memory.min did not protect a memory cgroup of our own")
 	}
-	after, err := p.shrink(h, p.page(), canReclaim)
-	return after > 0, err
+	after, err := p.shrink(h, p.page())
+	if err != nil {
+		return false, err
+	}
+	if now, err := machineReclaim(); err != nil || now != scanned {
+		return false, errors.Join(err, errors.New("the machine reclaimed memory during the probe"))
+	}
+	return after > 0, nil
 }
 
 // shrink has the kernel reclaim a cgroup and returns how many bytes of the
 // helper's it took.
-func (p probe) shrink(h *helper, cgroup string, canReclaim bool) (int64, error) {
+func (p probe) shrink(h *helper, cgroup string) (int64, error) {
 	before, err := h.left()
 	if err != nil {
 		return 0, err
 	}
-	if canReclaim {
-		err = p.fs.Write(cgroup, "memory.reclaim", fmt.Sprint(freshAsks))
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // less than asked
-			err = nil
-		}
-	} else {
-		var usage int64
-		if usage, err = (&Tree{FS: p.fs}).limit(cgroup, "memory.current"); err == nil {
-			err = p.fs.Write(cgroup, "memory.high", formatLimit(max(usage-freshAsks, 0)))
-		}
-		err = errors.Join(err, p.fs.Write(cgroup, "memory.high", "max"))
-	}
-	if err != nil {
+	// EAGAIN: less than asked. EINTR says nothing: perhaps it had not begun.
+	err = p.fs.Write(cgroup, "memory.reclaim", fmt.Sprint(freshAsks))
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
 		return 0, err
 	}
 	after, err := h.left()
 	return before - after, err
+}
+
+// machineReclaim sums up what /proc/vmstat says of reclaim and compaction for the
+// whole machine. Reclaim of one cgroup does not count there (mm/vmscan.c).
+func machineReclaim() (int64, error) {
+	data, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	err = eachKeyed("vmstat", data, func(key []byte, v int64) {
+		switch string(key) {
+		case "pgscan_kswapd", "pgscan_direct", "pgscan_khugepaged", "pgmigrate_success":
+			sum += v
+		}
+	})
+	return sum, err
 }
 
 // How long a dying memcg is given to go by itself, and how often it is looked

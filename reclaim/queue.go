@@ -56,6 +56,7 @@ type entry struct {
 
 	counted bool      // dying holds a count
 	baited  time.Time // when its last turn took a bait away
+	baits   int       // how many that turn had laid
 	dying   int64     // direct dying at the last look
 	lowest  int64     // the fewest of all looks
 	out     Outcome
@@ -401,12 +402,12 @@ func (e *entry) saw(direct int64) (lower bool) {
 // page any more: RCU grace periods and a kernel worker, on a busy machine.
 const baitGone = 2 * time.Second
 
-// less is a count of direct dying without a bait that is about to go.
+// less is a count of direct dying without baits that are about to go.
 func (e *entry) less(direct int64, now time.Time) int64 {
-	if e.counted && direct > e.dying && now.Sub(e.baited) < baitGone {
-		return direct - 1
+	if !e.counted || now.Sub(e.baited) >= baitGone {
+		return direct
 	}
-	return direct
+	return direct - min(max(direct-e.dying, 0), int64(e.baits))
 }
 
 // settle starts the looks that follow a turn.

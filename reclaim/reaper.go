@@ -20,7 +20,6 @@ type reaper struct {
 	pagesize int64
 	own      string // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits  // where memory.low is the shield
-	baitless bool   // none can be laid
 	log      *slog.Logger
 }
 
@@ -65,7 +64,7 @@ type Turn struct {
 	After   DeadMemory // at its end
 	Batches int
 	Asked   int64 // bytes asked for in all
-	Baited  bool  // a bait was laid: it may be among the dying for some ms more
+	Baits   int   // laid: they may be among the dying for some ms more
 	// Rest is for the next turn, of one that ends in TurnMore without a look
 	// at what it leaves: After is what was there before it then.
 	Rest *rest
@@ -168,9 +167,11 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	}
 	if near {
 		if r.neverMin() {
-			// A bait would be charged to what is near its limit. The pages that
-			// look clean may be a journal's.
-			left = t.After.Clean() / 2
+			// A bait would be charged to what is near its limit.
+			if left = r.certain(t.After); left == 0 {
+				t.End, t.Verdict = TurnSkipped, NearLimit
+				return t, nil
+			}
 		}
 		o.batch = left
 	}
@@ -187,6 +188,7 @@ func (r *reaper) batches(
 ) (Turn, error) {
 	began, still, elsewhere := r.thread.CPU(), 0, 0
 	least := t.After.Reclaimable()
+	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
 		// the first batch, turn has just looked.
@@ -197,20 +199,13 @@ func (r *reaper) batches(
 			}
 		}
 		raising := r.thread.CPU()
-		most, baited := r.most(o.batch), int64(0)
-		if s.file == "memory.low" && !once && t.After.Children > 0 {
-			var err error
-			if baited, err = r.baitBelow(ancestor, left); err != nil {
-				return r.vanished(t, err)
-			}
-			t.Baited = !r.baitless
-			if most = min(most, baited/baitPart); r.baitless {
-				if most = t.After.certain(); most == 0 {
-					t.End = TurnStuck
-					return t, nil
-				}
-			}
+		if err := r.laid(&c, ancestor, left); errors.Is(err, errBaitNear) {
+			t.End, t.Verdict = TurnSkipped, NearLimit
+			return t, nil
+		} else if err != nil {
+			return r.vanished(t, err)
 		}
+		t.Baits = c.baits
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
 		}
@@ -223,6 +218,18 @@ func (r *reaper) batches(
 		} else if near && !once {
 			t.End, t.Verdict = TurnSkipped, NearLimit
 			return t, nil
+		}
+		most := r.most(o.batch)
+		if c.low {
+			c.children = s.children
+			var again bool
+			if most, again = r.mayAsk(&c, most, t.After); again {
+				continue
+			}
+			if most == 0 || r.growing(ancestor) {
+				t.End = TurnStuck // later: with a bait, or by eviction
+				return t, ctx.Err()
+			}
 		}
 		before, err := r.tree.limit(ancestor, "memory.current")
 		if err != nil {
@@ -247,11 +254,11 @@ func (r *reaper) batches(
 		}
 		moved := before - after
 		switch {
-		case baited > 0: // the kernel did as asked, of the bait perhaps
-			if moved -= baited - r.bait.left(); moved <= 0 {
+		case c.had > 0: // the kernel did as asked, of the bait perhaps
+			if moved -= r.taken(&c); moved <= 0 {
 				res = WritePartial
 			}
-		case t.After.Children > 0 && r.baitless && s.file == "memory.low":
+		case c.low && c.children > 0:
 			res = WritePartial // what is certain is known only by measuring anew
 		case res == WriteFull:
 			moved = max(moved, ask) // the living may have taken as much
@@ -286,7 +293,7 @@ func (r *reaper) batches(
 		// shield): asking on would only take more of that.
 		elsewhere++
 		if t.After.Reclaimable() < least {
-			elsewhere, least = 0, t.After.Reclaimable()
+			elsewhere, still, least = 0, 0, t.After.Reclaimable()
 		}
 		left = t.After.Reclaimable()
 		switch {
@@ -341,24 +348,6 @@ func (r *reaper) most(batch int64) int64 {
 	return batch
 }
 
-// baitBelow sees to a bait below ancestor for what is left of the dead, and
-// returns its bytes.
-func (r *reaper) baitBelow(ancestor string, left int64) (int64, error) {
-	if n := r.bait.left(); n >= baitLeast/2 {
-		return n, nil
-	}
-	if r.baitless {
-		return 0, nil
-	}
-	err := r.bait.lay(ancestor, min(max(left*baitPart, baitLeast), baitMost))
-	if errors.Is(err, errNoBait) {
-		r.baitless = true
-		r.log.Warn("memory.low alone is the shield, and much of what is dead stays", "err", err)
-		return 0, nil
-	}
-	return r.bait.left(), err
-}
-
 // progressBytes is what a turn must free to count as progress. Less may be the
 // living's noise in the figures (a CPU's charge stock alone is 256 KiB), or a
 // little slab, and trying on at once for that would be for ever: it is tried
@@ -371,6 +360,9 @@ func progress(before, after int64) bool { return before-after >= progressBytes }
 // write asks the kernel to reclaim bytes from an ancestor.
 func (r *reaper) write(ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
 	if !r.abil.Reclaim.OK() {
+		if r.neverMin() {
+			slice = min(slice, growSlice)
+		}
 		return r.squeeze(ancestor, bytes, slice)
 	}
 	arg := fmt.Sprint(bytes)

@@ -24,7 +24,9 @@ type shield struct {
 	raised map[string]*raised
 	order  []string
 	since  time.Time // when it was first raised
-	fresh  time.Time // when usage was last compared with protection
+	// children is how many live children with memcgs the last raise found.
+	children int
+	fresh    time.Time // when usage was last compared with protection
 	// pagesize: the kernel rounds protection down to whole pages.
 	pagesize int64
 	buf      [limitBuf]byte
@@ -74,6 +76,7 @@ func shieldFor(usage, pagesize int64) int64 {
 func (s *shield) raise(ancestor string, now time.Time) error {
 	refresh := now.Sub(s.fresh) >= shieldRefresh
 	var changes []change
+	s.children = 0
 	if err := s.collect(ancestor, refresh, &changes); err != nil {
 		return err
 	}
@@ -93,7 +96,11 @@ func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 	var failed error
 	err := s.tree.each(parent, func(p *child) {
 		child := p.path() // once: p's space is used again
-		if failed != nil || (!refresh && s.raised[child] != nil) {
+		if failed != nil {
+			return
+		}
+		if !refresh && s.raised[child] != nil {
+			s.children++
 			return
 		}
 		c, ok, err := s.cover(p, child)
@@ -136,6 +143,7 @@ func (s *shield) cover(p *child, cgroup string) (c change, ok bool, err error) {
 	if err != nil {
 		return c, false, ignoreGone(err)
 	}
+	s.children++
 	want := shieldFor(usage, s.pagesize)
 	if before >= want-shieldExtra/2 {
 		return c, false, nil

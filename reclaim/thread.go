@@ -45,16 +45,35 @@ func StartThread(ctx context.Context) (*Thread, error) {
 	goOffMain(func() {
 		t.tid = unix.Gettid()
 		ready <- lowerPriority(t.tid)
-		for {
-			select {
-			case fn := <-t.work:
-				fn()
-			case <-ctx.Done():
-				return
-			}
-		}
+		t.serve(ctx)
 	})
 	return t, <-ready
+}
+
+// startPlainThread starts a thread of the priority this process has; it ends with
+// ctx.
+func startPlainThread(ctx context.Context) *Thread {
+	t := &Thread{work: make(chan func())}
+	ready := make(chan struct{})
+	goOffMain(func() {
+		t.tid = unix.Gettid()
+		close(ready)
+		t.serve(ctx)
+	})
+	<-ready
+	return t
+}
+
+// serve runs what it is given until ctx ends.
+func (t *Thread) serve(ctx context.Context) {
+	for {
+		select {
+		case fn := <-t.work:
+			fn()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // goOffMain runs fn on a locked thread that ends with it, so that what fn
