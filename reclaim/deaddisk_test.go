@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -127,9 +128,7 @@ func TestHoldDeadDisk(t *testing.T) {
 	h.Leave(quick)
 	var out HoldOutcome
 	disk.soon("Finish", func() { out = finishHold(t, h, th, slow) })
-	if d := h.emptier.since(slow); d > 0 {
-		t.Errorf("a write has been under way for %v", d)
-	}
+	noThreadWaits(t)
 	if out.Done || out.Why != HoldPages || out.dirty() == 0 || out.RetryAfter <= 0 {
 		t.Errorf("with dirty pages: %+v", out)
 	}
@@ -142,10 +141,7 @@ func TestHoldDeadDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// Not even a write that nobody waits for: the process could not end before it.
-	if d := h.emptier.since(slow); d > 0 {
-		t.Errorf("a write has been under way for %v", d)
-	}
+	noThreadWaits(t)
 	if recs, _, err := (&holdJournal{path: path}).load(); err != nil || len(recs) != 1 || recs[0].Cgroup != slow {
 		t.Errorf("the next start would find %v, %v", recs, err)
 	}
@@ -160,6 +156,101 @@ func TestHoldDeadDisk(t *testing.T) {
 	syncfs(t, disk.dir)
 	if out := finishHoldWait(t, next, th, slow); !out.Removed || len(out.Pins) > 0 {
 		t.Errorf("after the writeback: %+v", out)
+	}
+}
+
+// noThreadWaits: this process could not end before a thread of it that waits for a disk. Nor could its unit, for another
+// process in its cgroup.
+func noThreadWaits(t *testing.T) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/self/task/*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() (n int) {
+		for _, file := range stats {
+			stat, _ := os.ReadFile(file) // it may have ended
+			if i := bytes.LastIndexByte(stat, ')'); i > 0 && bytes.HasPrefix(stat[i:], []byte(") D")) {
+				n++
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(2 * time.Second); waiting() > 0; time.Sleep(10 * time.Millisecond) { // for others' short waits
+		if time.Now().After(end) {
+			t.Errorf("%d threads wait for a disk", waiting())
+			return
+		}
+	}
+}
+
+// A process that waits for the dead disk in a kick is in no cgroup but the roots.
+func TestV1KickDeadDisk(t *testing.T) {
+	tr := newV1TestTree(t)
+	disk := newDeadDisk(t)
+	th := testThread(t)
+	slow, other := tr.mkdir("slow.scope"), tr.mkdir("other.scope")
+	disk.dies()
+	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.dir, "file"))
+	var m v1Emptier
+	kick := func(cgroup string) (began bool) {
+		t.Helper()
+		disk.soon("the caller", func() {
+			th.Do(t.Context(), func() {
+				var err error
+				if began, err = m.kick(tr.fs, cgroup, 50*time.Millisecond); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+		return began
+	}
+	if !kick(slow) || m.since(slow) == 0 {
+		t.Fatal("not begun")
+	}
+	waits := func(pid int) bool {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // it may have ended
+		i := bytes.LastIndexByte(stat, ')')
+		return i > 0 && bytes.HasPrefix(stat[i:], []byte(") D"))
+	}
+	var pid int
+	held := 0
+	for end := time.Now().Add(20 * time.Second); held < 20 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		m.mu.Lock()
+		if m.kicked != nil {
+			pid = m.kicked.Pid
+		}
+		m.mu.Unlock()
+		if held++; !waits(pid) { // until it waits, and is killed in vain
+			held = 0
+			_ = kick(slow)
+		}
+	}
+	if held < 20 {
+		t.Skip("this kernel's force_empty waits for no writeback")
+	}
+	noThreadWaits(t)
+	if kick(slow) || kick(other) {
+		t.Error("another was begun while one waits for a disk")
+	}
+	cgroups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(cgroups)) {
+		if !strings.HasSuffix(line, ":/\n") {
+			t.Errorf("it is in %s", line)
+		}
+	}
+	disk.answers()
+	for end := time.Now().Add(20 * time.Second); m.since(slow) > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	if m.since(slow) > 0 {
+		t.Error("it has not ended, although the disk answers")
+	}
+	m.charge(th)
+	if th.aside <= 0 {
+		t.Error("its CPU time was charged to nobody")
 	}
 }
 

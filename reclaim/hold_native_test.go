@@ -402,7 +402,7 @@ func TestHoldShmemStays(t *testing.T) {
 	}
 }
 
-// TestHoldDirty: dirty pages are waited for, and go once they are written.
+// TestHoldDirty: the writeback of dirty pages is begun, and they go once they are written, without a sync.
 func TestHoldDirty(t *testing.T) {
 	tr := newV1TestTree(t)
 	name := filepath.Join(t.TempDir(), "dirty")
@@ -421,14 +421,6 @@ func TestHoldDirty(t *testing.T) {
 		if err := tr.fs.Rmdir(scope); !errors.Is(err, unix.EBUSY) {
 			t.Errorf("not held while it waits: %v", err)
 		}
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
 	}
 	if !out.Done {
 		time.Sleep(out.RetryAfter)

@@ -51,6 +51,8 @@ type HoldOutcome struct {
 	// Parents are directories above, also left by their units, that this
 	// removal has made ready to finish.
 	Parents []string
+
+	kicked bool // the writeback of its dirty pages has just been begun
 }
 
 // holdReading is what a directory without live children has charged. Its
@@ -118,6 +120,8 @@ const holdEmpty HoldWhy = ""
 const (
 	holdRetryFirst = time.Second
 	holdRetryMost  = 5 * time.Second
+	// holdRetryKicked is after a writeback was begun: a disk takes some ms.
+	holdRetryKicked = 300 * time.Millisecond
 	// holdRetryTasks is for what has tasks inside beyond its deadline.
 	holdRetryTasks = 30 * time.Second
 )
@@ -148,7 +152,8 @@ func (r holdReading) heldUp() bool {
 // better is logged and tried again.
 //
 // Dirty pages are waited for, never synced: while there are any, or any under
-// writeback, force_empty is not written to.
+// writeback, force_empty is not written to but by a process that nobody waits
+// for (see v1Emptier.kick).
 func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.Duration) (HoldOutcome, error) {
 	clean, err := holdPath(cgroup)
 	if err != nil {
@@ -200,7 +205,10 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 	if out.Why == holdEmpty || late {
 		return h.remove(clean, e, late, out)
 	}
-	if out.Why != HoldInterrupted {
+	switch {
+	case out.kicked:
+		out.RetryAfter = holdRetryKicked
+	case out.Why != HoldInterrupted:
 		out.RetryAfter = h.retryAfter(e)
 	}
 	return out, nil
@@ -332,6 +340,14 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 	case r.heldUp():
 		out.Kernel = r.kmem
 		out.Pins, out.Why = holdJudge(r, since)
+		if r.stat.Writeback > 0 {
+			return out, nil // the flusher is at it
+		}
+		out.kicked, err = h.emptier.kick(h.fs, clean, slice)
+		if err != nil {
+			h.log.Debug("left to the flusher's own time", "cgroup", clean, "err", err)
+		}
+		h.emptier.charge(t)
 		return out, nil
 	case since < holdStatFresh && h.writeback() > 0:
 		// What the unit wrote last may not show yet, and the disks are busy.

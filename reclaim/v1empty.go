@@ -3,6 +3,7 @@ package reclaim
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 )
@@ -23,8 +24,10 @@ type v1Emptier struct {
 	mu    sync.Mutex
 	under map[string]time.Time // writes under way, and since when
 	spare *v1Helper
-	cpu   time.Duration // of writes, not yet charged to whom they were made for
-	ended bool
+	// kicked is the process that has a writeback begin, see kick.
+	kicked *os.Process
+	cpu    time.Duration // of writes, not yet charged to whom they were made for
+	ended  bool
 }
 
 type v1Helper struct {
@@ -34,8 +37,9 @@ type v1Helper struct {
 
 const (
 	// v1Patience is how long beyond its slice a write is waited for. The
-	// kernel looks for the signal between two rounds of reclaim.
-	v1Patience = 500 * time.Millisecond
+	// kernel looks for the signal between two rounds of reclaim, and at nice
+	// 19 a busy machine gives the thread little time for one.
+	v1Patience = 3 * time.Second
 	// v1UnderMost is how many writes may be held up at once, each with a
 	// thread of its own; with as many, none is begun.
 	v1UnderMost = 4
