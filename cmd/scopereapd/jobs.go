@@ -18,6 +18,7 @@ type jobs struct {
 	log       *slog.Logger
 	inventory *cronguard.Cache
 	session   func(id string) (logind.Session, bool)
+	match     func(logind.Session, time.Time, []cronguard.Process) (job string, sure bool)
 
 	mu      sync.Mutex
 	found   map[string]*found // by session ID
@@ -48,7 +49,9 @@ var lookAt = [...]time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond
 const maxFound = 256
 
 func newJobs(root string, log *slog.Logger) *jobs {
-	return &jobs{log: log, inventory: cronguard.NewCache(cmp.Or(root, "/")), found: map[string]*found{}}
+	j := &jobs{log: log, inventory: cronguard.NewCache(cmp.Or(root, "/")), found: map[string]*found{}}
+	j.match = j.matchCrontabs
+	return j
 }
 
 // began follows a session that may be cron's.
@@ -151,7 +154,7 @@ func (j *jobs) search() {
 	}
 }
 
-func (j *jobs) match(s logind.Session, at time.Time, procs []cronguard.Process) (job string, sure bool) {
+func (j *jobs) matchCrontabs(s logind.Session, at time.Time, procs []cronguard.Process) (job string, sure bool) {
 	inv, err := j.inventory.Inventory(time.Now())
 	if err != nil {
 		j.log.Debug("cron jobs cannot be read", "err", err)
