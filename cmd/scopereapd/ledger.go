@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/atomicfile"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
@@ -79,8 +80,14 @@ func (a *account) ended(ev logind.Event) {
 		if s.Service != "" {
 			keys = append(keys, ledger.Key{Kind: ledger.Service, Name: s.Service})
 		}
-		if job := a.jobs.ended(s, ev.At); job != "" {
-			keys = append(keys, ledger.Key{Kind: ledger.Cron, Name: job})
+		if cronguard.Runs(s.Service) {
+			if job, began := a.jobs.ended(s, ev.At); job != "" {
+				keys = append(keys, ledger.Key{Kind: ledger.Cron, Name: job})
+			} else {
+				defer a.jobs.searchLate(s, began, func(job string) {
+					a.Also(ev.ControlGroup, ledger.Key{Kind: ledger.Cron, Name: job})
+				})
+			}
 		}
 	}
 	if ev.HasUID {

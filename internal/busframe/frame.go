@@ -112,7 +112,7 @@ func Field(msg []byte, field dbus.HeaderField) []byte {
 			return nil
 		}
 		code, kind := msg[at], msg[at+2]
-		if msg[at+1] != 1 { // no field has a compound type
+		if msg[at+1] != 1 || msg[at+3] != 0 { // no field has a compound type
 			return nil
 		}
 		at += 4
@@ -130,7 +130,7 @@ func Field(msg []byte, field dbus.HeaderField) []byte {
 			}
 			n := int(order.Uint32(msg[at:]))
 			size = 4 + n + 1
-			if code == byte(field) && at+size <= end {
+			if code == byte(field) && at+size <= end && msg[at+size-1] == 0 {
 				return msg[at+4 : at+4+n]
 			}
 		default:
