@@ -41,8 +41,9 @@ const (
 	// idleFor is how long no disk must have been busy before I/O pressure is not
 	// believed: avg10 of an end falls from 100 % below 40 % within that time.
 	idleFor = 10 * time.Second
-	// looksApart: what is further apart says nothing of the last seconds.
-	looksApart = 10 * time.Second
+	// looksApart is how far apart two looks at the disks may be: one that was busy
+	// for the seconds that avg10 remembers was so for more than busyDisk of that.
+	looksApart = time.Minute
 )
 
 // GivingWay is what reaping gives way to.

@@ -245,3 +245,19 @@ func TestTellableBetweenWrites(t *testing.T) {
 		t.Errorf("after %d writes: %+v", k.answered(), o)
 	}
 }
+
+// TestLeftOfAnother: what was dying below an earlier cgroup of the same path is
+// not taken off what a teardown leaves.
+func TestLeftOfAnother(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/u", 3, 0)
+	r := drive(t, x)
+	r.known["/u"] = known{dying: 9, id: 1, at: time.Now()}
+	en := r.queue.teardown("/u", time.Now(), time.Now(), 0)
+	en.tore("/u/s.scope")
+	r.identify(en)
+	r.tellLeft(en, 3)
+	if l := r.left(); l.Dying != 3 {
+		t.Errorf("%+v", l)
+	}
+}

@@ -240,11 +240,17 @@ func TestPressureOfIdleDisks(t *testing.T) {
 			gave += 2 * time.Second
 		}
 	}
-	if gave == 0 || gave > idleFor+2*pressureLook {
+	if gave < idleFor || gave > idleFor+2*pressureLook {
 		t.Errorf("gave way for %v to idle disks", gave)
 	}
 	if s := g.givingWay(g.at); s == nil || !s.Idle || s.Part != 1 || s.Disk != "sda 0%" {
 		t.Errorf("%+v", s)
+	}
+	if got := g.step(30 * time.Second); got != 1 {
+		t.Errorf("half a minute later: %v of the budget", got)
+	}
+	if got := g.step(looksApart + time.Second); got != givenPart {
+		t.Errorf("nobody has looked at the disks for long: %v of the budget", got)
 	}
 	g.busy = 0.6
 	if got := g.step(2 * time.Second); got != givenPart {

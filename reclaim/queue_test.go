@@ -337,7 +337,9 @@ func TestQueueOwners(t *testing.T) {
 	if got := turns(8, nil); strings.Count(got, "b") != 3 || strings.Count(got, "c") != 1 {
 		t.Errorf("%s: three of b and one of c beside 200 of a are not done within 8 turns", got)
 	}
-	q.spend(&entry{owner: "a"}, time.Hour)
+	for _, d := range []time.Duration{time.Hour, time.Millisecond} { // it counts by the next turn
+		q.spend(&entry{owner: "a"}, d)
+	}
 	add("b", 10)
 	if got := turns(6, nil); strings.Count(got, "b") > 4 {
 		t.Errorf("%s: b has saved up turns", got)
