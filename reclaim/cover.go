@@ -13,6 +13,7 @@ type cover struct {
 	baits    int   // laid in this turn
 	none     bool  // no bait can be laid here
 	fresh    bool  // nothing has been asked for since the last was laid
+	first    bool  // the write under way is a bait's first
 	had      int64 // what the bait had before the write under way
 }
 
@@ -47,7 +48,7 @@ func (r *reaper) laid(c *cover, ancestor string, left int64) error {
 
 // mayAsk is how much of most may be asked for now; again: a bait is needed first.
 func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again bool) {
-	c.had = 0
+	c.had, c.first = 0, false
 	if c.children == 0 {
 		return most, false
 	}
@@ -59,10 +60,11 @@ func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again
 		return 0, c.baits < baitTries
 	}
 	c.had = left
-	if c.fresh {
-		// Until a grace period of RCU has passed the kernel takes the bait for a
-		// live one, and a pass goes on to lower priorities until that gives.
-		c.fresh = false
+	// Until a grace period of RCU has passed the kernel takes the bait for a live
+	// one, and a pass goes on to lower priorities until that gives. (What a squeeze
+	// asks for has to be more than CPUs have in stock.)
+	c.first, c.fresh = c.fresh && r.abil.Reclaim.OK(), false
+	if c.first {
 		return r.pagesize, false
 	}
 	return min(most, left/baitPart), false

@@ -96,7 +96,7 @@ func startHelper() (*helper, error) {
 	go func() { _ = h.cmd.Wait() }() // it may take its time, nobody waits for it
 	for range helperRounds {
 		time.Sleep(helperWarm) // the runtime's monitor touches its own when a call has lasted a while
-		for _, order := range []string{fmt.Sprint(helperLay, " ", baitMost/os.Getpagesize()), helperLeft, helperDrop} {
+		for _, order := range []string{helperLay + " 1", helperLeft, helperDrop} {
 			if _, err := h.ask(order); err != nil {
 				h.close()
 				return fail(err)

@@ -275,7 +275,7 @@ func (r *reaper) batches(
 		stop := once || spent || still >= fruitless || ctx.Err() != nil
 		// Measuring anew reads every live child, so not after each batch.
 		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
-		if going && !stop {
+		if (going || left > 0 && c.first) && !stop {
 			continue
 		}
 		if going && spent && !once && progress(moved, 0) {
