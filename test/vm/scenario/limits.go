@@ -35,6 +35,7 @@ func limitsScenario() Scenario {
 const (
 	limitsDir   = "/var/tmp/limits"
 	limitsSlice = "system-limits.slice" // below system.slice, with services of its own
+	apartSlice  = "apart.slice"         // where nothing dies, so that nothing is reaped
 	limitBytes  = 12 << 20              // a service's own limit
 	limitRead   = 36 << 20              // what it reads, three times its limit
 	idleBytes   = 16 << 20              // what an idle neighbour has read
@@ -53,8 +54,11 @@ type limited struct {
 type limitsRun struct {
 	*Run
 	all    []*limited
-	idle   []string // files that nobody reads any more
-	dirs   []string // whose values must not change
+	apart  []*limited      // the same, where nothing is reaped: what reading takes without us
+	ours   []time.Duration // each reading time, with the daemon
+	theirs []time.Duration // of those apart, in turn with them
+	idle   []string        // files that nobody reads any more
+	dirs   []string        // whose values must not change
 	was    limits
 	dead   int // units that have come and gone
 	killed int
@@ -74,15 +78,20 @@ func runLimits(ctx context.Context, r *Run) error {
 		return err
 	}
 	defer func() {
-		for _, x := range l.all {
-			x.w.Close()
+		for _, x := range slices.Concat(l.all, l.apart) {
+			if x.w != nil {
+				x.w.Close()
+			}
 		}
 	}()
-	if _, err := l.read(ctx, "warm"); err != nil {
+	if err := l.read(ctx, "warm"); err != nil {
 		return err
 	}
-	base, err := l.reads(ctx, "teardowns, no daemon", l.tearDown)
-	if err != nil {
+	if err := l.reads(ctx, "teardowns, no daemon", l.tearDown); err != nil {
+		return err
+	}
+	l.ours, l.theirs = nil, nil
+	if err := r.Policy(ctx, "[reap]\nignore = [\"/"+apartSlice+"\"]\n"); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -99,16 +108,14 @@ func runLimits(ctx context.Context, r *Run) error {
 		{"upgrade", l.upgrade},
 		{"stopped", func(ctx context.Context) error { return r.StopDaemon(ctx) }},
 	} {
-		with, err := l.reads(ctx, phase.name, phase.beside)
-		if err != nil {
+		if err := l.reads(ctx, phase.name, phase.beside); err != nil {
 			return fmt.Errorf("%s: %w", phase.name, err)
 		}
-		if phase.name == "teardowns" {
-			r.Report("reading time at a limit beside teardowns", float64(base.beside)/1e6, "ms", "no daemon, median")
-			r.Report("…with the daemon ÷ without", float64(with.beside)/float64(base.beside), "", "")
-			r.Report("…when they are over", float64(with.over)/float64(base.over), "", "")
-		}
 	}
+	ratio := float64(median(l.ours)) / float64(median(l.theirs))
+	r.Report("reading three times a limit", float64(median(l.theirs))/1e6, "ms", "median where nothing is reaped")
+	r.Require("…beside what is reaped ÷ where nothing is", ratio, "",
+		fmt.Sprintf("medians of %d and %d", len(l.ours), len(l.theirs)), "at most 1.1", ratio <= 1.1)
 	if err := l.older(ctx); err != nil {
 		return fmt.Errorf("an earlier version's shield: %w", err)
 	}
@@ -143,6 +150,13 @@ func (l *limitsRun) setUp(ctx context.Context) error {
 		if err := l.add(ctx, fmt.Sprintf("limited%d", i), "system.slice", kind); err != nil {
 			return err
 		}
+	}
+	for i := range max(len(kinds), n/5) {
+		x, err := l.start(ctx, fmt.Sprintf("apart%d", i), apartSlice, kinds[i%len(kinds)], limitRead)
+		if err != nil {
+			return err
+		}
+		l.apart = append(l.apart, x)
 	}
 	for i := range max(2, n/5) {
 		// The limit is the slice's in every second one, and the reader a service in it.
@@ -273,22 +287,26 @@ func (l *limitsRun) join(name, cgroup string, bytes int64) (*limited, error) {
 	return x, x.w.do("join", l.MemPath(cgroup))
 }
 
-// medians are reading times while something else went on, and when that was over.
-type medians struct{ beside, over time.Duration }
+func median(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(d))[len(d)/2]
+}
 
 // reads has everybody read while something else goes on, and again when that is over.
-func (l *limitsRun) reads(ctx context.Context, name string, beside func(context.Context) error) (m medians, err error) {
+func (l *limitsRun) reads(ctx context.Context, name string, beside func(context.Context) error) error {
 	l.Log.Info("phase " + name)
 	var wg sync.WaitGroup
 	var failed error
 	wg.Go(func() { failed = beside(ctx) })
-	m.beside, err = l.read(ctx, name)
+	err := l.read(ctx, name)
 	wg.Wait()
 	if err := errors.Join(err, failed); err != nil {
-		return m, err
+		return err
 	}
-	if m.over, err = l.read(ctx, name+", over"); err != nil {
-		return m, err
+	if err := l.read(ctx, name+", over"); err != nil {
+		return err
 	}
 	// A turn under way has its shield up for a second at most.
 	var left []string
@@ -298,42 +316,55 @@ func (l *limitsRun) reads(ctx context.Context, name string, beside func(context.
 		return len(left) == 0, err
 	})
 	l.Require("values not as before: "+name, float64(len(left)), "", strings.Join(left, "; "), "0", err == nil)
-	return m, nil
+	return nil
 }
 
-// read has each service read three times its limit, and looks whether somebody was killed.
-func (l *limitsRun) read(ctx context.Context, phase string) (median time.Duration, err error) {
-	var took []time.Duration
-	for _, x := range l.all {
+// read has each service read three times its limit, in turn with those apart, and looks whether somebody was killed.
+func (l *limitsRun) read(ctx context.Context, phase string) error {
+	var ours, theirs []time.Duration
+	alive := 0
+	for i, x := range l.all {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		if x.w == nil {
-			continue
-		}
-		began := time.Now()
-		err := x.w.do("read", x.file)
-		d := time.Since(began)
-		took = append(took, d)
-		l.worst = max(l.worst, d)
-		if d > stall {
-			l.stalls++
-			l.Log.Warn("stalled", "phase", phase, "cgroup", x.cgroup, "took", d)
-		}
-		kills, kerr := l.Stat(x.cgroup, "memory.events", "oom_kill")
-		if err != nil || kerr != nil || kills > 0 {
-			l.killed++
-			l.Log.Error("killed", "phase", phase, "cgroup", x.cgroup, "oom_kill", kills, "read", err, "events", kerr)
-			x.w.Close()
-			x.w = nil
+		for _, x := range []*limited{x, l.apart[i%len(l.apart)]} {
+			if x.w == nil {
+				continue
+			}
+			alive++
+			d := l.readOne(phase, x)
+			if slices.Contains(l.apart, x) {
+				theirs = append(theirs, d)
+			} else {
+				ours = append(ours, d)
+			}
 		}
 	}
-	if len(took) == 0 {
-		return 0, errors.New("all readers are dead")
+	if alive == 0 {
+		return errors.New("all readers are dead")
 	}
-	slices.Sort(took)
-	l.Log.Info("read", "phase", phase, "median", took[len(took)/2], "worst", took[len(took)-1])
-	return took[len(took)/2], nil
+	l.ours, l.theirs = append(l.ours, ours...), append(l.theirs, theirs...)
+	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst)
+	return nil
+}
+
+func (l *limitsRun) readOne(phase string, x *limited) time.Duration {
+	began := time.Now()
+	err := x.w.do("read", x.file)
+	d := time.Since(began)
+	l.worst = max(l.worst, d)
+	if d > stall {
+		l.stalls++
+		l.Log.Warn("stalled", "phase", phase, "cgroup", x.cgroup, "took", d)
+	}
+	kills, kerr := l.Stat(x.cgroup, "memory.events", "oom_kill")
+	if err != nil || kerr != nil || kills > 0 {
+		l.killed++
+		l.Log.Error("killed", "phase", phase, "cgroup", x.cgroup, "oom_kill", kills, "read", err, "events", kerr)
+		x.w.Close()
+		x.w = nil
+	}
+	return d
 }
 
 // tearDown has units end, directly below system.slice and one further down.
@@ -506,8 +537,7 @@ func (l *limitsRun) older(ctx context.Context) error {
 	if err := machine.Sleep(ctx, 5*time.Second); err != nil {
 		return err
 	}
-	_, err = l.reads(ctx, "healed", func(context.Context) error { return nil })
-	return err
+	return l.reads(ctx, "healed", func(context.Context) error { return nil })
 }
 
 // rawReclaimSome reclaims a little from system.slice, of a dead memcg that has some.
