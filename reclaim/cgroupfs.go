@@ -241,6 +241,11 @@ func (f *FS) ID(cgroup string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return f.inode(rel)
+}
+
+// inode is ID of a name below the hierarchy's root.
+func (f *FS) inode(rel string) (uint64, error) {
 	dir, last, err := f.near(rel)
 	if err != nil {
 		return 0, &fs.PathError{Op: "stat", Path: path.Join(f.root, rel), Err: err}
@@ -279,8 +284,11 @@ func (f *FS) NearestLive(p string) string {
 	if err != nil {
 		return "/"
 	}
-	for p != "/" && !f.Exists(p) {
-		p = path.Dir(p)
+	for p != "/" {
+		if _, err := f.inode(p[1:]); err == nil { // not Exists, which would clean it each time
+			break
+		}
+		p = p[:max(strings.LastIndexByte(p, '/'), 1)]
 	}
 	return p
 }
