@@ -212,7 +212,7 @@ func (k *link) with(step func(*model)) {
 func (k *link) settle(ctx context.Context) {
 	for k.flying < maxCalls && len(k.pending) > 0 {
 		a := k.pending[0]
-		if !a.forgot() && a.why.signal != SignalReconcile && !k.pace.Allow() {
+		if !k.mayAsk(a) {
 			k.paced.Reset(time.Second / lookups)
 			break
 		}
@@ -230,6 +230,11 @@ func (k *link) settle(ctx context.Context) {
 	if unsure {
 		k.retryLater()
 	}
+}
+
+// mayAsk: what a comparison of lists asks for does not wait, and what nobody wants to know any more costs nothing.
+func (k *link) mayAsk(a *ask) bool {
+	return a.forgot() || a.why.signal == SignalReconcile || k.pace.Allow()
 }
 
 // retryLater plans a reconcile, later each time something fails again.

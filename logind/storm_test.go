@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/time/rate"
 
 	"github.com/scopereap/scopereap/internal/busframe"
 	"github.com/scopereap/scopereap/internal/bustest"
@@ -48,6 +49,53 @@ func TestStormOfLoads(t *testing.T) {
 	}
 	if n := h.l.Stats().Units; n > 50 {
 		t.Errorf("%d units are remembered", n)
+	}
+}
+
+// Units that are run and unloaded faster than they can be looked up are told of all the same, with a bounded number of
+// calls.
+func TestStormOfRuns(t *testing.T) {
+	h := start(t, Options{}, nil)
+	before, began := h.l.Stats(), time.Now()
+	const many = 2000
+	for i := range many {
+		name := fmt.Sprintf("x%d.scope", i)
+		h.m.EmitSystemd(SignalJobRemoved, uint32(i), dbus.ObjectPath("/j"), name, "done")
+		h.m.EmitSystemd(SignalUnitRemoved, name, unitPath(name))
+	}
+	h.sync()
+	s := h.l.Stats()
+	// A scope that is not where its name says takes two calls.
+	if n, most := s.Calls-before.Calls, 2*uint64(lookupsAtOnce+lookups*(time.Since(began).Seconds()+1)); n > most {
+		t.Errorf("%d units took %d calls, want at most %d", many, n, most)
+	}
+	if n := s.Events - before.Events; n < many {
+		t.Errorf("%d units have %d events", many, n)
+	}
+}
+
+// Lookups have a pace, but those of a comparison and those that nobody wants any more.
+func TestPaceOfLookups(t *testing.T) {
+	k := &link{pace: rate.NewLimiter(lookups, lookupsAtOnce)}
+	began := time.Now()
+	allowed := func(a *ask) (n int) {
+		for range 100 * lookupsAtOnce {
+			if k.mayAsk(a) {
+				n++
+			}
+		}
+		return n
+	}
+	all := 100 * lookupsAtOnce
+	n := allowed(&ask{unit: &unit{}, why: trigger{signal: SignalJobRemoved}}) + allowed(&ask{session: &session{}})
+	if most := lookupsAtOnce + int(lookups*(time.Since(began).Seconds()+1)); n < lookupsAtOnce || n > most {
+		t.Errorf("%d lookups at once, want %d to %d", n, lookupsAtOnce, most)
+	}
+	if n := allowed(&ask{unit: &unit{}, why: trigger{signal: SignalReconcile}}); n != all {
+		t.Errorf("%d of %d of a comparison", n, all)
+	}
+	if n := allowed(&ask{unit: &unit{forgot: true}, why: trigger{signal: SignalJobRemoved}}); n != all {
+		t.Errorf("%d of %d that cost nothing", n, all)
 	}
 }
 

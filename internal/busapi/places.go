@@ -22,9 +22,9 @@ const (
 	// an error. Answers that nobody reads would pile up in the bus, on our account.
 	maxRate = 200
 	// Of a new connection only the bus knows whose it is, and to ask costs some 60 µs: so many a second, of which
-	// lookUpAtOnce may be asked about at once, are 3 % of a CPU. Others wait, with what they have said so far; what
+	// lookUpAtOnce may be asked about at once, are 2 % of a CPU. Others wait, with what they have said so far; what
 	// there is no room for is dropped.
-	lookUpRate      = 500
+	lookUpRate      = 300
 	lookUpAtOnce    = 100
 	lookers         = 8 // questions under way at once: while the bus is flooded an answer takes some 10 ms
 	maxUnknown      = 64

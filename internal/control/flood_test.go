@@ -126,7 +126,7 @@ func TestSlowReaders(t *testing.T) {
 
 // One who never reads loses the connection, and with it the place, when the time for it is over.
 func TestWriteDeadline(t *testing.T) {
-	big := strings.Repeat("x", 1<<20)
+	big := strings.Repeat("x", maxInFlight/maxEach-1000) // all of them may be in flight
 	s := &Server{writeTime: 50 * time.Millisecond, Verbs: map[string]Verb{
 		VerbStatus: {Handler: answer(big), Shared: true}, "small": {Handler: answer("fine")}}}
 	socket := serveUsers(t, s, 1<<20) // all of one user

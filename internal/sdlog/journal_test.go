@@ -195,6 +195,10 @@ func TestHostileNames(t *testing.T) {
 			t.Errorf("%s does not have the name: %q", name, text)
 		}
 	}
+	log.Info("reaped", "ancestor", "/\x1b[2J", "user", "\u009b2J", "\x1b", "")
+	if strings.ContainsFunc(message, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("names without blanks: %q", message)
+	}
 	for cgroup, want := range map[string]string{
 		odd: "", "/user.slice/user-1000.slice/user@1000.service/sshd.service": "",
 		"/user.slice/user-1000.slice/session-1.scope/sshd.service": "", "/lxc/sshd.service": "",
