@@ -272,3 +272,15 @@ func TestHoldKickBacksOff(t *testing.T) {
 		t.Errorf("under writeback: %+v", out)
 	}
 }
+
+// TestHoldCloseWritesNotWhileDirty: at the end, what waits for a disk is left to the next start.
+func TestHoldCloseWritesNotWhileDirty(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.scope", 4096, 0)
+	h := NewHold(x.fs, HoldOptions{})
+	t.Cleanup(h.emptier.end)
+	why, err := h.emptyOnce(context.Background(), &Thread{}, "/a.scope", holdStatFresh)
+	if got := x.read("/a.scope", v1ForceEmptyFile); why != HoldPages || err != nil || got != "" {
+		t.Errorf("%q, %v; force_empty got %q", why, err, got)
+	}
+}
