@@ -139,6 +139,7 @@ func TestStopWithDeadDisk(t *testing.T) {
 	machine := bustest.NewMachine(t, bus)
 	d := newDaemon(t, bus.Address)
 	d.start()
+	t.Cleanup(disk.Answers) // first, or one that waits could not be killed
 	d.until("it is on the bus", func() bool { return d.status().Bus.Connected })
 	file, err := os.CreateTemp("/var/tmp", "scopereapd-test") // tmpfs pages would pin
 	if err != nil {
