@@ -7,94 +7,23 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/deaddisk"
 )
 
-// deadDisk is a file system whose disk can stop answering: a loop device over a file of another one, which is frozen.
+// deadDisk is a [deaddisk.Disk] that a test may wait for in vain.
 type deadDisk struct {
-	t     *testing.T
-	dir   string // mounted there
-	outer *os.File
+	*deaddisk.Disk
+	t *testing.T
 }
 
-func newDeadDisk(t *testing.T) *deadDisk {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems")
-	}
-	base := t.TempDir()
-	d := &deadDisk{t: t, dir: filepath.Join(base, "inner")}
-	outer := filepath.Join(base, "outer")
-	mount := func(image, dir string, megabytes int64) {
-		t.Helper()
-		f, err := os.Create(image)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Written out: a hole's first write would need a journal entry below.
-		_, err = f.Write(make([]byte, megabytes<<20))
-		if err := errors.Join(err, f.Sync(), f.Close(), os.Mkdir(dir, 0o755)); err != nil {
-			t.Fatal(err)
-		}
-		for _, args := range [][]string{
-			{"mkfs.ext4", "-q", "-E", "lazy_itable_init=0,nodiscard", "-O", "^has_journal", image},
-			{"mount", "-o", "loop", image, dir},
-		} {
-			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Skipf("needs loop devices and ext4: %v: %v: %s", args, err, out)
-			}
-		}
-		t.Cleanup(func() {
-			var err error
-			for range 100 { // the kernel may still write to it
-				if err = unix.Unmount(dir, 0); err != unix.EBUSY {
-					break
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-			if err != nil {
-				t.Errorf("unmount %s: %v", dir, err)
-			}
-		})
-	}
-	mount(filepath.Join(base, "outer.img"), outer, 24)
-	mount(filepath.Join(outer, "inner.img"), d.dir, 12)
-	var err error
-	if d.outer, err = os.Open(outer); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		d.answers()
-		d.outer.Close()
-	})
-	return d
-}
-
-// linux/fs.h: FIFREEZE and FITHAW.
-const (
-	fiFreeze = 0xc0045877
-	fiThaw   = 0xc0045878
-)
-
-func (d *deadDisk) dies() {
-	d.t.Helper()
-	if err := unix.IoctlSetInt(int(d.outer.Fd()), fiFreeze, 0); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *deadDisk) answers() {
-	d.t.Helper()
-	if err := unix.IoctlSetInt(int(d.outer.Fd()), fiThaw, 0); err != nil && err != unix.EINVAL {
-		d.t.Error(err)
-	}
-}
+func newDeadDisk(t *testing.T) *deadDisk { return &deadDisk{deaddisk.New(t), t} }
 
 // soon runs fn, which must not wait for the disk.
 func (d *deadDisk) soon(what string, fn func()) {
@@ -104,7 +33,7 @@ func (d *deadDisk) soon(what string, fn func()) {
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
-		d.answers()
+		d.Answers()
 		<-done
 		d.t.Errorf("%s waited for a dead disk", what)
 	}
@@ -121,8 +50,8 @@ func TestHoldDeadDisk(t *testing.T) {
 	slow, quick := tr.mkdir("slow.scope"), tr.mkdir("quick.scope")
 	mustEnter(t, h, slow)
 	mustEnter(t, h, quick)
-	disk.dies()
-	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.dir, "file"))
+	disk.Dies()
+	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.Dir, "file"))
 	tr.run(quick, `exec cat "$1" >/dev/null`, cleanFile(t, 1<<20))
 	h.Leave(slow)
 	h.Leave(quick)
@@ -146,14 +75,14 @@ func TestHoldDeadDisk(t *testing.T) {
 		t.Errorf("the next start would find %v, %v", recs, err)
 	}
 	// The next start finishes it.
-	disk.answers()
+	disk.Answers()
 	next := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: time.Hour, JournalPath: path})
 	closeHold(t, next)
 	left, err := next.Recover()
 	if err != nil || len(left) != 1 {
 		t.Fatalf("%v, %v", left, err)
 	}
-	syncfs(t, disk.dir)
+	syncfs(t, disk.Dir)
 	if out := finishHoldWait(t, next, th, slow); !out.Removed || len(out.Pins) > 0 {
 		t.Errorf("after the writeback: %+v", out)
 	}
@@ -190,8 +119,8 @@ func TestV1KickDeadDisk(t *testing.T) {
 	disk := newDeadDisk(t)
 	th := testThread(t)
 	slow, other := tr.mkdir("slow.scope"), tr.mkdir("other.scope")
-	disk.dies()
-	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.dir, "file"))
+	disk.Dies()
+	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.Dir, "file"))
 	var m v1Emptier
 	kick := func(cgroup string) (began bool) {
 		t.Helper()
@@ -242,7 +171,7 @@ func TestV1KickDeadDisk(t *testing.T) {
 			t.Errorf("it is in %s", line)
 		}
 	}
-	disk.answers()
+	disk.Answers()
 	for end := time.Now().Add(20 * time.Second); m.since(slow) > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	if m.since(slow) > 0 {
@@ -273,8 +202,8 @@ func TestV1EmptierDeadDisk(t *testing.T) {
 	th := testThread(t)
 	slow := tr.mkdir("slow.scope")
 	quick := tr.mkdir("quick.scope")
-	disk.dies()
-	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.dir, "file"))
+	disk.Dies()
+	tr.run(slow, `exec dd if=/dev/zero of="$1" bs=64k count=32 2>/dev/null`, filepath.Join(disk.Dir, "file"))
 	tr.run(quick, `exec cat "$1" >/dev/null`, cleanFile(t, 1<<20))
 
 	var m v1Emptier
@@ -333,7 +262,7 @@ func TestV1EmptierDeadDisk(t *testing.T) {
 	if !tr.fs.Exists(slow) {
 		t.Error("removed")
 	}
-	disk.answers()
+	disk.Answers()
 	for end := time.Now().Add(20 * time.Second); m.since(slow) > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 	}
 	if m.since(slow) > 0 {

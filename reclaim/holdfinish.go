@@ -120,7 +120,8 @@ const holdEmpty HoldWhy = ""
 const (
 	holdRetryFirst = time.Second
 	holdRetryMost  = 5 * time.Second
-	// holdRetryKicked is after a writeback was begun: a disk takes some ms.
+	// holdRetryKicked is after a writeback was first begun: a disk takes
+	// some ms.
 	holdRetryKicked = 300 * time.Millisecond
 	// holdRetryTasks is for what has tasks inside beyond its deadline.
 	holdRetryTasks = 30 * time.Second
@@ -205,11 +206,11 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 	if out.Why == holdEmpty || late {
 		return h.remove(clean, e, late, out)
 	}
-	switch {
-	case out.kicked:
-		out.RetryAfter = holdRetryKicked
-	case out.Why != HoldInterrupted:
+	if out.Why != HoldInterrupted {
 		out.RetryAfter = h.retryAfter(e)
+	}
+	if out.kicked && e.tries == 1 {
+		out.RetryAfter = min(out.RetryAfter, holdRetryKicked)
 	}
 	return out, nil
 }

@@ -3,6 +3,8 @@ package reclaim
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A mountinfo line is found by its own fields, whatever the others hold: a mount point may be named anything.
@@ -36,4 +38,16 @@ func FuzzSystemdRoot(f *testing.F) {
 			t.Errorf("%q: %q, want %q", line, got, want)
 		}
 	})
+}
+
+func TestParseRootProcs(t *testing.T) {
+	got := parseRootProcs(strings.NewReader(`24 23 0:22 / /sys rw - sysfs sysfs rw
+30 25 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw
+31 25 0:27 / /sys/fs/cgroup/a\040b rw shared:9 - cgroup cgroup rw,memory
+rubbish
+`))
+	want := []string{"/sys/fs/cgroup/unified/cgroup.procs", "/sys/fs/cgroup/a b/cgroup.procs"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }

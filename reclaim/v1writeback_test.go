@@ -245,3 +245,42 @@ func TestEngineReportsFullRun(t *testing.T) {
 		}
 	}
 }
+
+// TestHoldKickBacksOff: where dirty pages stay, their writeback is not begun again and again without a pause.
+func TestHoldKickBacksOff(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.scope", 4096, 0)
+	h := NewHold(x.fs, HoldOptions{Deadline: time.Hour})
+	t.Cleanup(h.emptier.end)
+	th := testThread(t)
+	leftFixture(t, x, h, "/a.scope", time.Second)
+	want := []time.Duration{holdRetryKicked, 2 * holdRetryFirst, 4 * holdRetryFirst, holdRetryMost, holdRetryMost}
+	for i, want := range want {
+		out := finishHold(t, h, th, "/a.scope")
+		if out.Done || out.Why != HoldPages || out.RetryAfter != want {
+			t.Errorf("try %d: %+v, want a pause of %v", i, out, want)
+		}
+		waitFor(t, "the kick's end", func() bool { return h.emptier.since("/a.scope") == 0 })
+		if got := x.read("/a.scope", v1ForceEmptyFile); got != "0" {
+			t.Errorf("try %d: force_empty got %q", i, got)
+		}
+		x.file("/a.scope", v1ForceEmptyFile, "")
+	}
+	// Not while the flusher is at it.
+	x.v1Dir("/a.scope", 4096, 4096)
+	if out := finishHold(t, h, th, "/a.scope"); out.Why != HoldPages || h.emptier.since("/a.scope") > 0 {
+		t.Errorf("under writeback: %+v", out)
+	}
+}
+
+// TestHoldCloseWritesNotWhileDirty: at the end, what waits for a disk is left to the next start.
+func TestHoldCloseWritesNotWhileDirty(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.scope", 4096, 0)
+	h := NewHold(x.fs, HoldOptions{})
+	t.Cleanup(h.emptier.end)
+	why, err := h.emptyOnce(context.Background(), &Thread{}, "/a.scope", holdStatFresh)
+	if got := x.read("/a.scope", v1ForceEmptyFile); why != HoldPages || err != nil || got != "" {
+		t.Errorf("%q, %v; force_empty got %q", why, err, got)
+	}
+}

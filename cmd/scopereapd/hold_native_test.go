@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/scopereap/scopereap/internal/bustest"
+	"github.com/scopereap/scopereap/internal/deaddisk"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -102,6 +104,88 @@ func TestHoldsOnV1(t *testing.T) {
 	next := d.again()
 	next.start()
 	next.until("the next one finishes run-b.scope", isGone("run-b.scope"))
+	next.signal(syscall.SIGTERM)
+	next.ends(0)
+	next.leftNothing()
+}
+
+// A disk that does not answer, with dirty pages of an ended unit on it, keeps neither another unit's directory nor a
+// stop waiting, and the next start finishes what waited.
+func TestStopWithDeadDisk(t *testing.T) {
+	needMachine(t)
+	h, err := reclaim.FindHierarchy()
+	systemd := reclaim.SystemdRoot()
+	if err != nil || h.Mode.V2() || systemd == "" {
+		t.Skip("needs cgroup v1's memory controller, and systemd's own v1 hierarchy")
+	}
+	disk := deaddisk.New(t)
+	slice := fmt.Sprintf("scopereaptestdisk%d.slice", os.Getpid())
+	unitDir := func(root, unit string) string { return filepath.Join(root, slice, unit) }
+	exists := func(unit string) bool {
+		_, err := os.Stat(unitDir(h.Root, unit))
+		return err == nil
+	}
+	const slow, quick = "run-slow.scope", "run-quick.scope"
+	t.Cleanup(func() {
+		for _, root := range []string{h.Root, systemd} {
+			for _, dir := range []string{unitDir(root, slow), unitDir(root, quick), unitDir(root, "")} {
+				if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("left behind: %v", err)
+				}
+			}
+		}
+	})
+	bus := bustest.StartBus(t)
+	machine := bustest.NewMachine(t, bus)
+	d := newDaemon(t, bus.Address)
+	d.start()
+	t.Cleanup(disk.Answers) // first, or one that waits could not be killed
+	d.until("it is on the bus", func() bool { return d.status().Bus.Connected })
+	file, err := os.CreateTemp("/var/tmp", "scopereapd-test") // tmpfs pages would pin
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	for i, unit := range []string{slow, quick} {
+		for _, root := range []string{h.Root, systemd} {
+			if err := os.MkdirAll(unitDir(root, unit), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		machine.StartUnit(bustest.Unit{Name: unit, Slice: slice})
+		d.until("it holds "+unit, func() bool { return d.status().Engine.Held.Held > i })
+	}
+	disk.Dies()
+	for unit, write := range map[string]string{
+		slow:  `dd if=/dev/zero of="$1/file" bs=64k count=32 2>/dev/null`,
+		quick: `dd if=/dev/zero of="$2" bs=64k count=1 conv=fsync 2>/dev/null`,
+	} {
+		work := exec.Command("sh", "-c", `echo $$ > "$0/cgroup.procs" && `+write, unitDir(h.Root, unit), disk.Dir, file.Name())
+		if out, err := work.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for _, unit := range []string{slow, quick} {
+		if err := os.Remove(unitDir(systemd, unit)); err != nil {
+			t.Fatal(err)
+		}
+		machine.StopUnit(unit)
+	}
+	d.until("another unit's directory is gone", func() bool { return !exists(quick) })
+	time.Sleep(3 * time.Second) // for tries at the other one
+	if !exists(slow) {
+		t.Error("removed while its pages wait for the disk")
+	}
+	d.signal(syscall.SIGTERM)
+	d.ends(0)
+	if !exists(slow) {
+		t.Error("removed at the end while its pages wait for the disk")
+	}
+	disk.Answers()
+	next := d.again()
+	next.start()
+	next.until("the next one finishes it", func() bool { return !exists(slow) })
 	next.signal(syscall.SIGTERM)
 	next.ends(0)
 	next.leftNothing()
