@@ -133,6 +133,14 @@ func runLimits(ctx context.Context, r *Run) error {
 	return nil
 }
 
+// services is how many there are directly below system.slice: half as many in a short run as logins are asked for.
+func (l *limitsRun) services() int {
+	if l.Params.Logins < 50 {
+		return max(5, l.Params.Logins/2)
+	}
+	return l.Params.Logins
+}
+
 // setUp starts the services: each kind of limit directly below system.slice, some nested, some idle without any.
 func (l *limitsRun) setUp(ctx context.Context) error {
 	own := func(s ...string) []string { return append(s, "MemorySwapMax=0") }
@@ -144,7 +152,7 @@ func (l *limitsRun) setUp(ctx context.Context) error {
 		own("MemoryMax"+limit, "MemoryLow"+part),
 		own("MemoryHigh"+limit, "MemoryLow"+part),
 	}
-	n := l.Params.Logins
+	n := l.services()
 	for i := range n {
 		kind := kinds[i%len(kinds)]
 		if err := l.add(ctx, fmt.Sprintf("limited%d", i), "system.slice", kind); err != nil {
@@ -369,7 +377,7 @@ func (l *limitsRun) readOne(phase string, x *limited) time.Duration {
 
 // tearDown has units end, directly below system.slice and one further down.
 func (l *limitsRun) tearDown(ctx context.Context) error {
-	for i := range 2 * l.Params.Logins {
+	for i := range 2 * l.services() {
 		if err := l.unit(ctx, []string{"system.slice", limitsSlice}[i%2]); err != nil {
 			return err
 		}
