@@ -1,0 +1,5 @@
+package pagewalk
+
+import "errors"
+
+func openKcoreKernel(*Layout) (*Kernel, error) { return nil, &OffError{NoBPF, errors.New("todo")} }
