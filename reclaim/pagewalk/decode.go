@@ -30,9 +30,13 @@ const (
 	mappingFlags = 3
 )
 
-// onlineFlag is CSS_ONLINE (include/linux/cgroup-defs.h, the same since 3.12):
-// set once a css is there, cleared when its directory is removed.
-const onlineFlag = 1 << 1
+// Flags of a css (include/linux/cgroup-defs.h, the same since 4.12): online once
+// it is there, until some milliseconds after its directory's removal; dying from
+// the removal on.
+const (
+	cssOnline = 1 << 1
+	cssDying  = 1 << 4
+)
 
 // css is what the tree needs of a mem_cgroup.
 type css struct {
@@ -55,7 +59,7 @@ func (l *Layout) css(b []byte) css {
 	return c
 }
 
-func (c css) dying() bool { return c.flags&onlineFlag == 0 }
+func (c css) dying() bool { return c.flags&cssOnline == 0 || c.flags&cssDying != 0 }
 
 // folio is what the walk needs of one.
 type folio struct {
@@ -85,12 +89,14 @@ func (l *Layout) folio(b []byte) (f folio, ok bool) {
 		return f, false // a tail
 	}
 	flags := u64(b, l.PageFlags)
-	f = folio{memcg: u64(b, l.PageMemcg), mapping: u64(b, l.PageMapping), index: u64(b, l.PageIndex), pages: 1,
-		swaps: flags>>l.SwapBacked&1 != 0, large: flags>>l.Head&1 != 0}
+	f = folio{
+		memcg: u64(b, l.PageMemcg), mapping: u64(b, l.PageMapping), index: u64(b, l.PageIndex), pages: 1,
+		swaps: flags>>l.SwapBacked&1 != 0, large: flags>>l.Head&1 != 0,
+	}
 	for _, s := range []struct {
 		bit   uint8
 		state State
-	}{{l.Dirty, Dirty}, {l.Writeback, Writeback}, {l.Active, active}} {
+	}{{l.Dirty, Dirty}, {l.Writeback, Writeback}, {l.Active, active}, {l.Head, large}} {
 		if flags>>s.bit&1 != 0 {
 			f.state |= s.state
 		}

@@ -217,7 +217,7 @@ func (w *work) files() error {
 		}
 		last = f
 		h := &m.Holdings[len(m.Holdings)-1]
-		h.Ranges = append(h.Ranges, Range{p.first, uint64(p.pages), p.state &^ active})
+		h.Ranges = append(h.Ranges, Range{p.first, uint64(p.pages), p.state &^ summed})
 	}
 	for i := range w.walk.Memcgs {
 		for j := range w.walk.Memcgs[i].Holdings {
@@ -242,7 +242,7 @@ func (m *Memcg) sum(k Kind, s State, bytes int64) {
 	for _, x := range []struct {
 		bit State
 		to  *int64
-	}{{Dirty, &m.Dirty}, {Writeback, &m.Writeback}, {Mapped, &m.Mapped}, {active, &m.Active}} {
+	}{{Dirty, &m.Dirty}, {Writeback, &m.Writeback}, {Mapped, &m.Mapped}, {active, &m.Active}, {large, &m.Large}} {
 		if s&x.bit != 0 {
 			*x.to += bytes
 		}

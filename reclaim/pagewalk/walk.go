@@ -43,8 +43,8 @@ type Memcg struct {
 	File, Block, Shmem, Hugetlb, Anon, Other int64
 	// Unevictable is locked memory (mlock) or ramfs.
 	Unevictable int64
-	// Of File, Block, Shmem and Hugetlb.
-	Dirty, Writeback, Mapped, Active int64
+	// Of File, Block, Shmem and Hugetlb. Large is in folios of several pages.
+	Dirty, Writeback, Mapped, Active, Large int64
 	// Swap is what of it is in swap: it pins the memcg and is no memory.
 	Swap int64
 	// Children is how many dying memcgs are right below it, which hold it.
@@ -88,9 +88,13 @@ const (
 	Writeback
 	// Mapped by a process.
 	Mapped
-	// active: on the active list. It decides nothing and is only summed up.
+	// active: on the active list; large: of a folio of several pages. These
+	// decide nothing and are only summed up.
 	active
+	large
 )
+
+const summed = active | large
 
 // Kind is what a file is, as far as it decides what can be done with its pages.
 type Kind uint8

@@ -1,0 +1,13 @@
+package pagewalk_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/scopereap/scopereap/internal/memcgtest"
+)
+
+func TestMain(m *testing.M) {
+	memcgtest.Main()
+	os.Exit(m.Run())
+}
