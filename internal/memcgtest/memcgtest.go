@@ -31,6 +31,8 @@ type Op struct {
 	First, Pages     int
 	// Ahead: with the kernel's readahead. Without it pages are read one by one.
 	Ahead bool
+	// Enter: cgroup.procs of the cgroup to be in from here on.
+	Enter string
 	// Mount: a file system's type, to mount Read's device at Map in a mount
 	// namespace of the process's own.
 	Mount string
@@ -44,24 +46,24 @@ func Main() {
 	if pagewalk.ProbeChild() {
 		os.Exit(0)
 	}
-	todo := os.Getenv(childEnv)
-	if todo == "" {
+	if os.Getenv(childEnv) == "" {
 		return
 	}
-	if err := child(todo); err != nil {
+	if err := child(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func child(todo string) error {
+func child() error {
 	in := bufio.NewReader(os.Stdin)
-	if _, err := in.ReadString('\n'); err != nil { // moved by now
+	todo, err := in.ReadBytes('\n') // it is where it shall be by then
+	if err != nil {
 		return err
 	}
 	var ops []Op
-	if err := json.Unmarshal([]byte(todo), &ops); err != nil {
+	if err := json.Unmarshal(todo, &ops); err != nil {
 		return err
 	}
 	runtime.LockOSThread() // a mount namespace is a thread's
@@ -71,7 +73,7 @@ func child(todo string) error {
 		}
 	}
 	fmt.Println("done")
-	_, err := io.Copy(io.Discard, in) // until Start's stop
+	_, err = io.Copy(io.Discard, in) // until Start's stop
 	return err
 }
 
@@ -87,6 +89,9 @@ func (op Op) do() error {
 			return err
 		}
 		return unix.Mount(op.Read, op.Map, op.Mount, 0, "")
+	}
+	if op.Enter != "" {
+		return os.WriteFile(op.Enter, []byte("0"), 0)
 	}
 	name := op.Read + op.Write + op.Map
 	flags := os.O_RDONLY
@@ -228,6 +233,28 @@ func (t *Tree) Die(name string, ops ...Op) {
 	t.Rmdir(name)
 }
 
+// Scope is a cgroup and what is done in it.
+type Scope struct {
+	Name string
+	Ops  []Op
+}
+
+// DieAll is Die for many cgroups with one process, which goes from one to the
+// next.
+func (t *Tree) DieAll(scopes []Scope) {
+	t.tb.Helper()
+	var ops []Op
+	for _, s := range scopes {
+		t.Mkdir(s.Name)
+		ops = append(ops, Op{Enter: filepath.Join(t.Dir, s.Name, "cgroup.procs")})
+		ops = append(ops, s.Ops...)
+	}
+	t.Start(scopes[0].Name, ops...)()
+	for _, s := range scopes {
+		t.Rmdir(s.Name)
+	}
+}
+
 // Start has a process do something in a cgroup, and returns once that is done.
 // The process goes when stop is called, or at the test's end.
 func (t *Tree) Start(name string, ops ...Op) (stop func()) {
@@ -241,7 +268,7 @@ func (t *Tree) Start(name string, ops ...Op) (stop func()) {
 		t.tb.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), childEnv+"="+string(todo), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), childEnv+"=1", "GOMAXPROCS=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said strings.Builder
 	cmd.Stderr = &said
@@ -268,7 +295,7 @@ func (t *Tree) Start(name string, ops ...Op) (stop func()) {
 		stop()
 		t.tb.Fatal(err)
 	}
-	if _, err := io.WriteString(in, "\n"); err != nil {
+	if _, err := in.Write(append(todo, '\n')); err != nil {
 		t.tb.Fatal(err)
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "done\n" {

@@ -66,6 +66,7 @@ func TestScopes(t *testing.T) {
 	dir := diskDir(t)
 	const count = 100
 	var scopes []scope
+	var todo []memcgtest.Scope
 	for i := range count {
 		s := scope{name: fmt.Sprintf("user-%d.slice/session-%d.scope", i%10, i)}
 		var ops []memcgtest.Op
@@ -79,15 +80,18 @@ func TestScopes(t *testing.T) {
 				ops = append(ops, memcgtest.Op{Read: f.Name(), First: pages / 3, Pages: pages - pages/3})
 			}
 		}
-		tree.Die(s.name, ops...)
-		for _, f := range s.files {
+		todo = append(todo, memcgtest.Scope{Name: s.name, Ops: ops})
+		scopes = append(scopes, s)
+	}
+	tree.DieAll(todo)
+	for i := range scopes {
+		for _, f := range scopes[i].files {
 			in := memcgtest.Cached(t, f)
 			if len(in) == 0 {
-				t.Fatalf("%s: nothing of %s was read", s.name, f.Name())
+				t.Fatalf("%s: nothing of %s was read", scopes[i].name, f.Name())
 			}
-			s.want = append(s.want, in)
+			scopes[i].want = append(scopes[i].want, in)
 		}
-		scopes = append(scopes, s)
 	}
 	t.Run("list", func(t *testing.T) { compareScopes(t, tree, scopes, tree.List(k)) })
 }
