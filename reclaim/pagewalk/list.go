@@ -197,9 +197,18 @@ func (w *work) files() error {
 	}
 	w.walk.Files = x.files
 	size := int64(w.walk.PageSize)
-	last := -1
+	last, end := -1, uint64(0)
 	for i, p := range w.pieces.all {
 		m := &w.walk.Memcgs[p.owner]
+		if p.mapping != 0 && i > 0 && w.pieces.all[i-1].owner == p.owner && w.pieces.all[i-1].mapping == p.mapping && p.first < end {
+			// Met twice, having moved while the walk went on.
+			over := min(end-p.first, uint64(p.pages))
+			p.first, p.pages = p.first+over, p.pages-uint32(over)
+			if p.pages == 0 {
+				continue
+			}
+		}
+		end = p.first + uint64(p.pages)
 		bytes := int64(p.pages) * size
 		if p.mapping == 0 {
 			m.Anon += bytes

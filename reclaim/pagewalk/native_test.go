@@ -1,6 +1,8 @@
 package pagewalk_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -94,6 +96,43 @@ func TestScopes(t *testing.T) {
 		}
 	}
 	t.Run("list", func(t *testing.T) { compareScopes(t, tree, scopes, tree.List(k)) })
+	t.Run("scan", func(t *testing.T) { compareScopes(t, tree, scopes, scan(t, k, tree)) })
+}
+
+// scan walks below a tree's cgroup by scan, in slices.
+func scan(t *testing.T, k *pagewalk.Kernel, tree *memcgtest.Tree) *pagewalk.Walk {
+	t.Helper()
+	if err := k.CanScan(); err != nil {
+		t.Skip(err)
+	}
+	dir, err := os.Open(tree.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	s, err := k.Scan(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Step(stopped, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled step: %v", err)
+	}
+	slices := 0
+	for done := false; !done; slices++ {
+		if done, err = s.Step(t.Context(), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, total := s.Progress(); done != total || slices < 2 {
+		t.Errorf("%d of %d pages in %d slices", done, total, slices)
+	}
+	w, err := s.Walk(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 func compareScopes(t *testing.T, tree *memcgtest.Tree, scopes []scope, w *pagewalk.Walk) {
