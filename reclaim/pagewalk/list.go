@@ -102,7 +102,7 @@ func (w *work) weigh(nodes []perNode) {
 	for _, n := range nodes {
 		had[n.owner] = true
 		m := &w.walk.Memcgs[n.owner]
-		m.Unevictable += n.unevictable * int64(w.walk.PageSize)
+		m.Unevictable += plausible(n.unevictable) * int64(w.walk.PageSize)
 		if n.found != n.counted {
 			m.Partial = true
 		}

@@ -273,3 +273,17 @@ func TestKinds(t *testing.T) {
 		}
 	}
 }
+
+// inode names a file as the kernel's memory has it: device, number, generation.
+func inode(t *testing.T, f *os.File) string {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	gen, ok := pagewalk.Generation(f)
+	if !ok {
+		t.Fatalf("%s: no generation", f.Name())
+	}
+	return fmt.Sprint(unix.Major(st.Dev), ":", unix.Minor(st.Dev), " ", st.Ino, ".", gen)
+}

@@ -121,19 +121,27 @@ func (k *Kernel) readLevel(m *memory, t *tree, level []int32, size int) (next []
 	// A child went while its siblings were read: the rest hangs on the list's
 	// other end.
 	again := make([]list, 0, len(broken))
+	lost := func() { t.notes.add("a list of child cgroups could not be followed to its end") }
 	for _, b := range broken {
+		if t.nodes[b.owner].lastChild == b.head {
+			lost() // children from one end, none from the other
+			continue
+		}
 		again = append(again, list{head: b.head, next: t.nodes[b.owner].lastChild, owner: b.owner, left: k.Limits.Memcgs})
 	}
 	s.next += 8
 	broken, err = m.follow(again, s, visit)
 	for range broken {
-		t.notes.add("a list of child cgroups could not be followed to its end")
+		lost()
 	}
 	return next, err
 }
 
 // own is what is charged to a memcg without those below it, in pages.
-func (n node) own() int64 { return max(n.usage-n.below, 0) }
+func (n node) own() int64 { return plausible(n.usage - n.below) }
+
+// plausible is a number of pages that a machine may have.
+func plausible(pages int64) int64 { return min(max(pages, 0), maxFrame) }
 
 // ownSwap is what of it is in swap. On cgroup v1 the counter read has memory in
 // it, too.
@@ -142,5 +150,5 @@ func (n node) ownSwap(v1 bool) int64 {
 	if v1 {
 		s -= n.own()
 	}
-	return max(s, 0)
+	return plausible(s)
 }
