@@ -16,6 +16,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/reproduce"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // asProgram makes this test's binary scopereapctl.
@@ -23,7 +24,7 @@ const asProgram = "SCOPEREAPCTL_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	// As main does: this binary is started again for these too.
-	if reclaim.ProbeChild() {
+	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return
 	}
 	reproduce.WorkerMain()

@@ -106,7 +106,7 @@ func (e *Evictor) Evict(f pagewalk.File, ranges []pagewalk.Range) Result {
 	r := Result{File: f}
 	ask := make([]pagewalk.Range, 0, len(ranges))
 	for _, x := range ranges {
-		if why := stays(f, x.State); why != "" {
+		if why := Stays(f, x.State); why != "" {
 			r.stay(why, x.Pages)
 			continue
 		}
@@ -127,8 +127,8 @@ func (e *Evictor) Evict(f pagewalk.File, ranges []pagewalk.Range) Result {
 	return r
 }
 
-// stays is why pages are not asked to go.
-func stays(f pagewalk.File, s pagewalk.State) Why {
+// Stays is why a file's pages in some state are not asked to go, or "".
+func Stays(f pagewalk.File, s pagewalk.State) Why {
 	switch {
 	case f.Kind == pagewalk.Shmem:
 		return Shmem

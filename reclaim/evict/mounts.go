@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // mount is a line of mountinfo (proc_pid_mountinfo(5)).
@@ -137,4 +139,16 @@ func otherMounts() (out []mount) {
 		out = append(out, readMounts(dir, dir+"/root")...)
 	}
 	return out
+}
+
+// Mounted is where this process's mount namespace has a file's whole file system,
+// or "".
+func (e *Evictor) Mounted(f pagewalk.File) string {
+	for m := range e.mounts.of(f.Major, f.Minor) {
+		if m.whole && m.root == "" {
+			return m.point
+		}
+		break // the best comes first
+	}
+	return ""
 }

@@ -96,7 +96,7 @@ func TestStaysWhy(t *testing.T) {
 		{file, 0, ""}, {file, pagewalk.Dirty | pagewalk.Mapped, Dirty}, {file, pagewalk.Writeback, Writeback},
 		{file, pagewalk.Mapped, Mapped}, {shm, 0, Shmem}, {pagewalk.File{Kind: pagewalk.Hugetlb}, 0, Hugetlb},
 	} {
-		if got := stays(x.f, x.s); got != x.want {
+		if got := Stays(x.f, x.s); got != x.want {
 			t.Errorf("%v %d: %q, want %q", x.f.Kind, x.s, got, x.want)
 		}
 	}

@@ -16,6 +16,13 @@ import (
 // drains them all before it tries again (mm/fadvise.c). dir is where to make the
 // file, on a file system with a disk below it.
 func DrainBatches(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
+		return fmt.Errorf("%s has no disk below it, so nothing can be asked of its pages", dir)
+	}
 	f, err := os.CreateTemp(dir, ".scopereap-")
 	if err != nil {
 		return fmt.Errorf("drain the CPUs' batches of pages: %w", err)

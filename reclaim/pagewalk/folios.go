@@ -63,15 +63,16 @@ type perNode struct {
 	heads []uint64 // list heads that are not empty, and their first and last nodes
 	first []uint64
 	last  []uint64
-	// counted are the pages that the kernel counts on its lists (lru_zone_size,
-	// exact under the lists' lock), found those that were met.
+	// counted are the pages that the kernel counts on its lists: lru_zone_size,
+	// exact under the lists' lock, and what MGLRU counts instead. found are those
+	// that were met.
 	counted, found int64
 	unevictable    int64
 }
 
 // nodeBytes is what of a mem_cgroup_per_node the walk needs.
 func (l *Layout) nodeBytes() int {
-	return int(max(l.NodeLists+listHead*uint32(l.Lists), l.NodeGenLists+listHead*uint32(l.GenLists),
+	return int(max(l.NodeLists+listHead*uint32(l.Lists), l.NodeGenLists+listHead*uint32(l.GenLists), l.NodeGenPages+8*uint32(l.GenLists),
 		l.NodeSizes+8*uint32(l.Zones*l.Lists), l.NodeMemcg+8))
 }
 
@@ -111,6 +112,7 @@ func (k *Kernel) readNodes(m *memory, memcgs []uint64) ([]perNode, error) {
 		}
 		for j := range l.GenLists {
 			head(l.NodeGenLists + listHead*uint32(j))
+			n.counted += int64(u64(b, l.NodeGenPages+8*uint32(j)))
 		}
 		for z := range l.Zones {
 			for j := range l.Lists {

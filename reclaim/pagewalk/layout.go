@@ -35,6 +35,7 @@ type Layout struct {
 	Lists                int
 	NodeGenLists         uint32 // MGLRU's (Linux 6.1)
 	GenLists             int    // 0: not configured
+	NodeGenPages         uint32 // pages on each of them
 	NodeSizes            uint32 // lru_zone_size[zone][list]
 	Zones                int
 
@@ -106,6 +107,7 @@ func LayoutOf(spec *btf.Spec) (*Layout, error) {
 	for _, n := range []string{"folios", "lists"} { // 6.3 renamed them
 		if o, t, ok := f.try(node, "lruvec", "lrugen", n); ok {
 			l.NodeGenLists, l.GenLists = o, f.elements(t, listHead)
+			l.NodeGenPages = f.off(node, "lruvec", "lrugen", "nr_pages")
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package pagewalk
 
 import (
+	"errors"
 	"slices"
 	"strings"
 )
@@ -108,17 +109,11 @@ func (n *names) text(at, whose []uint64) error {
 	}
 	// What lies right before a hole in memory cannot be read in one piece.
 	for i, a := range at {
-		var s []byte
-		for len(s) < longName {
-			var b [8]byte
-			if err := n.m.read(a+uint64(len(s)), b[:1]); err != nil || b[0] == 0 {
-				n.nodes[whose[i]].known = err == nil
-				break
-			}
-			s = append(s, b[0])
-		}
-		if len(s) > 0 {
-			n.nodes[whose[i]].name = string(s)
+		switch s, err := n.m.text(a); {
+		case err == nil:
+			n.nodes[whose[i]].name, n.nodes[whose[i]].known = s, true
+		case !errors.Is(err, ErrFault):
+			return err
 		}
 	}
 	return nil

@@ -121,7 +121,7 @@ func scan(t *testing.T, k *pagewalk.Kernel, tree *memcgtest.Tree) *pagewalk.Walk
 	}
 	slices := 0
 	for done := false; !done; slices++ {
-		if done, err = s.Step(t.Context(), 1<<20); err != nil {
+		if done, err = s.Step(t.Context(), 1<<17); err != nil {
 			t.Fatal(err)
 		}
 	}

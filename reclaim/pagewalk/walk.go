@@ -130,12 +130,8 @@ type File struct {
 	Kind         Kind
 	// Subvolume of btrfs; 0: not known, or another file system.
 	Subvolume uint64
-	// Name is what its directory entry calls it in its own file system, with
-	// the names of the directories above it; only asked for by Kernel.Names.
-	Name string
-
-	mapping uint64
-	addr    uint64 // of its inode
+	mapping   uint64
+	addr      uint64 // of its inode
 }
 
 func (f File) String() string {
