@@ -3,10 +3,12 @@ package pagewalk
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strings"
 )
 
 // Begin makes walks of an image begin at a cgroup.
@@ -90,3 +92,11 @@ func (i *Image) Clone() *Image {
 }
 
 var Generation = generation
+
+func FrameEnds(fs []frames) string {
+	var out []string
+	for _, f := range fs {
+		out = append(out, fmt.Sprint([]uint64{f.first, f.end}))
+	}
+	return strings.Join(out, " ")
+}

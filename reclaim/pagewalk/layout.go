@@ -174,7 +174,8 @@ func (l *Layout) largeFolio(f *finder) {
 	}
 	for _, n := range []string{"_entire_mapcount", "_total_mapcount", "compound_mapcount"} { // 6.2, 6.1, before
 		if o, ok := second(n); ok {
-			l.FolioMaps = append(l.FolioMaps, o)
+			l.FolioMaps = []uint32{o}
+			break
 		}
 	}
 }
