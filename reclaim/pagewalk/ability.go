@@ -20,6 +20,9 @@ const (
 	NoLayout Reason = "no-layout"
 	// NoBPF: the kernel has no BPF, or not what the walk runs (Linux 5.10).
 	NoBPF Reason = "no-bpf"
+	// NoKcore: no /proc/kcore (CONFIG_PROC_KCORE), or none that the walk can find
+	// its way in.
+	NoKcore Reason = "no-kcore"
 	// NoPrivilege: CAP_BPF and CAP_PERFMON are missing, or a seccomp filter
 	// forbids bpf(2).
 	NoPrivilege Reason = "no-privilege"
@@ -46,6 +49,8 @@ func (r Reason) Words() string {
 		return "this kernel's structures are not what the page walk knows"
 	case NoBPF:
 		return "this kernel does not have what the page walk reads with (BPF of Linux 5.10 or later)"
+	case NoKcore:
+		return "no /proc/kcore to read instead (CONFIG_PROC_KCORE and CONFIG_KALLSYMS_ALL)"
 	case NoPrivilege:
 		return "not allowed to use BPF: it takes root with CAP_BPF and CAP_PERFMON, and no seccomp filter against bpf(2)"
 	case Lockdown:

@@ -100,3 +100,6 @@ func FrameEnds(fs []frames) string {
 	}
 	return strings.Join(out, " ")
 }
+
+// OpenSecond opens the reader that is used where BPF is refused.
+func OpenSecond(k *Kernel) (*Kernel, error) { return openKcoreKernel(k.Layout) }

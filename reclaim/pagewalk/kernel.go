@@ -43,11 +43,10 @@ func Open() (*Kernel, error) {
 	}
 	k, err := openBPFKernel(l)
 	if err != nil {
-		second, kerr := openKcoreKernel(l)
-		if kerr != nil {
-			return nil, errors.Join(err, kerr)
+		var second error
+		if k, second = openKcoreKernel(l); second != nil {
+			return nil, err // what to do about BPF is what to do
 		}
-		k = second
 	}
 	return k, nil
 }
@@ -75,7 +74,12 @@ func openBPFKernel(l *Layout) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := attach(l, r)
+	task, err := r.CurrentTask()
+	if err != nil {
+		r.Close()
+		return nil, readOff(err)
+	}
+	k, err := attach(l, r, task)
 	if err != nil {
 		r.Close()
 		return nil, err
@@ -84,12 +88,8 @@ func openBPFKernel(l *Layout) (*Kernel, error) {
 	return k, nil
 }
 
-// attach finds its way from the task that runs this to the root memcg.
-func attach(l *Layout, r *BPF) (*Kernel, error) {
-	task, err := r.CurrentTask()
-	if err != nil {
-		return nil, readOff(err)
-	}
+// attach finds its way from a task of this process to the root memcg.
+func attach(l *Layout, r Reader, task uint64) (*Kernel, error) {
 	m := newMemory(r, 1<<20)
 	css, err := m.deref(task, l.TaskCgroups, l.SetSubsys+8*uint32(l.MemorySubsys))
 	if err != nil || css == 0 {

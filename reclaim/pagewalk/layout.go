@@ -51,6 +51,7 @@ type Layout struct {
 	DentryName, DentryParent, DentryAlias                                       uint32
 	XANodeSlots                                                                 uint32
 	TaskCgroups, TaskFiles, SetSubsys, FilesTable, TableFiles, FileMap, FileIno uint32
+	TaskTasks, TaskID                                                           uint32
 	// MemorySubsys is memory's index in arrays of subsystems.
 	MemorySubsys int
 
@@ -135,6 +136,7 @@ func LayoutOf(spec *btf.Spec) (*Layout, error) {
 	l.XANodeSlots = f.off("xa_node", "slots")
 
 	l.TaskCgroups, l.TaskFiles = f.off("task_struct", "cgroups"), f.off("task_struct", "files")
+	l.TaskTasks, l.TaskID = f.off("task_struct", "tasks"), f.off("task_struct", "tgid")
 	l.SetSubsys = f.off("css_set", "subsys")
 	l.FilesTable, l.TableFiles = f.off("files_struct", "fdt"), f.off("fdtable", "fd")
 	l.FileMap, l.FileIno = f.off("file", "f_mapping"), f.off("file", "f_inode")

@@ -27,7 +27,7 @@ var (
 		_large_mapcount _entire_mapcount _total_mapcount compound_mapcount css cgroup ss sibling children serial_nr parent memory memsw
 		usage nodeinfo memcg lruvec lists lrugen folios nr_pages lru_zone_size kn subsys name id priv __parent host i_pages xa_head i_mode
 		i_sb i_mapping i_ino i_nlink __i_nlink i_rdev i_generation i_data i_private i_dentry s_dev s_magic s_type d_name d_parent d_u
-		d_alias slots cgroups files fdt fd f_mapping f_inode vfs_inode root root_key objectid`)
+		d_alias slots cgroups files fdt fd f_mapping f_inode vfs_inode root root_key objectid tasks tgid`)
 )
 
 // shrink copies a type without what it points to and without other fields.
@@ -199,7 +199,7 @@ func TestNoLayout(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	for _, r := range []pagewalk.Reason{pagewalk.NoBTF, pagewalk.NoLayout, pagewalk.NoBPF, pagewalk.NoPrivilege, pagewalk.Lockdown,
+	for _, r := range []pagewalk.Reason{pagewalk.NoBTF, pagewalk.NoLayout, pagewalk.NoBPF, pagewalk.NoKcore, pagewalk.NoPrivilege, pagewalk.Lockdown,
 		pagewalk.MemLock, pagewalk.NoMemory, pagewalk.NoBase, pagewalk.Wrong, pagewalk.Untried} {
 		err := &pagewalk.OffError{Reason: r, Err: errors.New("x")}
 		if r.Words() == string(r) || !strings.Contains(err.Error(), r.Words()) || pagewalk.ReasonOf(err) != r {

@@ -287,3 +287,31 @@ func inode(t *testing.T, f *os.File) string {
 	}
 	return fmt.Sprint(unix.Major(st.Dev), ":", unix.Minor(st.Dev), " ", st.Ino, ".", gen)
 }
+
+// The second reader sees what the first sees.
+func TestKcore(t *testing.T) {
+	k := memcgtest.Open(t)
+	second, err := pagewalk.OpenSecond(k)
+	if err != nil {
+		if r := pagewalk.ReasonOf(err); r == pagewalk.NoKcore || r == pagewalk.Lockdown || r == pagewalk.NoPrivilege {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	defer second.Close()
+	tree := memcgtest.New(t)
+	if _, err := second.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: diskDir(t)}); err != nil {
+		t.Error(err)
+	}
+	if err := second.CanScan(); err != nil {
+		t.Error(err)
+	}
+	f := memcgtest.File(t, filepath.Join(diskDir(t), "file"), 30)
+	tree.Die("dead.scope", memcgtest.Op{Read: f.Name()})
+	path := tree.Path + "/dead.scope"
+	for what, w := range map[string]*pagewalk.Walk{"bpf": tree.List(k), "kcore": tree.List(second)} {
+		if m := find(w, path); m == nil || len(held(t, w, m, f)) != 30 {
+			t.Errorf("%s: %+v", what, m)
+		}
+	}
+}
