@@ -34,12 +34,12 @@ It reads the kernel's own memory, since nothing else has these names: with BPF
 description of its structures (/sys/kernel/btf/vmlinux). It needs root, and first
 makes sure that a cgroup and files of its own come out right. It frees nothing.
 
-What frees them: "eviction" is dropping clean pages of files from memory;
-"writeback" comes first for dirty ones; "unmapping" is the end of the processes
-that map them; "deleting" is for files in memory (tmpfs, shared memory, huge
-pages). "kernel" is memory of the kernel's own, and what is locked or on its way
-to a list. A cgroup that holds nothing is held itself: by dying ones below it, or
-by references, such as open descriptors.
+What frees it: "eviction" drops clean pages of files from memory; before that,
+dirty pages need "writeback", and mapped ones "unmapping", which is the end of the
+processes that map them. Files that are in memory only (tmpfs, shared memory, huge
+pages) need "deleting". "kernel" memory is the kernel's own; pages that are locked
+or not on a list yet are counted there, too. A cgroup without any memory is held
+by dying ones below it, or by references such as open file descriptors.
 
 JSON: {path, method, live, memcgs: [{path, ancestor, charged, file, block, shmem,
 hugetlb, anon, other, unevictable, swap, dirty, writeback, mapped, dying_children,

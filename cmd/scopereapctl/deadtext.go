@@ -97,7 +97,7 @@ func deadDoubts(p printer, r *deadReport) {
 	}
 	var said []string
 	if partial > 0 {
-		said = append(said, fmt.Sprintf("Of %s the pages changed while they were read; what they hold may be incomplete.", plural(int64(partial), "cgroup")))
+		said = append(said, fmt.Sprintf("%s changed while being read, and may hold more.", plural(int64(partial), "cgroup")))
 	}
 	if len(r.Inconclusive) > 0 {
 		said = append(said, "The walk is not complete: "+strings.Join(r.Inconclusive, "; ")+".")
@@ -128,23 +128,15 @@ func (f deadFile) name() string {
 	return name
 }
 
-// freesWords is what frees something.
+// freesWords is what frees something, as dead --help has it.
 func freesWords(how string) string {
 	switch how {
-	case howEvict:
-		return "eviction"
-	case howWriteback:
-		return "writeback, then eviction"
-	case howUnmap:
-		return "the end of what maps it"
 	case howDelete:
-		return "deleting it, as it is a file in memory"
+		return "deleting the file"
 	case howKernel:
-		return "the kernel, whose own it is"
-	case howSwap:
-		return "swapping in"
+		return "kernel memory"
 	case howAnon:
-		return "the end of the process that uses it"
+		return "anonymous"
 	}
 	return how
 }
@@ -156,7 +148,7 @@ func listFrees(fs []frees) string {
 	}
 	out := make([]string, 0, len(fs))
 	for _, f := range fs {
-		out = append(out, fmt.Sprintf("%s: %s", size(f.Bytes), freesWords(f.How)))
+		out = append(out, freesWords(f.How)+" "+size(f.Bytes))
 	}
 	return strings.Join(out, "; ")
 }
@@ -167,10 +159,10 @@ func (g deadGroup) words() string {
 		out = append(out, listFrees(g.sums.list()))
 	}
 	if g.parents > 0 {
-		out = append(out, fmt.Sprintf("%s: the dying ones below", count(int64(g.parents))))
+		out = append(out, fmt.Sprintf("%s held by dying cgroups below", count(int64(g.parents))))
 	}
 	if g.empty > 0 {
-		out = append(out, fmt.Sprintf("%s: no memory, held by references", count(int64(g.empty))))
+		out = append(out, fmt.Sprintf("%s held by references alone", count(int64(g.empty))))
 	}
 	return strings.Join(out, "; ")
 }
