@@ -113,8 +113,24 @@ func (p *probe) run(ctx context.Context) (found Probed, err error) {
 	return found, err
 }
 
+// removeLeftovers removes cgroups of probes that did not come to their end.
+func (p *probe) removeLeftovers() {
+	entries, err := os.ReadDir(p.conf.Cgroups)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), probeName)
+		id, _, _ := strings.Cut(rest, "-")
+		if pid, err := strconv.Atoi(id); ours && err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			_ = os.Remove(filepath.Join(p.conf.Cgroups, e.Name())) // fails while anything is in it
+		}
+	}
+}
+
 // make makes the cgroup and the files, none of whose pages are in memory then.
 func (p *probe) make() error {
+	p.removeLeftovers()
 	p.name = fmt.Sprintf("%s%d-%d", probeName, os.Getpid(), time.Now().UnixNano())
 	dir := filepath.Join(p.conf.Cgroups, p.name)
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -12,9 +12,8 @@ type Reader interface {
 	ReadKernel(addr uint64, p []byte) error
 }
 
-// MaxRead is the most that one ReadKernel takes: the page structures of 4,096
-// pages of 64 bytes, which is what the kernel maps of the page array at a time
-// on x86-64 and arm64 with 4 KiB pages, times a small divisor.
+// MaxRead is the most that one ReadKernel takes: the structures of 4,096 pages, at
+// 64 bytes each.
 const MaxRead = 256 << 10
 
 // ErrFault: the address is not mapped.
