@@ -101,12 +101,11 @@ func ReasonOf(err error) Reason {
 func bpfOff(what string, err error) error {
 	err = fmt.Errorf("%s: %w", what, err)
 	switch {
+	case lockedDown(): // EPERM, or a program that may not call what reads: EINVAL
+		return &OffError{Lockdown, err}
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EINVAL), errors.Is(err, enotsupp):
 		return &OffError{NoBPF, err}
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		if lockedDown() {
-			return &OffError{Lockdown, err}
-		}
 		return &OffError{NoPrivilege, err}
 	}
 	return &OffError{Untried, err}
@@ -132,6 +131,17 @@ const lockdownFile = "/sys/kernel/security/lockdown"
 func lockedDown() bool {
 	b, err := os.ReadFile(lockdownFile)
 	return err == nil && strings.Contains(string(b), "[confidentiality]")
+}
+
+// mayBPF reports whether this process has the capabilities for bpf(2).
+func mayBPF() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return false
+	}
+	has := func(c int) bool { return caps[c/32].Effective>>(c%32)&1 != 0 }
+	return has(unix.CAP_SYS_ADMIN) || has(unix.CAP_BPF) && has(unix.CAP_PERFMON)
 }
 
 // enotsupp is the kernel's own ENOTSUPP, which is not meant to get out, and does

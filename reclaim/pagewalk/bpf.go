@@ -2,6 +2,7 @@ package pagewalk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -39,14 +40,16 @@ type BPF struct {
 // OpenBPF loads the programs. Its error is an *OffError where this kernel, or
 // this process's rights, do not allow it.
 func OpenBPF() (*BPF, error) {
-	// Before 5.11 maps are charged to RLIMIT_MEMLOCK.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, &OffError{MemLock, err}
-	}
-	m, err := ebpf.NewMap(&ebpf.MapSpec{
+	spec := &ebpf.MapSpec{
 		Name: "scopereap_walk", Type: ebpf.Array, KeySize: 4, ValueSize: valueBytes, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
-	})
+	}
+	// Before 5.11 maps are charged to RLIMIT_MEMLOCK.
+	limit := rlimit.RemoveMemlock()
+	m, err := ebpf.NewMap(spec)
 	if err != nil {
+		if limit != nil && errors.Is(err, unix.EPERM) && mayBPF() {
+			return nil, &OffError{MemLock, limit}
+		}
 		return nil, bpfOff("make a map", err)
 	}
 	b := &BPF{m: m}

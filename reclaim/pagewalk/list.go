@@ -216,8 +216,7 @@ func (w *work) files() error {
 		}
 		f := x.byMap[p.mapping]
 		if f < 0 || changed[f] || !isKernel(p.mapping) {
-			w.tree.notes.add("a file went while the walk read it")
-			m.Partial = true
+			m.Partial = true // it went meanwhile
 			continue
 		}
 		m.sum(x.files[f].Kind, p.state, bytes)

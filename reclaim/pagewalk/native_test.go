@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -314,4 +316,76 @@ func TestKcore(t *testing.T) {
 			t.Errorf("%s: %+v", what, m)
 		}
 	}
+}
+
+// Without the rights there is no walk, and it is said which are missing.
+func TestNoPrivilege(t *testing.T) {
+	memcgtest.Open(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), openEnv+"=1")
+	const nobody = 65534
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	reason, words, _ := strings.Cut(string(out), "\n")
+	if pagewalk.Reason(reason) != pagewalk.NoPrivilege || !strings.Contains(words, "CAP_BPF") {
+		t.Errorf("as nobody: %q %s", reason, words)
+	}
+}
+
+// While cgroups come and go and files are deleted, walks go on, by list and by
+// scan, and what does not change comes out right each time.
+func TestChurn(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir := diskDir(t)
+	f := memcgtest.File(t, filepath.Join(dir, "stays"), 25)
+	tree.Die("stays.scope", memcgtest.Op{Read: f.Name()})
+	path := tree.Path + "/stays.scope"
+	done := make(chan bool)
+	walks := 0
+	go func() {
+		defer close(done)
+		for round := range 10 {
+			var scopes []memcgtest.Scope
+			for i := range 50 {
+				scopes = append(scopes, memcgtest.Scope{
+					Name: fmt.Sprintf("r%d/d%d", round, i),
+					Ops:  []memcgtest.Op{{Write: filepath.Join(dir, fmt.Sprintf("f%d-%d", round, i)), Pages: i%5 + 1}},
+				})
+			}
+			tree.DieAll(scopes)
+			tree.Rmdir(fmt.Sprint("r", round))
+			for i := range 50 {
+				os.Remove(filepath.Join(dir, fmt.Sprintf("f%d-%d", round, i)))
+			}
+		}
+	}()
+	for running := true; running; walks++ {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		w := tree.List(k)
+		if walks%10 == 9 && k.CanScan() == nil {
+			w = scan(t, k, tree)
+		}
+		sane(t, w)
+		m := find(w, path)
+		if m == nil {
+			t.Fatalf("walk %d: %s is lost", walks, path)
+		}
+		if got := len(held(t, w, m, f)); got != 25 {
+			t.Fatalf("walk %d: %d of 25 pages: %+v", walks, got, m)
+		}
+		for _, m := range w.Memcgs {
+			if !strings.HasPrefix(m.Path, tree.Path+"/") {
+				t.Errorf("walk %d: %s is not below %s", walks, m.Path, tree.Path)
+			}
+		}
+	}
+	t.Logf("%d walks", walks)
 }
