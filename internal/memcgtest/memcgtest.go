@@ -77,8 +77,6 @@ func child() error {
 	return err
 }
 
-var sink byte
-
 func (op Op) do() error {
 	size := os.Getpagesize()
 	if op.Mount != "" {
@@ -115,9 +113,11 @@ func (op Op) do() error {
 		if err != nil {
 			return err
 		}
+		sum := byte(0)
 		for i := 0; i < len(mem); i += size {
-			sink += mem[i]
+			sum += mem[i]
 		}
+		runtime.KeepAlive(sum)
 		return nil
 	}
 	defer f.Close()
