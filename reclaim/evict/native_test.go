@@ -302,6 +302,13 @@ func TestFileSystems(t *testing.T) {
 			}
 			t.Run("plain", func(t *testing.T) { goes(t, evictor(t), names...) })
 			t.Run("path", func(t *testing.T) { paths(t, names[1]) })
+			t.Run("deleted", func(t *testing.T) {
+				f := memcgtest.File(t, filepath.Join(at, "gone"), 20)
+				if err := os.Remove(f.Name()); err != nil {
+					t.Fatal(err)
+				}
+				goes(t, evictor(t), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()))
+			})
 			if x.fs == "btrfs" {
 				t.Run("subvolume", func(t *testing.T) { subvolume(t, at) })
 			}

@@ -19,6 +19,9 @@
 // ([Walk.Inconclusive]). A result is good for asking the page cache to drop
 // ranges of files (package evict), which at worst costs reading them again.
 //
+// It knows little-endian machines whose kernel is in the upper half of the
+// address space: x86-64, arm64, riscv64.
+//
 // Nobody should trust a walk before [Kernel.Probe] has seen a memcg and files of
 // its own come out right.
 package pagewalk
