@@ -49,7 +49,7 @@ func learn(f *os.File) (form, error) {
 	return k, nil
 }
 
-// formOf tells a form by a handle of a file with this inode number.
+// formOf recognizes a form by a handle of a file with this inode number.
 func formOf(kind int32, b []byte, inode uint64) (form, bool) {
 	ne := binary.NativeEndian
 	switch {

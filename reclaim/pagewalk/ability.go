@@ -97,7 +97,7 @@ func ReasonOf(err error) Reason {
 	return ""
 }
 
-// bpfOff tells why bpf(2) failed.
+// bpfOff says why bpf(2) failed.
 func bpfOff(what string, err error) error {
 	err = fmt.Errorf("%s: %w", what, err)
 	switch {
@@ -111,7 +111,7 @@ func bpfOff(what string, err error) error {
 	return &OffError{Untried, err}
 }
 
-// readOff tells why a loaded program could not read what must be readable.
+// readOff says why a loaded program could not read what must be readable.
 func readOff(err error) error {
 	if lockedDown() {
 		return &OffError{Lockdown, err}

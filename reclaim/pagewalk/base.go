@@ -109,7 +109,7 @@ func frameOf(addr uintptr, pageSize int) (uint64, error) {
 	}
 	v := binary.LittleEndian.Uint64(b[:])
 	if v&framePresent == 0 || v&frameMask == 0 {
-		return 0, errors.New("/proc/self/pagemap does not tell page frame numbers (CAP_SYS_ADMIN)")
+		return 0, errors.New("/proc/self/pagemap hides page frame numbers (it takes CAP_SYS_ADMIN)")
 	}
 	return v & frameMask, nil
 }

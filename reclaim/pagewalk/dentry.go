@@ -51,7 +51,7 @@ func (m *memory) text(at uint64) (string, error) {
 	var s []byte
 	for len(s) < longName {
 		// Never across an aligned boundary, beyond which nothing may be.
-		b := make([]byte, lineSize-(at+uint64(len(s)))%lineSize)
+		b := make([]byte, shortName-(at+uint64(len(s)))%shortName)
 		if err := m.read(at+uint64(len(s)), b); err != nil {
 			return "", err
 		}

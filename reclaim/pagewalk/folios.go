@@ -140,110 +140,112 @@ func (k *Kernel) readLists(ctx context.Context, m *memory, memcgs []uint64, node
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := k.readListsOf(m, memcgs, batch, to); err != nil {
+		r := listReader{k: k, m: m, memcgs: memcgs, nodes: batch, to: to}
+		if err := r.read(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readListsOf reads some memcgs' lists: from their beginnings, and where a list
-// changed under it also from its end.
-func (k *Kernel) readListsOf(m *memory, memcgs []uint64, nodes []perNode, to *pieces) error {
-	l := k.Layout
-	var lists []list
-	var lasts []uint64
-	for i, n := range nodes {
-		for j, h := range n.heads {
-			left := int(min(n.counted+n.unevictable+listSlack, int64(k.Limits.Pages)))
-			lists = append(lists, list{head: h, next: n.first[j], owner: i, left: left})
-			lasts = append(lasts, n.last[j])
-		}
-	}
-	lastOf := make(map[uint64]uint64, len(lists))
-	for i, li := range lists {
-		lastOf[li.head] = lasts[i]
-	}
-	var seen map[uint64]bool // folios, when read from the other end
-	var tails []tail
-	visit := func(li *list, addr uint64, b []byte) bool {
-		n := &nodes[li.owner]
-		f, ok := l.folio(b)
-		if !ok || f.charged() != memcgs[n.owner] || f.mapping == 0 {
-			return false
-		}
-		if seen[addr] {
-			return false // the part already read
-		}
-		if f.mapped == lookAtTails {
-			tails = append(tails, tail{addr, f, n.owner})
-			n.found += int64(f.pages)
-			return true
-		}
-		if !to.add(n.owner, f) {
-			return false
-		}
-		n.found += int64(f.pages)
-		return true
-	}
-	s := shape{delta: int(l.PageLRU), next: int(l.PageLRU), size: l.folioBytes()}
-	broken, err := m.follow(lists, s, visit)
-	if err != nil {
-		return err
-	}
-	if len(broken) > 0 {
-		if err := k.readBackwards(m, broken, lastOf, &seen, s, visit); err != nil {
-			return err
-		}
-	}
-	return k.addTails(m, tails, to)
+// listReader reads the LRU lists of some memcgs' nodes.
+type listReader struct {
+	k      *Kernel
+	m      *memory
+	memcgs []uint64
+	nodes  []perNode
+	to     *pieces
+	// seen are the folios of a list that broke, up to where it did.
+	seen map[uint64]bool
+	// tails are large folios of which only their tails know whether they are
+	// mapped (before Linux 6.10).
+	tails []tail
 }
 
-// readBackwards reads lists that broke from their ends. What of them was read is
-// read again first, to know where to stop.
-func (k *Kernel) readBackwards(m *memory, broken []list, lastOf map[uint64]uint64, seen *map[uint64]bool, s shape, visit func(*list, uint64, []byte) bool) error {
-	had := map[uint64]bool{}
-	for i := range broken {
-		b := broken[i]
-		first := list{head: b.head, owner: b.owner, left: b.steps}
-		h, err := m.u64(b.head)
-		if err != nil {
-			continue
-		}
-		first.next = h
-		_, err = m.follow([]list{first}, s, func(_ *list, addr uint64, _ []byte) bool { had[addr] = true; return true })
-		if err != nil {
-			return err
-		}
-	}
-	*seen = had
-	again := make([]list, 0, len(broken))
-	for _, b := range broken {
-		again = append(again, list{head: b.head, next: lastOf[b.head], owner: b.owner, left: b.left})
-	}
-	s.next += 8
-	_, err := m.follow(again, s, visit)
-	return err
-}
-
-// tail is a large folio of which only its tails know whether it is mapped
-// (before Linux 6.10).
 type tail struct {
 	addr  uint64
 	f     folio
 	owner int32
 }
 
-func (k *Kernel) addTails(m *memory, tails []tail, to *pieces) error {
-	for _, t := range tails {
-		mapped, err := k.tailMapped(m, t.addr, t.f.pages)
+// read reads each list from its begin, and one that changed under it also from
+// its end.
+func (r *listReader) read() error {
+	l := r.k.Layout
+	var lists []list
+	last := map[uint64]uint64{} // by head
+	for i, n := range r.nodes {
+		for j, h := range n.heads {
+			left := int(min(n.counted+n.unevictable+listSlack, int64(r.k.Limits.Pages)))
+			lists = append(lists, list{head: h, next: n.first[j], owner: i, left: left})
+			last[h] = n.last[j]
+		}
+	}
+	s := shape{delta: int(l.PageLRU), next: int(l.PageLRU), size: l.folioBytes()}
+	broken, err := r.m.follow(lists, s, r.visit)
+	if err != nil {
+		return err
+	}
+	for _, b := range broken {
+		if err := r.backwards(b, last[b.head], s); err != nil {
+			return err
+		}
+	}
+	return r.addTails()
+}
+
+// visit takes a folio. It is none of the list's if another memcg pays for it.
+func (r *listReader) visit(li *list, addr uint64, b []byte) bool {
+	n := &r.nodes[li.owner]
+	f, ok := r.k.Layout.folio(b)
+	if !ok || f.charged() != r.memcgs[n.owner] || f.mapping == 0 || r.seen[addr] {
+		return false
+	}
+	if f.mapped == lookAtTails {
+		r.tails = append(r.tails, tail{addr, f, n.owner})
+	} else if !r.to.add(n.owner, f) {
+		return false
+	}
+	n.found += int64(f.pages)
+	return true
+}
+
+// backwards reads a list that broke from its end, up to what of it was read. To
+// know that, its first part is read again.
+func (r *listReader) backwards(b list, last uint64, s shape) error {
+	r.seen = map[uint64]bool{}
+	defer func() { r.seen = nil }()
+	first, err := r.m.u64(b.head)
+	if err != nil {
+		return ignoreFault(err)
+	}
+	had := func(_ *list, addr uint64, _ []byte) bool { r.seen[addr] = true; return true }
+	if _, err := r.m.follow([]list{{head: b.head, next: first, owner: b.owner, left: b.steps}}, s, had); err != nil {
+		return err
+	}
+	s.next += 8 // list_head.prev
+	_, err = r.m.follow([]list{{head: b.head, next: last, owner: b.owner, left: b.left}}, s, r.visit)
+	return err
+}
+
+// ignoreFault takes what is not mapped for something that went meanwhile.
+func ignoreFault(err error) error {
+	if errors.Is(err, ErrFault) {
+		return nil
+	}
+	return err
+}
+
+func (r *listReader) addTails() error {
+	for _, t := range r.tails {
+		mapped, err := r.k.tailMapped(r.m, t.addr, t.f.pages)
 		if err != nil {
 			return err
 		}
 		if mapped {
 			t.f.state |= Mapped
 		}
-		to.add(t.owner, t.f)
+		r.to.add(t.owner, t.f)
 	}
 	return nil
 }

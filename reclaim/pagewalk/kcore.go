@@ -152,7 +152,7 @@ func symbol(r io.Reader, name string) (uint64, error) {
 		if v, err := strconv.ParseUint(f[0], 16, 64); err == nil && v != 0 {
 			return v, nil
 		}
-		return 0, fmt.Errorf("/proc/kallsyms does not tell the address of %s", name)
+		return 0, fmt.Errorf("/proc/kallsyms hides the address of %s (it takes CAP_SYSLOG)", name)
 	}
 	if err := s.Err(); err != nil {
 		return 0, err

@@ -9,7 +9,7 @@ import (
 )
 
 // Layout is where things lie in the kernel's structures, in bytes from each
-// one's begin, as BTF describes them: never told from a version.
+// one's begin, as BTF describes them. It is never guessed from a version.
 type Layout struct {
 	PageSize   int    // bytes of a page of memory
 	StructPage uint32 // bytes of a struct page
@@ -195,7 +195,7 @@ func (l *Layout) btrfs(f *finder) {
 // addModule adds what a module's BTF describes.
 func (l *Layout) addModule(spec *btf.Spec) { l.btrfs(&finder{spec: spec}) }
 
-// second are the bytes to read of a folio: its first two struct pages.
+// folioBytes are the bytes to read of a folio: its first two struct pages.
 func (l *Layout) folioBytes() int { return 2 * int(l.StructPage) }
 
 // cssBytes is what of a mem_cgroup the tree needs.

@@ -278,8 +278,8 @@ func Cached(f *os.File, first, pages uint64) ([]uint64, error) {
 // as numbers are made on x86-64, arm64, riscv64 and s390x.
 const getVersion = 0x80087601
 
-// generation is a file's, from the file system; ok is false where it has none to
-// tell (ext4, xfs and btrfs have).
+// generation is a file's, from the file system; ok is false where it reports none
+// (ext4, xfs and btrfs do).
 func generation(f *os.File) (uint32, bool) {
 	v, err := unix.IoctlGetInt(int(f.Fd()), getVersion)
 	return uint32(v), err == nil
