@@ -70,7 +70,6 @@ type folio struct {
 	large   bool
 	state   State
 	mapped  mapped
-	swaps   bool // PG_swapbacked: anonymous or shmem
 }
 
 // mapped is whether a folio's own counts say that it is.
@@ -91,7 +90,7 @@ func (l *Layout) folio(b []byte) (f folio, ok bool) {
 	flags := u64(b, l.PageFlags)
 	f = folio{
 		memcg: u64(b, l.PageMemcg), mapping: u64(b, l.PageMapping), index: u64(b, l.PageIndex), pages: 1,
-		swaps: flags>>l.SwapBacked&1 != 0, large: flags>>l.Head&1 != 0,
+		large: flags>>l.Head&1 != 0,
 	}
 	for _, s := range []struct {
 		bit   uint8

@@ -18,7 +18,6 @@ type piece struct {
 	pages   uint32
 	owner   int32 // index of the dying memcg
 	state   State
-	swaps   bool
 }
 
 // pieces gathers folios into pieces as they come.
@@ -29,12 +28,11 @@ type pieces struct {
 
 // add takes a folio. It reports false where there is no more room.
 func (p *pieces) add(owner int32, f folio) bool {
-	at := piece{first: f.index, pages: f.pages, owner: owner, state: f.state, swaps: f.swaps}
+	at := piece{first: f.index, pages: f.pages, owner: owner, state: f.state}
 	if f.mapping&mappingFlags == 0 {
 		at.mapping = f.mapping
 	} else {
 		at.first = 0 // of no file; only counted
-		at.swaps = true
 	}
 	if n := len(p.all); n > 0 {
 		last := &p.all[n-1]

@@ -25,7 +25,7 @@ type Layout struct {
 	// (_large_mapcount, Linux 6.10).
 	FolioMapsAll bool
 	// Bits of flags.
-	Dirty, Writeback, Active, Head, SwapBacked uint8
+	Dirty, Writeback, Active, Head uint8
 
 	// mem_cgroup, which begins with its cgroup_subsys_state.
 	CSSCgroup, CSSSubsys, CSSSibling, CSSChildren, CSSFlags, CSSSerial, CSSParent uint32
@@ -89,7 +89,7 @@ func LayoutOf(spec *btf.Spec) (*Layout, error) {
 	for _, b := range []struct {
 		to   *uint8
 		name string
-	}{{&l.Dirty, "PG_dirty"}, {&l.Writeback, "PG_writeback"}, {&l.Active, "PG_active"}, {&l.Head, "PG_head"}, {&l.SwapBacked, "PG_swapbacked"}} {
+	}{{&l.Dirty, "PG_dirty"}, {&l.Writeback, "PG_writeback"}, {&l.Active, "PG_active"}, {&l.Head, "PG_head"}} {
 		*b.to = uint8(f.enum("pageflags", b.name))
 	}
 
