@@ -1,6 +1,7 @@
 package pagewalk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,7 +48,7 @@ func (k *Kernel) pagesByOwn() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	m := k.memory()
+	m := k.memory(context.Background())
 	mapping, err := k.openFile(m, f, k.Layout.FileMap)
 	if err != nil {
 		return 0, err

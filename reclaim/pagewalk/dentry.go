@@ -1,6 +1,7 @@
 package pagewalk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +12,7 @@ import (
 // root: for what cannot be opened by a handle, such as tmpfs. A memfd is called
 // "/memfd:NAME", System V's shared memory "/SYSV<key>".
 func (k *Kernel) Name(f File) (string, error) {
-	l, m := k.Layout, k.memory()
+	l, m := k.Layout, k.memory(context.Background())
 	if f.addr == 0 {
 		return "", errors.New("not a file of a walk")
 	}

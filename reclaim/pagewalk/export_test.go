@@ -12,14 +12,16 @@ import (
 )
 
 // Begin makes walks of an image begin at a cgroup.
-func (k *Kernel) Begin(dir *os.File) (uint64, error) { return k.cssOf(k.memory(), dir) }
+func (k *Kernel) Begin(dir *os.File) (uint64, error) {
+	return k.cssOf(k.memory(context.Background()), dir)
+}
 
 // Poke changes an image's memory, 8 bytes at a time.
 func (i *Image) Poke(addr, v uint64) { i.put(addr, binary.LittleEndian.AppendUint64(nil, v)) }
 
 // ScanImage walks an image by scan.
 func (k *Kernel) ScanImage(ctx context.Context, i *Image) (*Walk, error) {
-	s, err := k.scan(ctx, k.memory(), k.root, i.frames())
+	s, err := k.scan(k.memory(ctx), k.root, i.frames())
 	if err != nil {
 		return nil, err
 	}

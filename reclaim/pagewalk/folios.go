@@ -2,7 +2,6 @@ package pagewalk
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
 	"errors"
 	"slices"
@@ -132,12 +131,8 @@ func (k *Kernel) readNodes(m *memory, memcgs []uint64) ([]perNode, error) {
 const listSlack = 4096
 
 // readLists follows the LRU lists of memcgs.
-func (k *Kernel) readLists(ctx context.Context, m *memory, memcgs []uint64, nodes []perNode, to *pieces) error {
-	// So many at once that a cancellation is heard.
+func (k *Kernel) readLists(m *memory, memcgs []uint64, nodes []perNode, to *pieces) error {
 	for batch := range slices.Chunk(nodes, maxBatch) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		r := listReader{k: k, m: m, memcgs: memcgs, nodes: batch, to: to}
 		if err := r.read(); err != nil {
 			return err

@@ -3,6 +3,7 @@ package pagewalk
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -109,7 +110,7 @@ func attachKcore(l *Layout, r *Kcore) (*Kernel, error) {
 	if err != nil {
 		return nil, &OffError{NoKcore, err}
 	}
-	m := newMemory(r, 1<<24)
+	m := newMemory(context.Background(), r, 1<<24)
 	task := uint64(0)
 	head := first + uint64(l.TaskTasks)
 	next, err := m.u64(head)

@@ -2,6 +2,7 @@ package pagewalk
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -57,7 +58,7 @@ func newKernel(l *Layout, r Reader, root uint64) (*Kernel, error) {
 		return nil, &OffError{NoLayout, err}
 	}
 	k := &Kernel{Layout: l, Limits: DefaultLimits(), reader: r, root: root}
-	m := k.memory()
+	m := k.memory(context.Background())
 	var err error
 	if k.subsys, err = m.u64(root + uint64(l.CSSSubsys)); err != nil || !isKernel(k.subsys) {
 		return nil, &OffError{Untried, fmt.Errorf("the root memcg does not look like one: %w", err)}
@@ -90,7 +91,7 @@ func openBPFKernel(l *Layout) (*Kernel, error) {
 
 // attach finds its way from a task of this process to the root memcg.
 func attach(l *Layout, r Reader, task uint64) (*Kernel, error) {
-	m := newMemory(r, 1<<20)
+	m := newMemory(context.Background(), r, 1<<20)
 	css, err := m.deref(task, l.TaskCgroups, l.SetSubsys+8*uint32(l.MemorySubsys))
 	if err != nil || css == 0 {
 		return nil, &OffError{NoMemory, err}
@@ -141,7 +142,7 @@ func (k *Kernel) CanScan() error {
 	return nil
 }
 
-func (k *Kernel) memory() *memory { return newMemory(k.reader, k.Limits.Reads) }
+func (k *Kernel) memory(ctx context.Context) *memory { return newMemory(ctx, k.reader, k.Limits.Reads) }
 
 // cssOf is the address of the css of a cgroup's open directory.
 func (k *Kernel) cssOf(m *memory, dir *os.File) (uint64, error) {

@@ -14,7 +14,7 @@ import (
 // It finds what is on an LRU list. Pages on their way there (a few on each CPU,
 // see [DrainBatches]) and locked ones (Linux 5.18 and later) are only counted.
 func (k *Kernel) List(ctx context.Context, below *os.File) (*Walk, error) {
-	m := k.memory()
+	m := k.memory(ctx)
 	from := k.root
 	if below != nil {
 		var err error
@@ -22,22 +22,22 @@ func (k *Kernel) List(ctx context.Context, below *os.File) (*Walk, error) {
 			return nil, err
 		}
 	}
-	return k.list(ctx, m, from)
+	return k.list(m, from)
 }
 
-func (k *Kernel) list(ctx context.Context, m *memory, from uint64) (*Walk, error) {
+func (k *Kernel) list(m *memory, from uint64) (*Walk, error) {
 	begun := time.Now()
-	w, err := k.newWork(ctx, m, from)
+	w, err := k.newWork(m, from)
 	if err != nil {
 		return nil, k.tooMuch(err)
 	}
 	nodes, err := k.readNodes(m, w.addrs)
 	if err == nil {
-		err = k.readLists(ctx, m, w.addrs, nodes, &w.pieces)
+		err = k.readLists(m, w.addrs, nodes, &w.pieces)
 	}
 	if err == nil {
 		w.weigh(nodes)
-		err = w.finish(ctx)
+		err = w.finish()
 	}
 	if err != nil {
 		return nil, k.tooMuch(err)
@@ -70,8 +70,8 @@ type work struct {
 }
 
 // newWork reads the tree.
-func (k *Kernel) newWork(ctx context.Context, m *memory, from uint64) (*work, error) {
-	t, err := k.readTree(ctx, m, from)
+func (k *Kernel) newWork(m *memory, from uint64) (*work, error) {
+	t, err := k.readTree(m, from)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +115,8 @@ func (w *work) weigh(nodes []perNode) {
 }
 
 // finish gives names, files and sums to what was found.
-func (w *work) finish(ctx context.Context) error {
+func (w *work) finish() error {
 	for _, step := range []func() error{w.names, w.files, w.confirm} {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if err := step(); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package pagewalk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 )
@@ -57,26 +58,28 @@ type memory struct {
 	// they read.
 	calls, objects int
 	limit          int // of calls; see Limits.Reads
-	buf            []byte
-	ok             []bool
+	// ctx ends a walk between two reads.
+	ctx context.Context
+	buf []byte
+	ok  []bool
 }
 
-func newMemory(r Reader, limit int) *memory {
-	m := &memory{Reader: r, limit: limit, buf: make([]byte, MaxRead), ok: make([]bool, maxBatch)}
+func newMemory(ctx context.Context, r Reader, limit int) *memory {
+	m := &memory{ctx: ctx, Reader: r, limit: limit, buf: make([]byte, MaxRead), ok: make([]bool, maxBatch)}
 	m.batch, _ = r.(batcher)
 	return m
 }
 
 var errReads = errors.New("too many reads")
 
-// count takes one read off the limit.
+// count takes one read off the limit, unless the walk is to end.
 func (m *memory) count(objects int) error {
 	m.calls++
 	m.objects += objects
 	if m.calls > m.limit {
 		return errReads
 	}
-	return nil
+	return m.ctx.Err()
 }
 
 // read fills p.

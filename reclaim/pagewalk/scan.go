@@ -48,19 +48,19 @@ func (k *Kernel) Scan(ctx context.Context, below *os.File) (*Scan, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := k.memory()
+	m := k.memory(ctx)
 	from := k.root
 	if below != nil {
 		if from, err = k.cssOf(m, below); err != nil {
 			return nil, err
 		}
 	}
-	return k.scan(ctx, m, from, ranges)
+	return k.scan(m, from, ranges)
 }
 
-func (k *Kernel) scan(ctx context.Context, m *memory, from uint64, ranges []frames) (*Scan, error) {
+func (k *Kernel) scan(m *memory, from uint64, ranges []frames) (*Scan, error) {
 	begun := time.Now()
-	w, err := k.newWork(ctx, m, from)
+	w, err := k.newWork(m, from)
 	if err != nil {
 		return nil, k.tooMuch(err)
 	}
@@ -88,10 +88,8 @@ func (s *Scan) Progress() (done, total uint64) { return s.done, s.total }
 func (s *Scan) Step(ctx context.Context, pages uint64) (done bool, err error) {
 	begun := time.Now()
 	defer func() { s.spent += time.Since(begun) }()
+	s.w.m.ctx = ctx
 	for end := s.done + pages; len(s.ranges) > 0 && s.done < end; {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
 		r := &s.ranges[0]
 		n := min(scanPages-r.first%scanPages, r.end-r.first)
 		if err := s.chunk(r.first, int(n)); err != nil {
@@ -111,7 +109,8 @@ func (s *Scan) Walk(ctx context.Context) (*Walk, error) {
 	if len(s.ranges) > 0 {
 		s.w.tree.notes.add("the scan did not come to its end")
 	}
-	if err := s.w.finish(ctx); err != nil {
+	s.w.m.ctx = ctx
+	if err := s.w.finish(); err != nil {
 		return nil, s.w.k.tooMuch(err)
 	}
 	s.w.walk.Elapsed = s.spent + time.Since(begun)

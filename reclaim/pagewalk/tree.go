@@ -1,9 +1,6 @@
 package pagewalk
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
 // node is a memcg in the css tree.
 type node struct {
@@ -51,7 +48,7 @@ func (n *notes) list() (out []string) {
 // readTree reads the memcgs from css down, level by level. A dying one stays in
 // its parent's list of children until its last reference is gone
 // (css_release_work_fn in kernel/cgroup/cgroup.c).
-func (k *Kernel) readTree(ctx context.Context, m *memory, from uint64) (*tree, error) {
+func (k *Kernel) readTree(m *memory, from uint64) (*tree, error) {
 	l := k.Layout
 	size := l.cssBytes()
 	buf := make([]byte, size)
@@ -68,9 +65,6 @@ func (k *Kernel) readTree(ctx context.Context, m *memory, from uint64) (*tree, e
 		if depth > k.Limits.Depth {
 			t.notes.add("cgroups are nested deeper than any machine's")
 			break
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
 		}
 		next, err := k.readLevel(m, t, level, size)
 		if err != nil {
