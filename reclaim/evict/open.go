@@ -208,7 +208,7 @@ func blockNode(f pagewalk.File) (*os.File, error) {
 func remote(fsType string) bool {
 	switch fsType {
 	case "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "fuse", "fuseblk", "virtiofs", "lustre", "orangefs",
-		"gfs2", "ocfs2", "vboxsf", "beegfs", "gpfs", "nfsd":
+		"gfs2", "ocfs2", "vboxsf", "beegfs", "gpfs":
 		return true
 	}
 	return strings.HasPrefix(fsType, "fuse.")
