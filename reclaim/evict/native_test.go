@@ -507,3 +507,78 @@ func generation(t *testing.T, name string) uint32 {
 	b := h.Bytes()
 	return uint32(b[4]) | uint32(b[5])<<8 | uint32(b[6])<<16 | uint32(b[7])<<24
 }
+
+// A large folio goes whole or not at all: a walk's ranges never cut one.
+func TestLargeFolio(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	f := memcgtest.File(t, filepath.Join(diskDir(t), "large"), 1024)
+	tree.Die("dead.scope", memcgtest.Op{Read: f.Name(), Ahead: true})
+	w := tree.List(k)
+	if len(w.Memcgs) != 1 {
+		t.Fatalf("%+v", w.Memcgs)
+	}
+	if w.Memcgs[0].Large == 0 {
+		t.Skip("needs a kernel and file system with large folios at /var/tmp (ext4: Linux 6.16)")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	e := evictor(t)
+	for _, h := range w.ByFile(nil) {
+		x := w.Files[h.File]
+		if x.Inode != st.Ino || x.Dev() != st.Dev {
+			continue
+		}
+		had := len(memcgtest.Cached(t, f))
+		// All but one page: the folio that it is of stays, and is said to.
+		last := h.Ranges[len(h.Ranges)-1]
+		cut := append(slices.Clone(h.Ranges[:len(h.Ranges)-1]), pagewalk.Range{First: last.First, Pages: last.Pages - 1})
+		r := e.Evict(x, cut)
+		in := len(memcgtest.Cached(t, f))
+		if r.Gone+r.Left[evict.InUse] != r.Asked || uint64(had-in) != r.Gone || in < 1 {
+			t.Errorf("%d pages, %d left; %+v", had, in, r)
+		}
+		t.Logf("all but one of %d pages: %d went, %d stayed", had, r.Gone, in)
+		if r := e.Evict(x, h.Ranges); len(memcgtest.Cached(t, f)) > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// A file system that is unmounted between walk and eviction: nothing hangs, and
+// it is said that the file cannot be reached.
+func TestUnmounted(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir := diskDir(t)
+	dev := loop(t, dir, "ext4", 64, "mkfs.ext4", "-q", "-F")
+	at := filepath.Join(dir, "at")
+	mount(t, dev, at, "ext4", "")
+	name := filepath.Join(at, "file")
+	memcgtest.File(t, name, 10).Close()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	memcgtest.Forget(t, f)
+	f.Close()
+	tree.Die("dead.scope", memcgtest.Op{Read: name})
+	w := tree.List(k)
+	if err := unix.Unmount(at, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Mount(dev, at, "ext4", 0, "") }) // for mount's own
+	n := 0
+	for _, r := range evictAll(t, evictor(t), w) {
+		if r.File.Kind == pagewalk.Regular && r.File.Major == 7 {
+			if n++; r.Err == nil || r.Left[evict.Unreachable] != 10 || !strings.Contains(r.Err.Error(), "not mounted") {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d files, want 1", n)
+	}
+}
