@@ -99,6 +99,9 @@ func ReasonOf(err error) Reason {
 
 // bpfOff says why bpf(2) failed.
 func bpfOff(what string, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		err = unix.EPERM // the library adds a guess at memlock
+	}
 	err = fmt.Errorf("%s: %w", what, err)
 	switch {
 	case lockedDown(): // EPERM, or a program that may not call what reads: EINVAL
