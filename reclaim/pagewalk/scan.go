@@ -17,7 +17,6 @@ type Scan struct {
 	total  uint64
 	spent  time.Duration
 	buf    []byte
-	faults int
 
 	lastMemcg uint64
 	lastOwner int32
@@ -128,7 +127,6 @@ func (s *Scan) chunk(pfn uint64, n int) error {
 	case !errors.Is(err, ErrFault):
 		return err
 	case n <= subsection:
-		s.faults++
 		return nil
 	}
 	for o := 0; o < n; {
