@@ -135,6 +135,11 @@ func TestImages(t *testing.T) {
 			if len(w.Inconclusive) > 0 {
 				t.Error(w.Inconclusive)
 			}
+			for _, m := range w.Memcgs {
+				if m.Partial {
+					t.Errorf("%s: not as many pages as the kernel counts", m.Path)
+				}
+			}
 		})
 	}
 }
@@ -243,6 +248,26 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// firsts are the first folio of each of an image's LRU lists, by its node.
+func firsts(i *pagewalk.Image, w *pagewalk.Walk) (out []uint64) {
+	l := i.Layout
+	for _, a := range w.Addresses() {
+		n := i.Peek(a + uint64(l.MemcgNodes))
+		for _, x := range []struct {
+			at    uint32
+			count int
+		}{{l.NodeLists, l.Lists}, {l.NodeGenLists, l.GenLists}} {
+			for j := range x.count {
+				head := n + uint64(x.at) + uint64(16*j)
+				if first := i.Peek(head); first != head && first != 0 && first != 0xdead_0000_0000_0100 {
+					out = append(out, first)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // hostile changes an image, and says whether the walk must notice.
 var hostile = map[string]func(t *testing.T, i *pagewalk.Image, w *pagewalk.Walk) (must bool){
 	"a child is its own sibling": func(_ *testing.T, i *pagewalk.Image, w *pagewalk.Walk) bool {
@@ -286,29 +311,17 @@ var hostile = map[string]func(t *testing.T, i *pagewalk.Image, w *pagewalk.Walk)
 		return false
 	},
 	"folios in a ring without their list": func(_ *testing.T, i *pagewalk.Image, w *pagewalk.Walk) bool {
-		for _, a := range w.Addresses() {
-			n := i.Peek(a+uint64(i.Layout.MemcgNodes)) + uint64(i.Layout.NodeLists)
-			for l := range i.Layout.Lists {
-				head := n + uint64(16*l)
-				if first := i.Peek(head); first != head && first != 0 {
-					i.Poke(first, first)
-					i.Poke(first+8, first)
-				}
-			}
+		for _, first := range firsts(i, w) {
+			i.Poke(first, first)
+			i.Poke(first+8, first)
 		}
 		return false // the other end has the rest
 	},
 	"folios of a million pages": func(_ *testing.T, i *pagewalk.Image, w *pagewalk.Walk) bool {
-		for _, a := range w.Addresses() {
-			n := i.Peek(a+uint64(i.Layout.MemcgNodes)) + uint64(i.Layout.NodeLists)
-			for l := range i.Layout.Lists {
-				head := n + uint64(16*l)
-				if first := i.Peek(head); first != head && first != 0 {
-					page := first - uint64(i.Layout.PageLRU)
-					i.Poke(page+uint64(i.Layout.PageFlags), 1<<i.Layout.Head)
-					i.Poke(page+uint64(i.Layout.FolioPages), 0x7fffffff)
-				}
-			}
+		for _, first := range firsts(i, w) {
+			page := first - uint64(i.Layout.PageLRU)
+			i.Poke(page+uint64(i.Layout.PageFlags), 1<<i.Layout.Head)
+			i.Poke(page+uint64(i.Layout.FolioPages), 0x7fffffff)
 		}
 		return true
 	},
@@ -319,15 +332,9 @@ var hostile = map[string]func(t *testing.T, i *pagewalk.Image, w *pagewalk.Walk)
 		return true
 	},
 	"inodes that are others'": func(_ *testing.T, i *pagewalk.Image, w *pagewalk.Walk) bool {
-		for _, a := range w.Addresses() {
-			n := i.Peek(a+uint64(i.Layout.MemcgNodes)) + uint64(i.Layout.NodeLists)
-			for l := range i.Layout.Lists {
-				head := n + uint64(16*l)
-				if first := i.Peek(head); first != head && first != 0 {
-					mapping := i.Peek(first - uint64(i.Layout.PageLRU) + uint64(i.Layout.PageMapping))
-					i.Poke(mapping+uint64(i.Layout.MappingHost), 0xffff_8880_0000_0000)
-				}
-			}
+		for _, first := range firsts(i, w) {
+			mapping := i.Peek(first - uint64(i.Layout.PageLRU) + uint64(i.Layout.PageMapping))
+			i.Poke(mapping+uint64(i.Layout.MappingHost), 0xffff_8880_0000_0000)
 		}
 		return true
 	},
