@@ -37,6 +37,7 @@ type fault struct {
 type tableRules struct {
 	System bool // lines name a user
 	Cronie bool // cronie reads it, not Debian's cron
+	Most   int  // how many jobs are read; 0: all
 }
 
 // parseTable reads a crontab. Broken lines are told, the others are read.
@@ -46,6 +47,10 @@ func parseTable(text string, rules tableRules) ([]tableLine, []fault) {
 	whole := text == "" || strings.HasSuffix(text, "\n")
 	for line := range strings.Lines(text) {
 		t.n++
+		if rules.Most > 0 && len(t.lines) == rules.Most {
+			t.faults = append(t.faults, fault{t.n, fmt.Sprintf(leftOut, rules.Most)})
+			break
+		}
 		t.line(strings.TrimSuffix(line, "\n"))
 	}
 	if last := text[strings.LastIndexByte(text, '\n')+1:]; !whole && strings.Trim(last, " \t") != "" {
@@ -64,6 +69,10 @@ type table struct {
 	lines  []tableLine
 	faults []fault
 }
+
+// leftOut is for a user who has too many jobs.
+const leftOut = "this user has more than %d jobs; those from here on are left out, so which of them opens a session is " +
+	"not known; put them into scripts"
 
 // loss is what cron does not run for one mistake.
 func (t *table) loss() string {

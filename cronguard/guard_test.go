@@ -362,3 +362,80 @@ func TestUnified(t *testing.T) {
 		}
 	}
 }
+
+// A file that others than root may write to is not taken for root's word, neither when it is planned nor when it is done.
+func TestGuardRefusesWhatOthersMayWrite(t *testing.T) {
+	for mode, refused := range map[os.FileMode]bool{
+		0o644: false, 0o600: false, 0o755: false, 0o664: true, 0o646: true, 0o620: true, 0o602: true, 0o666: true,
+	} {
+		root, state := copyTree(t, "rhel9"), t.TempDir()
+		file := filepath.Join(root, etcPamDir, "crond")
+		fresh, err := PlanGuard(root, state, []string{"crond"}, GuardOptions{SystemdVersion: 252})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		before := snapshot(t, root)
+		p, err := PlanGuard(root, state, []string{"crond"}, GuardOptions{SystemdVersion: 252})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]Action{"crond": ActionChange}
+		if refused {
+			want["crond"] = ActionRefuse
+		}
+		if diff := cmp.Diff(want, planned(p)); diff != "" {
+			t.Errorf("%v: %s", mode, diff)
+		}
+		if refused && !strings.Contains(p.Items[0].Why, "chmod go-w") {
+			t.Errorf("%v: %q", mode, p.Items[0].Why)
+		}
+		if !refused {
+			continue
+		}
+		if err := fresh.Apply(); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+			t.Errorf("%v, changed since it was planned: %v", mode, err)
+		}
+		if diff := cmp.Diff(before, snapshot(t, root)); diff != "" {
+			t.Errorf("%v: changed all the same:\n%s", mode, diff)
+		}
+	}
+}
+
+// Where a plain file should be, no link is followed.
+func TestFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	secret, link := filepath.Join(dir, "secret"), filepath.Join(dir, "link")
+	if err := os.WriteFile(secret, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, link); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := readRegular(link); err == nil {
+		t.Errorf("a PAM file: %q", data)
+	}
+	if data, _, err := readTable(link); err == nil {
+		t.Errorf("a crontab: %q", data)
+	}
+	state := filepath.Join(dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(dir, "made"), filepath.Join(state, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	root := copyTree(t, "rhel9")
+	p, err := PlanGuard(root, state, nil, GuardOptions{SystemdVersion: 252})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Apply(); err == nil {
+		t.Error("the lock's link was followed")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "made")); err == nil {
+		t.Error("made through the lock's link")
+	}
+}

@@ -15,8 +15,12 @@ import (
 )
 
 // Apply does what is planned, service by service, each file atomically and its backup first. It stops at the first
-// error; what was done before that stays.
+// error; what was done before that stays. Whether or not there is anything to do, it removes what a guard that was killed
+// has left half written.
 func (p Plan) Apply() error {
+	if err := p.cleanUp(); err != nil {
+		return err
+	}
 	if !p.Changes() {
 		return nil
 	}
@@ -34,6 +38,17 @@ func (p Plan) Apply() error {
 		}
 	}
 	return nil
+}
+
+// cleanUp removes the temporary files of guards that were killed: libpam does not read them, but they are in its
+// directory.
+func (p Plan) cleanUp() error {
+	tree := newPamTree(p.root)
+	dir, err := tree.resolve(etcPamDir)
+	if err != nil {
+		return nil // there is none
+	}
+	return errors.Join(atomicfile.Clean(tree.host(dir)), atomicfile.Clean(p.stateDir))
 }
 
 // lock keeps two guards apart.

@@ -1,6 +1,7 @@
 package cronguard
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/atomicfile"
@@ -76,15 +78,30 @@ func loadRecord(stateDir, service string) (*guardRecord, error) {
 	if err != nil {
 		return nil, bad(plainError(err))
 	}
-	var r guardRecord
-	if err := json.Unmarshal(data, &r); err != nil {
+	r, err := parseRecord(data, service)
+	if err != nil {
 		return nil, bad(err)
 	}
+	return r, nil
+}
+
+// parseRecord reads the text of a service's record. What it names is below /etc/pam.d and in the state directory, and
+// nowhere else.
+func parseRecord(data []byte, service string) (*guardRecord, error) {
+	var r guardRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, err
+	}
 	if r.Version != recordVersion || r.Service != service || r.Target != etcPamDir+"/"+service ||
-		len(r.Before) != 64 || r.Backup != backupName(service, r.Before) {
-		return nil, bad(errors.New("is not a record of this version and service"))
+		!isSum(r.Before) || r.Backup != backupName(service, r.Before) {
+		return nil, errors.New("is not a record of this version and service")
 	}
 	return &r, nil
+}
+
+// isSum reports whether s is as sha256Hex writes it.
+func isSum(s string) bool {
+	return len(s) == 2*sha256.Size && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // loadBackup reads the file as it was before, to the byte.

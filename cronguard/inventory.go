@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Source is the kind of place a job stands in.
@@ -74,10 +75,17 @@ type Inventory struct {
 
 	users  map[string]string // by number
 	stamps []stamp           // of all that was looked at
+
+	indexed sync.Once
+	byUser  map[string]*userJobs
 }
 
-// maxJobs bounds an inventory; a machine of thousands of users stays below it.
-const maxJobs = 50_000
+// Bounds of an inventory, which is kept: a machine of thousands of users stays below maxJobs, and no person writes
+// maxUserJobs lines, or queues so many with at.
+const (
+	maxJobs     = 50_000
+	maxUserJobs = 1000
+)
 
 // ReadInventory finds the jobs of the machine whose root directory is root. What cannot be read or understood becomes a
 // Problem. The error is for a root that cannot be read at all.
@@ -235,7 +243,7 @@ func (r *reader) userTables() {
 				r.failed(file, err)
 				continue
 			}
-			lines, faults := parseTable(text, tableRules{Cronie: r.inv.Cronie})
+			lines, faults := parseTable(text, tableRules{Cronie: r.inv.Cronie, Most: maxUserJobs})
 			r.faults(file, faults)
 			for _, l := range lines {
 				j := r.job(file, l, UserTable)
@@ -276,6 +284,7 @@ var atSpools = []string{"/var/spool/cron/atjobs", "/var/spool/at", "/var/spool/a
 
 // atQueues reads the names in at's queues, never the files: those hold their users' whole environment.
 func (r *reader) atQueues() {
+	queued := map[string]int{}
 	for _, dir := range atSpools {
 		for _, name := range r.names(dir) {
 			at, ok := parseAtName(name)
@@ -288,6 +297,12 @@ func (r *reader) atQueues() {
 				continue
 			}
 			user := r.inv.userName(ownerOf(info))
+			if queued[user]++; queued[user] > maxUserJobs {
+				if queued[user] == maxUserJobs+1 {
+					r.problem(file, 0, fmt.Sprintf(leftOut, maxUserJobs))
+				}
+				continue
+			}
 			r.add(Job{
 				ID: atID(user), Source: At, File: file, User: user, Service: atService,
 				Schedule: Schedule{text: at.At.Format("2006-01-02 15:04"), kind: oneTime, once: at.At},

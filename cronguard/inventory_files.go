@@ -105,13 +105,19 @@ func (r *reader) read(path string) (string, fs.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return "", nil, errKind
 	}
-	// Should it have become a FIFO or a link since, opening it neither waits nor follows.
+	return readTable(real)
+}
+
+// readTable reads a table by its real path. Should it have become a FIFO or a link since it was looked at, opening it
+// neither waits nor follows.
+func readTable(real string) (string, fs.FileInfo, error) {
 	f, err := os.OpenFile(real, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return "", nil, err
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return "", nil, err
 	}
 	if !info.Mode().IsRegular() {

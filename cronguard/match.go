@@ -3,7 +3,6 @@ package cronguard
 import (
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -50,38 +49,52 @@ func (inv *Inventory) Match(s Session, procs []Process) (Match, bool) {
 	if !isCron(s.Service) {
 		return Match{}, false
 	}
-	jobs := inv.jobsOf(s)
+	of := inv.of(s)
 	procs = slices.Clone(procs)
 	slices.SortStableFunc(procs, func(a, b Process) int { return a.Depth - b.Depth })
 	// The shallowest process that fits is cron's own child; below it anything may run.
+	compared := 0
 	for _, p := range procs {
 		for _, how := range evidences {
-			fit := slices.DeleteFunc(slices.Clone(jobs), func(j Job) bool { return !how.fits(j.Command, p.Args) })
+			var fit []*Job
+			for _, j := range how.candidates(of, p.Args) {
+				if compared++; compared > maxCompared {
+					break
+				}
+				if how.fits(j.Command, p.Args) {
+					fit = append(fit, j)
+				}
+			}
 			if len(fit) > 0 {
 				return choose(fit, s.At, how.name)
 			}
 		}
 	}
-	fit := due(jobs, s.At)
+	fit := of.due(s.At)
 	// A busy machine's cron is late.
 	if len(fit) == 0 {
-		fit = due(jobs, s.At.Add(-time.Minute))
+		fit = of.due(s.At.Add(-time.Minute))
 	}
-	fit = slices.DeleteFunc(fit, func(j Job) bool { return j.Service == "" })
+	fit = slices.DeleteFunc(slices.Clone(fit), func(j *Job) bool { return j.Service == "" })
 	return unique(fit, BySchedule)
 }
 
+// maxCompared bounds the pairs of job and process that are compared, at some 3 µs each: a user may have a thousand jobs
+// that all look alike, and sixty processes like them.
+const maxCompared = 10_000
+
 var evidences = []struct {
-	name string
-	fits func(command string, args []string) bool
+	name       string
+	candidates func(u *userJobs, args []string) []*Job
+	fits       func(command string, args []string) bool
 }{
-	{ByCommand, isShellOf},
-	{ByWords, isWordsOf},
-	{ByRunParts, isRunPartsOf},
+	{ByCommand, (*userJobs).ofShell, isShellOf},
+	{ByWords, (*userJobs).ofWords, isWordsOf},
+	{ByRunParts, (*userJobs).ofRunParts, isRunPartsOf},
 }
 
 // choose takes those of several jobs with one command that are due.
-func choose(fit []Job, at time.Time, evidence string) (Match, bool) {
+func choose(fit []*Job, at time.Time, evidence string) (Match, bool) {
 	if len(fit) > 1 {
 		if now := due(fit, at); len(now) > 0 {
 			fit = now
@@ -90,34 +103,29 @@ func choose(fit []Job, at time.Time, evidence string) (Match, bool) {
 	return unique(fit, evidence)
 }
 
-func unique(fit []Job, evidence string) (Match, bool) {
+// maxCandidates are listed where several jobs fit.
+const maxCandidates = 100
+
+func unique(fit []*Job, evidence string) (Match, bool) {
 	switch len(fit) {
 	case 0:
 		return Match{}, false
 	case 1:
-		return Match{Job: fit[0], Evidence: evidence}, true
+		return Match{Job: *fit[0], Evidence: evidence}, true
 	}
-	slices.SortFunc(fit, byID)
-	return Match{Evidence: evidence, Candidates: fit}, false
+	fit = fit[:min(len(fit), maxCandidates)]
+	m := Match{Evidence: evidence}
+	for _, j := range fit {
+		m.Candidates = append(m.Candidates, *j)
+	}
+	slices.SortFunc(m.Candidates, byID)
+	return m, false
 }
 
-func due(jobs []Job, at time.Time) []Job {
-	var out []Job
+func due(jobs []*Job, at time.Time) []*Job {
+	var out []*Job
 	for _, j := range jobs {
 		if j.Schedule.Due(at) {
-			out = append(out, j)
-		}
-	}
-	return out
-}
-
-// jobsOf are the lines of crontabs that run as the session's user: only they have sessions from cron.
-func (inv *Inventory) jobsOf(s Session) []Job {
-	var out []Job
-	id := strconv.FormatUint(uint64(s.UID), 10)
-	for _, j := range inv.Jobs {
-		table := j.Source == SystemTable || j.Source == CronD || j.Source == UserTable
-		if table && (j.User == s.User || j.User == id) {
 			out = append(out, j)
 		}
 	}
@@ -145,9 +153,11 @@ func isShellOf(command string, args []string) bool {
 // sameCommand compares what a process shows with what the table says. A carriage return at a line's end is in the
 // former only, and a very long one may have been cut when it was read.
 func sameCommand(shown, command string) bool {
-	shown, command = strings.TrimRight(shown, " \t\r"), strings.TrimRight(command, " \t\r")
+	shown, command = trimmed(shown), trimmed(command)
 	return shown == command || len(shown) >= maxCmdline/2 && strings.HasPrefix(command, shown)
 }
+
+func trimmed(command string) string { return strings.TrimRight(command, " \t\r") }
 
 // isWordsOf reports whether a process is a simple command itself. Shells do not fork for the last command of -c, but
 // become it: "nice -n5 /opt/x y" is "nice -n5 /opt/x y" and then "/opt/x y", for a script with its interpreter in

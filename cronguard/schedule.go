@@ -96,11 +96,11 @@ func (s Schedule) RunsPerDay() float64 {
 	}
 	week := 0.0
 	for d := range 7 {
-		week += s.dow.p[d] / 7
+		week += s.dow.at(d) / 7
 	}
 	days := 0.0
 	for m := 1; m <= 12; m++ {
-		if s.month.p[m] == 0 {
+		if s.month.at(m) == 0 {
 			continue
 		}
 		fit := 0.0
@@ -109,7 +109,7 @@ func (s Schedule) RunsPerDay() float64 {
 			if share <= 0 {
 				break
 			}
-			p := s.dom.p[d]
+			p := s.dom.at(d)
 			if s.restrict {
 				p *= week
 			} else {
@@ -117,22 +117,50 @@ func (s Schedule) RunsPerDay() float64 {
 			}
 			fit += p * share
 		}
-		days += s.month.p[m] * fit
+		days += s.month.at(m) * fit
 	}
 	return rounded(s.minute.sum() * s.hour.sum() * days / daysInYear)
 }
 
-// field is a set of values. Where "~" leaves the choice to chance, a value is in it with less than certainty.
-type field struct{ p [60]float64 }
+// field is a set of values from 0 to 59. Where "~" leaves the choice to chance, a value is in it with less than certainty.
+// A user may have a thousand lines with five of these each.
+type field struct {
+	set    uint64
+	chance []float64 // by value; nil: all of set are certain
+}
 
-func (f *field) has(v int) bool { return v >= 0 && v < len(f.p) && f.p[v] > 0 }
+func (f *field) has(v int) bool { return v >= 0 && v < 64 && f.set&(1<<v) != 0 }
 
-func (f *field) add(v int, p float64) { f.p[v] = 1 - (1-f.p[v])*(1-p) }
+// at is how likely a value is.
+func (f *field) at(v int) float64 {
+	switch {
+	case !f.has(v):
+		return 0
+	case f.chance == nil:
+		return 1
+	}
+	return f.chance[v]
+}
+
+func (f *field) add(v int, p float64) {
+	if p < 1 && f.chance == nil {
+		f.chance = make([]float64, 60)
+		for i := range f.chance {
+			if f.has(i) {
+				f.chance[i] = 1
+			}
+		}
+	}
+	if f.chance != nil {
+		f.chance[v] = 1 - (1-f.chance[v])*(1-p)
+	}
+	f.set |= 1 << v
+}
 
 func (f *field) sum() float64 {
 	n := 0.0
-	for _, p := range f.p {
-		n += p
+	for v := range 60 {
+		n += f.at(v)
 	}
 	return rounded(n)
 }

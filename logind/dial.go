@@ -3,31 +3,48 @@ package logind
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/busframe"
 )
 
 // DialSystem makes a private connection to the system bus ($DBUS_SYSTEM_BUS_ADDRESS, or the usual places).
 func DialSystem(ctx context.Context) (*dbus.Conn, error) {
-	conn, err := dbus.SystemBusPrivate(connOptions(ctx)...)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the system bus: %w", err)
-	}
-	return greet(conn, "the system bus")
+	return dialAt(ctx, "", "the system bus")
 }
 
 // DialAddress returns a Dial function for a bus at an address, such as "unix:path=/run/dbus/system_bus_socket".
 func DialAddress(address string) func(context.Context) (*dbus.Conn, error) {
 	return func(ctx context.Context) (*dbus.Conn, error) {
-		conn, err := dbus.Dial(address, connOptions(ctx)...)
-		if err != nil {
-			return nil, fmt.Errorf("connecting to the bus at %s: %w", address, err)
-		}
-		return greet(conn, "the bus at "+address)
+		return dialAt(ctx, address, "the bus at "+address)
 	}
+}
+
+// maxMessage is the longest message there may be (D-Bus specification, "Message Format"): a list of all units may be
+// long.
+const maxMessage = 128 << 20
+
+func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
+	socket, err := busframe.Socket(address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", where, err)
+	}
+	raw, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", where, err)
+	}
+	f := newFilter()
+	conn, err := dbus.NewConn(busframe.New(raw, maxMessage, f.wanted), connOptions(withFilter(ctx, f))...)
+	if err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("connecting to %s: %w", where, err)
+	}
+	return greet(conn, where)
 }
 
 func connOptions(ctx context.Context) []dbus.ConnOption {

@@ -25,6 +25,9 @@ func (k *link) signal(ctx context.Context, s *dbus.Signal) {
 		k.l.trouble("order", "signals arrive out of order: Options.Dial must use dbus.NewSequentialSignalHandler", nil)
 	}
 	k.lastSeq = s.Sequence
+	if k.filter != nil {
+		defer k.filter.handled(n)
+	}
 	switch n.member {
 	case SignalUnitNew:
 		k.with(func(m *model) { m.unitNew(n.name, now) })

@@ -40,6 +40,7 @@ func (f lingerFile) lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
+			_ = atomicfile.Clean(filepath.Dir(f.path)) // what a killed one left does no harm
 			return func() { unix.Close(fd) }, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {

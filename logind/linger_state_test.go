@@ -3,6 +3,7 @@ package logind
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestSettle(t *testing.T) {
@@ -92,6 +94,90 @@ func TestCrashes(t *testing.T) {
 			}
 			r.want(c.name, changes(got), c.want, c.lingers...)
 		})
+	}
+}
+
+// What logind is asked for is in the state before: a crash in between must leave neither a linger that nobody knows to
+// be ours, nor one that is taken for ours although it was never taken away.
+func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
+	r := newLingerRig(t)
+	asked := map[string]string{} // by call: what the state said
+	r.m.OnLinger(func(uid uint32, on bool) {
+		call := fmt.Sprint(uid, " ", on)
+		asked[call] = "nothing"
+		s, err := r.l.file.read()
+		if err != nil {
+			t.Errorf("%s: %v", call, err)
+			return
+		}
+		if e := s.entry(uid); e != nil {
+			asked[call] = string(e.Phase)
+		}
+	})
+	r.reconcile(rules("alice"))
+	if _, err := r.l.Add(context.Background(), LingerRules{}, "bob", false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.l.Remove(context.Background(), LingerRules{}, "bob", false); err != nil {
+		t.Fatal(err)
+	}
+	r.reconcile(rules())
+	want := map[string]string{"1000 true": "setting", "1001 true": "setting", "1001 false": "removing", "1000 false": "removing"}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("when logind was asked the state said:\n%s", diff)
+	}
+}
+
+// Where the state cannot be saved, logind is not asked.
+func TestUnsavedStateAsksNobody(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts a tmpfs")
+	}
+	r := newLingerRig(t)
+	dir := filepath.Dir(r.state)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("scopereap-test", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("needs to mount a tmpfs: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	filler.Close()
+	if _, err := r.l.Reconcile(context.Background(), rules("alice")); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("a state that cannot be written: %v", err)
+	}
+	if got := r.m.LingerCalls(); len(got) > 0 {
+		t.Errorf("logind was asked all the same: %v", got)
+	}
+	if err := os.Remove(filler.Name()); err != nil {
+		t.Fatal(err)
+	}
+	r.want("with room", r.reconcile(rules("alice")), "enable alice (alice)\n", "alice")
+}
+
+// The lock and the state are no links that lead elsewhere.
+func TestLingerFollowsNoLink(t *testing.T) {
+	r := newLingerRig(t)
+	secret := filepath.Join(r.root, "secret")
+	if err := os.MkdirAll(filepath.Dir(r.state), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, r.state+".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.l.Reconcile(context.Background(), rules("alice")); err == nil {
+		t.Error("the lock's link was followed")
+	}
+	if _, err := os.Lstat(secret); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("made through a link: %v", err)
 	}
 }
 

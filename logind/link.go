@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/time/rate"
 )
 
 // reloadMax is how long a Reloading(true) is believed without its end. A reload takes seconds; after this the end
@@ -17,6 +18,14 @@ const reloadMax = 90 * time.Second
 // calmAfter is how long nothing must fail before the waits between retries start small again.
 const calmAfter = backoffCap
 
+// A lookup is one to three calls, some 0.1 ms of ours and more of PID 1's. Of units that come and go faster than lookups
+// a second most are gone before they are asked about: what a job ran and was unloaded is told without. lookupsAtOnce is
+// for a class that logs in, and what a comparison of lists asks for is as many as there are units.
+const (
+	lookups       = 100
+	lookupsAtOnce = 300
+)
+
 // errClosed: the connection ended.
 var errClosed = errors.New("the bus closed the connection")
 
@@ -24,13 +33,16 @@ var errClosed = errors.New("the bus closed the connection")
 type link struct {
 	l       *Listener
 	bus     *bus
+	filter  *filter // nil with an Options.Dial of somebody else's
 	signals chan *dbus.Signal
 	owners  map[string]string // well-known name → unique name
 	lastSeq dbus.Sequence
 
 	pending []*ask
 	flying  int
-	done    chan func() // what calls bring home, run by loop; never blocks a caller
+	pace    *rate.Limiter // of lookups that signals ask for
+	paced   *time.Timer   // when there may be more of them
+	done    chan func()   // what calls bring home, run by loop; never blocks a caller
 	wg      sync.WaitGroup
 
 	reconciling bool
@@ -64,6 +76,8 @@ func (l *Listener) serve(ctx context.Context, conn *dbus.Conn, pause *backoff) e
 		signals: make(chan *dbus.Signal, 256),
 		owners:  map[string]string{busName: busName},
 		done:    make(chan func(), maxCalls+1), // lookups and one reconcile
+		pace:    rate.NewLimiter(lookups, lookupsAtOnce),
+		paced:   stopped(),
 		retry:   stopped(),
 		reload:  stopped(),
 	}
@@ -72,6 +86,7 @@ func (l *Listener) serve(ctx context.Context, conn *dbus.Conn, pause *backoff) e
 		k.wg.Wait()
 		k.retry.Stop()
 		k.reload.Stop()
+		k.paced.Stop()
 		l.mu.Lock()
 		l.model.disconnected()
 		l.stats.Connected, l.stats.Asking = false, 0
@@ -131,6 +146,9 @@ func (k *link) listen(ctx context.Context) error {
 		}
 		k.owners[name] = owner
 	}
+	if k.filter = filterOf(k.bus.conn); k.filter != nil {
+		k.filter.follow(k.owners, k.l.knows, func() { k.l.strangers.Add(1) })
+	}
 	return nil
 }
 
@@ -156,6 +174,7 @@ func (k *link) loop(ctx context.Context) error {
 			k.reconcile(ctx, scope{units: true, deep: true, sessions: true})
 		case <-k.reload.C:
 			k.reloaded(ctx, false)
+		case <-k.paced.C: // settle sends more
 		}
 		k.settle(ctx)
 	}
@@ -193,6 +212,10 @@ func (k *link) with(step func(*model)) {
 func (k *link) settle(ctx context.Context) {
 	for k.flying < maxCalls && len(k.pending) > 0 {
 		a := k.pending[0]
+		if !a.forgot() && a.why.signal != SignalReconcile && !k.pace.Allow() {
+			k.paced.Reset(time.Second / lookups)
+			break
+		}
 		k.pending = k.pending[1:]
 		k.send(ctx, a)
 	}

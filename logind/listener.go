@@ -22,6 +22,7 @@ type Listener struct {
 	ran    atomic.Bool
 
 	calls, failed atomic.Uint64
+	strangers     atomic.Uint64 // messages of others than logind, systemd and the bus
 
 	mu    sync.Mutex // guards what follows; never held while waiting
 	model *model
@@ -113,6 +114,8 @@ func (l *Listener) Stats() Stats {
 	defer l.mu.Unlock()
 	s := l.stats
 	s.Calls, s.Failed = l.calls.Load(), l.failed.Load()
+	strangers := l.strangers.Load()
+	s.Signals, s.Ignored = s.Signals+strangers, s.Ignored+strangers
 	s.Units, s.Sessions, s.Waiting = len(l.model.units), len(l.model.sessions), l.queue.len()
 	for _, u := range l.model.units {
 		if u.alive {
@@ -146,6 +149,13 @@ func (l *Listener) Session(id string) (Session, bool) {
 		return Session{}, false
 	}
 	return *s.info, true
+}
+
+// knows reports whether the removal of a unit says anything: of one that is known, or while lists are compared.
+func (l *Listener) knows(unit string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.model.removed != nil || l.model.units[unit] != nil
 }
 
 func (l *Listener) count(f func(*Stats)) {

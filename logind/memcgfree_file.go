@@ -89,6 +89,7 @@ func writeDropIn(dir, text string) error {
 	case !errors.Is(err, os.ErrExist):
 		return fmt.Errorf("making the drop-in's directory: %w", err)
 	}
+	_ = atomicfile.Clean(dir) // what a killed one left does no harm
 	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncFile}
 	if err := atomicfile.Write(filepath.Join(dir, memcgFreeName), []byte(text), o); err != nil {
 		return fmt.Errorf("writing the drop-in: %w", err)

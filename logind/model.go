@@ -97,6 +97,11 @@ type ask struct {
 	exact bool
 }
 
+// forgot: nobody wants to know any more.
+func (a *ask) forgot() bool {
+	return a.unit != nil && a.unit.forgot || a.session != nil && a.session.forgot
+}
+
 // earlyMax bounds model.early while logind is away and no SessionNew comes at all.
 const earlyMax = 1024
 

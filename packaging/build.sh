@@ -1,5 +1,5 @@
 #!/bin/sh
-# build.sh VERSION DIR: builds the packages into DIR, deb and rpm for amd64 and arm64.
+# build.sh VERSION DIR: builds the packages into DIR, deb and rpm for amd64 and arm64, or for what ARCHS names.
 #
 # The same source makes the same bytes, whoever builds it, where and when: every file's time is the commit's, every
 # mode is written in nfpm.yaml, and nothing says which directory, machine or day it was (reproducible.sh tests that).
@@ -66,7 +66,7 @@ sed -e '/^  reaper of dying/d' -e '/dst: \/usr\/share\/\(doc\|man\)\//s/, file_i
 	-e "\$a changelog: $stage/changelog.yaml" "$stage/nfpm.deb.yaml" >"$stage/nfpm.rpm.yaml"
 
 export STAGE="$stage" VERSION="$version" ARCH
-for ARCH in amd64 arm64; do
+for ARCH in ${ARCHS:-amd64 arm64}; do
 	GOARCH=$ARCH "$GO" build -trimpath -ldflags "-s -w -X main.version=$version" -o "$stage/$ARCH/" \
 		./cmd/scopereapd ./cmd/scopereapctl
 	rpmarch=x86_64

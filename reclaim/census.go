@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 )
 
 // Tree reads a cgroup v2 memory hierarchy.
@@ -20,6 +21,8 @@ type Tree struct {
 	// memcg, for good once it is dead (before Linux 5.13, which sums up by
 	// rstat). Some hundred dying memcgs of a few pages each read as nothing.
 	Coarse bool
+
+	pulse *atomic.Uint64 // counts what was looked at, see Engine.Alive; may be nil
 }
 
 // Ancestor is a live cgroup with dying memcgs that hang right below it.
@@ -31,12 +34,21 @@ type Ancestor struct {
 	Total int64 `json:"total_dying"`
 }
 
+// found is an ancestor as the engine takes it from a census.
+type found struct {
+	Ancestor
+	id    uint64 // see FS.ID
+	owner owner
+}
+
 // Census is one pass over the live tree.
 type Census struct {
 	Dying     int64      // dying below where the census began
 	Live      int64      // live cgroups there, the first one among them
 	Visited   int        // cgroups looked at; the rest was pruned
 	Ancestors []Ancestor // those with direct dying, most first
+	// PassedOver is what it went on without.
+	PassedOver PassedOver
 }
 
 // cgroupStat is what is used of cgroup.stat.
@@ -132,59 +144,123 @@ func (t *Tree) DirectDying(cgroup string) (int64, error) {
 	return max(direct, 0), nil
 }
 
+// each is FS.each, counted as progress of the engine that this tree is of.
+func (t *Tree) each(cgroup string, fn func(*child)) error {
+	return t.FS.eachPulsing(cgroup, t.pulse, fn)
+}
+
 // Census finds every ancestor with direct dying memcgs at or below under. It
 // reads cgroup.stat once a cgroup and goes into no subtree whose count is 0: a
 // machine without dying memcgs costs one read. Cgroups that vanish on the way
-// are passed over; losing the first one is an error, and so is a file that
-// does not read as it should.
+// are no error. What cannot be read, and what lies deeper than PATH_MAX, is
+// passed over and counted (see Census.PassedOver). Losing the first one is an
+// error.
 func (t *Tree) Census(ctx context.Context, under string) (Census, error) {
+	c, list, err := t.censusAtOnce(ctx, under)
+	for _, f := range list {
+		c.Ancestors = append(c.Ancestors, f.Ancestor)
+	}
+	return c, err
+}
+
+// censusAtOnce is a census with its ancestors apart.
+func (t *Tree) censusAtOnce(ctx context.Context, under string) (Census, []found, error) {
+	w, err := t.census(under)
+	if err != nil {
+		return Census{}, nil, err
+	}
+	defer w.close()
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return Census{}, nil, err
+		}
+		if more, err = w.next(); err != nil {
+			return Census{}, nil, err
+		}
+	}
+	return w.c, w.result(), nil
+}
+
+// censusWalk is a census under way, which can be taken a directory at a time.
+type censusWalk struct {
+	walk
+	tree  *Tree
+	c     Census // but for its ancestors
+	found []found
+	buf   []byte
+	first bool // the first directory has been listed
+}
+
+// census begins one. Close it.
+func (t *Tree) census(under string) (*censusWalk, error) {
 	st, buf, err := t.stat(under, nil)
 	if err != nil {
-		return Census{}, err
+		return nil, err
 	}
-	c := Census{Dying: t.dyingCount(st), Live: st.descendants + 1, Visited: 1}
-	type node struct {
-		path  string
-		dying int64
-	}
-	todo := []node{{under, c.Dying}}
-	var list listing
-	for len(todo) > 0 {
-		if err := ctx.Err(); err != nil {
-			return Census{}, err
-		}
-		n := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if n.dying == 0 {
-			continue
-		}
-		direct := n.dying
-		var failed error
-		err := list.each(t.FS, n.path, func(at *child) {
-			if failed != nil {
-				return
-			}
-			var cst cgroupStat
-			if cst, buf, failed = t.statOf(at, buf); failed != nil {
-				failed = ignoreGone(failed)
-				return
-			}
-			c.Visited++
-			dying := t.dyingCount(cst)
-			direct = minus(direct, dying)
-			if dying > 0 {
-				todo = append(todo, node{at.path(), dying})
-			}
-		})
-		if failed = errors.Join(failed, ignoreGone(err)); failed != nil {
-			return Census{}, failed
-		}
-		if err == nil && direct > 0 {
-			c.Ancestors = append(c.Ancestors, Ancestor{Path: n.path, Direct: direct, Total: n.dying})
+	w := &censusWalk{tree: t, buf: buf, c: Census{Dying: t.dyingCount(st), Live: st.descendants + 1, Visited: 1}}
+	w.fs, w.over, w.longest = t.FS, &w.c.PassedOver, pathMax-1
+	if w.c.Dying > 0 {
+		if under, err = CleanPath(under); err == nil {
+			err = w.start(under, w.c.Dying)
 		}
 	}
-	slices.SortFunc(c.Ancestors, func(a, b Ancestor) int {
+	return w, err
+}
+
+// next lists one directory, or reports that there is none left.
+func (w *censusWalk) next() (more bool, err error) {
+	if more = !w.first && len(w.levels) > 0; !more {
+		if more, err = w.walk.next(); err != nil || !more {
+			return false, err
+		}
+	}
+	w.first = true
+	w.look()
+	return true, nil
+}
+
+// look lists the directory the walk is in and reads the count of each below it.
+func (w *censusWalk) look() {
+	t, at := w.tree, w.here()
+	var id uint64
+	at.owner, id = ownerOf(at.fd, at.owner, w.path)
+	direct, unknown := at.dying, false
+	err := w.each(t.pulse, func(c *child) {
+		st, buf, err := t.statOf(c, w.buf)
+		if w.buf = buf; err != nil {
+			if !gone(err) {
+				w.over.add(c.path(), shortly(err), 0)
+				unknown = true
+			}
+			return
+		}
+		w.c.Visited++
+		dying := t.dyingCount(st)
+		direct = minus(direct, dying)
+		if dying > 0 {
+			w.enter(c.name, dying)
+		}
+	})
+	if err != nil { // else what it has dying is its parent's now
+		at.todo = nil
+		if !gone(err) {
+			w.over.add(w.path(), shortly(err), at.dying)
+		}
+		return
+	}
+	switch {
+	case direct <= 0:
+	case unknown: // the dying may be those of a child that could not be read
+		w.c.PassedOver.Dying = plus(w.c.PassedOver.Dying, direct)
+	default:
+		w.found = append(w.found, found{Ancestor{Path: w.path(), Direct: direct, Total: at.dying}, id, at.owner})
+	}
+}
+
+// result is what it has found, most direct dying first.
+func (w *censusWalk) result() []found {
+	slices.SortFunc(w.found, func(a, b found) int {
 		return cmp.Or(cmp.Compare(b.Direct, a.Direct), cmp.Compare(a.Path, b.Path))
 	})
-	return c, nil
+	return w.found
 }

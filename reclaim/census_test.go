@@ -73,14 +73,35 @@ func TestCensus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Census{Dying: 6, Live: 3, Visited: 5, Ancestors: []Ancestor{{"/a/b", 3, 3}, {"/a", 2, 5}, {"/", 1, 6}}}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
+	if got.Dying != 6 || got.Live != 3 || got.Visited != 5 || got.PassedOver != (PassedOver{}) {
+		t.Errorf("%+v", got)
+	}
+	diffAncestors(t, []string{"/a/b 3 of 3", "/a 2 of 5", "/ 1 of 6"}, got)
+	_, list, err := x.tree().censusAtOnce(t.Context(), "/")
+	if len(list) != 3 || err != nil {
+		t.Errorf("%+v, %v", list, err)
+	}
+	for _, a := range list {
+		if id, err := x.fs.ID(a.Path); err != nil || id != a.id {
+			t.Errorf("ID %d of %s, want %d (%v)", a.id, a.Path, id, err)
+		}
 	}
 	for cgroup, want := range map[string]int64{"/": 1, "/a": 2, "/a/b": 3, "/c": 0} {
 		if got, err := x.tree().DirectDying(cgroup); err != nil || got != want {
 			t.Errorf("direct dying below %s: %d, %v, want %d", cgroup, got, err, want)
 		}
+	}
+}
+
+// diffAncestors compares them with "PATH DIRECT of TOTAL".
+func diffAncestors(t *testing.T, want []string, c Census) {
+	t.Helper()
+	var got []string
+	for _, a := range c.Ancestors {
+		got = append(got, fmt.Sprintf("%s %d of %d", a.Path, a.Direct, a.Total))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("ancestors (-want +got):\n%s", d)
 	}
 }
 
@@ -115,8 +136,9 @@ func TestCensusBySubsystem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]Ancestor{{"/a", 3, 3}}, got.Ancestors); d != "" || got.Dying != 3 {
-		t.Errorf("%d dying, ancestors (-want +got):\n%s", got.Dying, d)
+	diffAncestors(t, []string{"/a 3 of 3"}, got)
+	if got.Dying != 3 {
+		t.Errorf("%d dying", got.Dying)
 	}
 }
 
@@ -129,9 +151,7 @@ func TestCensusMoments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]Ancestor{{"/a/b", 50, 50}, {"/", 1, 6}}, got.Ancestors); d != "" {
-		t.Error(d)
-	}
+	diffAncestors(t, []string{"/a/b 50 of 50", "/ 1 of 6"}, got)
 	if n, err := x.tree().DirectDying("/a"); n != 0 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -148,26 +168,52 @@ func TestCensusMoments(t *testing.T) {
 	}
 }
 
-func TestCensusErrors(t *testing.T) {
+// TestCensusPassesOver: what cannot be read ends no census. It is counted, and
+// whatever may be its dying is laid to nobody.
+func TestCensusPassesOver(t *testing.T) {
 	for _, c := range []struct {
-		name, cgroup, content string
+		name  string
+		spoil func(x *fixture)
+		over  PassedOver
+		want  []string
 	}{
-		{"garbage at the top", "/", "garbage\n"},
-		{"garbage in a child", "/a", "nr_dying_descendants x\n"},
-		{"cut off in a grandchild", "/a/b", "nr_descendants 0\nnr_dying_descendants 3"},
+		{"garbage in a child", func(x *fixture) { x.file("/a", "cgroup.stat", "nr_dying_descendants x\n") },
+			PassedOver{1, 6, "/a", `parse: cgroup.stat: no decimal number in line "nr_dying_descendants x"`}, nil},
+		{"cut off in a grandchild", func(x *fixture) { x.file("/a/b", "cgroup.stat", "nr_descendants 0\nnr_dying_descendants 3") },
+			PassedOver{1, 5, "/a/b", `parse: cgroup.stat: the file ends in line "nr_dying_descendants 3"`}, []string{"/ 1 of 6"}},
+		{"no file", func(x *fixture) { x.block("/a/b", "cgroup.stat") },
+			PassedOver{1, 5, "/a/b", "read: is a directory"}, []string{"/ 1 of 6"}},
+		{"two of them", func(x *fixture) { x.block("/a/b", "cgroup.stat"); x.block("/a/live", "cgroup.stat") },
+			PassedOver{2, 5, "", "read: is a directory"}, []string{"/ 1 of 6"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := censusFixture(t)
-			x.file(c.cgroup, "cgroup.stat", c.content)
+			c.spoil(x)
 			got, err := x.tree().Census(t.Context(), "/")
-			var pe *ParseError
-			if !errors.As(err, &pe) || !strings.Contains(err.Error(), x.path(c.cgroup, "cgroup.stat")) {
-				t.Errorf("error %v", err)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if d := cmp.Diff(Census{}, got); d != "" {
+			if c.over.First == "" {
+				c.over.First = got.PassedOver.First // in the directory's own order
+			}
+			if d := cmp.Diff(c.over, got.PassedOver); d != "" {
 				t.Error(d)
 			}
+			diffAncestors(t, c.want, got)
+			if s, err := x.tree().Survey(t.Context(), "/", 0); err != nil || s.PassedOver != got.PassedOver {
+				t.Errorf("survey: %+v, %v", s.PassedOver, err)
+			}
 		})
+	}
+}
+
+func TestCensusErrors(t *testing.T) {
+	y := censusFixture(t)
+	y.file("/", "cgroup.stat", "garbage\n")
+	got, err := y.tree().Census(t.Context(), "/")
+	var pe *ParseError
+	if !errors.As(err, &pe) || !strings.Contains(err.Error(), y.path("/", "cgroup.stat")) || len(got.Ancestors) > 0 || got.Dying > 0 {
+		t.Errorf("%+v, error %v", got, err)
 	}
 	x := censusFixture(t)
 	x.file("/a/b", "cgroup.stat", "garbage\n")
@@ -197,9 +243,7 @@ func TestCensusVanishing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]Ancestor{{"/a", 5, 5}, {"/", 1, 6}}, got.Ancestors); d != "" {
-		t.Error(d)
-	}
+	diffAncestors(t, []string{"/a 5 of 5", "/ 1 of 6"}, got)
 	if n, err := x.tree().DirectDying("/a"); n != 5 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}

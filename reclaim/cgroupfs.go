@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -100,9 +101,14 @@ func (f *FS) open(cgroup, file string, flags int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	name := append(append(make([]byte, 0, len(rel)+1), rel...), 0)
+	dir, last, err := f.near(rel)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path.Join(f.root, rel), Err: err}
+	}
+	defer f.leave(dir)
+	name := append(append(make([]byte, 0, len(last)+1), last...), 0)
 	for {
-		fd, errno := openShort(f.fd, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+		fd, errno := openShort(dir, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW)
 		switch errno {
 		case 0:
 			return fd, nil
@@ -110,6 +116,36 @@ func (f *FS) open(cgroup, file string, flags int) (int, error) {
 			continue
 		}
 		return -1, &fs.PathError{Op: "open", Path: path.Join(f.root, rel), Err: errno}
+	}
+}
+
+// near takes what is too long for one call (see pathMax) in steps: it opens the
+// directories on the way, and returns the last of them with what is left of the
+// name. leave gives it back.
+func (f *FS) near(rel string) (dir int, last string, err error) {
+	dir = f.fd
+	for len(rel) >= pathMax {
+		cut := strings.LastIndexByte(rel[:pathMax], '/')
+		if cut <= 0 {
+			f.leave(dir)
+			return -1, "", unix.ENAMETOOLONG
+		}
+		next, err := unix.Openat(dir, rel[:cut], unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		f.leave(dir)
+		if err != nil {
+			return -1, "", err
+		}
+		dir, rel = next, rel[cut+1:]
+	}
+	return dir, rel, nil
+}
+
+func (f *FS) leave(dir int) {
+	if dir != f.fd {
+		closeShort(dir)
 	}
 }
 
@@ -143,6 +179,29 @@ func (f *FS) Write(cgroup, file, value string) error {
 	if err != nil {
 		return err
 	}
+	return f.writeFD(fd, cgroup, file, value)
+}
+
+// WriteTo is Write for the cgroup of this ID only: ENOENT where another has
+// taken its path.
+func (f *FS) WriteTo(id uint64, cgroup, file, value string) error {
+	dir, err := f.open(cgroup, "", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer closeShort(dir)
+	if now, errno := inodeShort(dir, []byte(".\x00")); errno != 0 || now != id {
+		return f.errorf("write "+value+" to", cgroup, file, unix.ENOENT)
+	}
+	fd, errno := openShort(dir, append([]byte(file), 0), unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|f.write)
+	if errno != 0 {
+		return f.errorf("open", cgroup, file, errno)
+	}
+	return f.writeFD(fd, cgroup, file, value)
+}
+
+// writeFD writes value to a file that it closes.
+func (f *FS) writeFD(fd int, cgroup, file, value string) error {
 	defer closeShort(fd)
 	write := unix.Write
 	if shortWrite(file) {
@@ -164,8 +223,13 @@ func (f *FS) Has(cgroup, file string) bool {
 	if err != nil {
 		return false
 	}
+	dir, last, err := f.near(rel)
+	if err != nil {
+		return false
+	}
+	defer f.leave(dir)
 	var st unix.Stat_t
-	return unix.Fstatat(f.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	return unix.Fstatat(dir, last, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // ID is the cgroup's inode number, which kernfs does not give again while the
@@ -177,11 +241,29 @@ func (f *FS) ID(cgroup string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, errno := inodeShort(f.fd, append([]byte(rel), 0))
+	dir, last, err := f.near(rel)
+	if err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: path.Join(f.root, rel), Err: err}
+	}
+	defer f.leave(dir)
+	id, errno := inodeShort(dir, append([]byte(last), 0))
 	if errno != 0 {
 		return 0, &fs.PathError{Op: "stat", Path: path.Join(f.root, rel), Err: errno}
 	}
 	return id, nil
+}
+
+// Owner is the user ID that owns the cgroup's directory.
+func (f *FS) Owner(cgroup string) (uint32, error) {
+	rel, err := join(cgroup, "")
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(f.fd, rel, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, f.errorf("stat", cgroup, "", err)
+	}
+	return st.Uid, nil
 }
 
 // Exists reports whether the cgroup's directory is there.
@@ -210,7 +292,12 @@ func (f *FS) Mkdir(cgroup string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(f.fd, rel, 0o755); err != nil {
+	dir, last, err := f.near(rel)
+	if err == nil {
+		defer f.leave(dir)
+		err = unix.Mkdirat(dir, last, 0o755)
+	}
+	if err != nil {
 		return &fs.PathError{Op: "mkdir", Path: path.Join(f.root, rel), Err: err}
 	}
 	return nil
@@ -222,7 +309,12 @@ func (f *FS) Rmdir(cgroup string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Unlinkat(f.fd, rel, unix.AT_REMOVEDIR); err != nil {
+	dir, last, err := f.near(rel)
+	if err == nil {
+		defer f.leave(dir)
+		err = unix.Unlinkat(dir, last, unix.AT_REMOVEDIR)
+	}
+	if err != nil {
 		return &fs.PathError{Op: "rmdir", Path: path.Join(f.root, rel), Err: err}
 	}
 	return nil
@@ -245,8 +337,13 @@ func (f *FS) eachChild(cgroup string, fn func(name string)) error {
 
 // each is listing.each in space that is used again.
 func (f *FS) each(cgroup string, fn func(*child)) error {
+	return f.eachPulsing(cgroup, nil, fn)
+}
+
+func (f *FS) eachPulsing(cgroup string, pulse *atomic.Uint64, fn func(*child)) error {
 	l := listings.Get().(*listing)
 	defer listings.Put(l)
+	l.pulse = pulse
 	return l.each(f, cgroup, fn)
 }
 
@@ -257,6 +354,7 @@ var listings = sync.Pool{New: func() any { return new(listing) }}
 type listing struct {
 	buf   [direntBuf]byte
 	child child
+	pulse *atomic.Uint64 // counts the directories listed; may be nil
 }
 
 // each calls fn with every directory in a cgroup. It reads the entries' own
@@ -268,14 +366,23 @@ func (l *listing) each(f *FS, cgroup string, fn func(*child)) error {
 	}
 	defer closeShort(fd)
 	c := &l.child
-	c.fs, c.parent, c.dir = f, cgroup, fd
+	c.fs, c.parent, c.walk, c.dir = f, cgroup, nil, fd
+	if err := l.read(fn); err != nil {
+		return f.errorf("list", cgroup, "", err)
+	}
+	return nil
+}
+
+// read calls fn with every directory in the open one that child.dir is.
+func (l *listing) read(fn func(*child)) error {
+	c := &l.child
 	for {
-		n, err := getdentsShort(fd, l.buf[:])
+		n, err := getdentsShort(c.dir, l.buf[:])
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return f.errorf("list", cgroup, "", err)
+			return err
 		}
 		if n <= 0 {
 			return nil
@@ -283,7 +390,7 @@ func (l *listing) each(f *FS, cgroup string, fn func(*child)) error {
 		for b := l.buf[:n]; len(b) > direntName; {
 			reclen := int(binary.NativeEndian.Uint16(b[direntReclen:]))
 			if reclen <= direntName || reclen > len(b) {
-				return f.errorf("list", cgroup, "", unix.EBADMSG)
+				return unix.EBADMSG
 			}
 			if typ := b[direntType]; typ == unix.DT_DIR {
 				c.name = b[direntName:reclen]
@@ -291,6 +398,9 @@ func (l *listing) each(f *FS, cgroup string, fn func(*child)) error {
 					c.name = c.name[:end]
 				}
 				if string(c.name) != "." && string(c.name) != ".." {
+					if l.pulse != nil {
+						l.pulse.Add(1)
+					}
 					fn(c)
 				}
 			}

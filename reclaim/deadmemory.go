@@ -29,6 +29,12 @@ func (d DeadMemory) Reclaimable() int64 {
 	return max(minus(d.File-d.Shmem, d.Unevictable), plus(d.InactiveFile, d.ActiveFile), 0)
 }
 
+// Clean is what of it looks as if it could go at once, in bytes: not dirty, not
+// under writeback, not mapped.
+func (d DeadMemory) Clean() int64 {
+	return max(minus(minus(d.Reclaimable(), plus(d.Dirty, d.Writeback)), max(d.Mapped-d.Shmem, 0)), 0)
+}
+
 // memoryStat reads a cgroup's memory.stat and swap usage. A cgroup without the
 // memory controller has neither and reads as an error for which gone is true.
 func (t *Tree) memoryStat(cgroup string, buf []byte) (MemoryStat, []byte, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type EngineOptions struct {
 	// the engine's own goroutine and must not block. It may be nil.
 	OnSweep func(under string) (progress func(SweepProgress), ended func(SweepResult, error))
 	// OnWrite is told how long each write that reclaims took in the kernel.
-	// Called from the reaping thread; it must not block. It may be nil.
+	// Called from the thread that wrote; it must not block. It may be nil.
 	OnWrite func(time.Duration)
 }
 
@@ -46,6 +47,8 @@ type Engine struct {
 	log    *slog.Logger
 	onEnd  func(Outcome)
 	budget *Budget
+
+	emptier v1Emptier // of what a sweep empties
 
 	// Only Run touches these, on the reaping thread.
 	queue     *queue
@@ -58,12 +61,23 @@ type Engine struct {
 	last      spending              // when the last work ended, and the process's CPU time then
 	going     bool                  // the last step has worked
 	gate      pressureGate
+	part      float64          // of the budget that reaping has, by the gate's last look
 	nextSweep time.Time        // zero: never
+	nextCount time.Time        // see countNow
 	sweptAt   int64            // dying memcgs the last sweep left
 	dropped   time.Time        // when the last resort was last used
-	known     map[string]int64 // see left.go
+	known     map[string]known // see left.go
 
-	holdFull atomic.Bool // said once
+	ctx        context.Context  // of Run
+	censuses   []*entry         // that are queued
+	censusID   int              // of the last one
+	looking    bool             // one of them is a look
+	rationed   map[owner]string // the last ancestor that a sweep took, see ration
+	nextV1Pins time.Time        // see forgetFreedV1
+	passedOver PassedOver       // by the last sweep, as it was logged
+
+	holdFull    atomic.Bool   // said once
+	holdTrouble atomic.Uint32 // what holds fail for, said once: 1 plus the errno; 0 for nothing
 
 	mu      sync.Mutex
 	inbox   []func(now time.Time)
@@ -72,7 +86,12 @@ type Engine struct {
 	stopped chan struct{} // closed when Run returns
 	cfg     Config
 	totals  Totals
-	pinned  map[string]Pinned
+	pinned  map[string]pinned
+	// lookUnder is where a look is asked for, or "".
+	lookUnder string
+
+	pulse atomic.Uint64 // see Alive
+	alive atomic.Uint64
 }
 
 // NewEngine makes an engine. Nothing happens before Run.
@@ -86,7 +105,7 @@ func NewEngine(o EngineOptions) *Engine {
 	if o.OnLeft == nil {
 		o.OnLeft = func(Left) {}
 	}
-	return &Engine{
+	e := &Engine{
 		opts: o,
 		tree: &Tree{
 			FS:            o.FS,
@@ -98,14 +117,19 @@ func NewEngine(o EngineOptions) *Engine {
 		onEnd:   o.OnOutcome,
 		budget:  NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
 		queue:   newQueue(),
-		gate:    pressureGate{pressure: o.Pressure, log: o.Logger},
+		gate:    pressureGate{pressure: o.Pressure, log: o.Logger, part: 1},
+		part:    1,
 		wake:    make(chan struct{}, 1),
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		cfg:     o.Config,
-		pinned:  map[string]Pinned{},
-		known:   map[string]int64{},
+		pinned:  map[string]pinned{},
+		known:   map[string]known{},
+		ctx:     context.Background(),
 	}
+	e.tree.pulse = &e.pulse
+	e.alive.Store(math.MaxUint64)
+	return e
 }
 
 // post runs fn between two steps of Run. It never blocks, so neither does
@@ -132,7 +156,7 @@ func (e *Engine) SetConfig(c Config) {
 	e.cfg = c
 	e.mu.Unlock()
 	e.post(func(now time.Time) {
-		e.budget.Set(c.Share, c.Burst, now)
+		e.setBudget(c, now)
 		e.applyScheduler()
 		if next := e.planSweep(now); next.IsZero() || e.nextSweep.IsZero() || e.nextSweep.After(next) {
 			e.nextSweep = next
@@ -160,6 +184,7 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 func (e *Engine) Run(ctx context.Context) error {
 	defer func() {
 		e.stopSweeps()
+		e.emptier.end()
 		close(e.stopped)
 	}()
 	if err := e.start(ctx); err != nil {
@@ -176,6 +201,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch.Go(func() { e.holdWatch(ctx) })
+	e.ctx = ctx
 	e.thread.Do(ctx, func() { e.loop(ctx) })
 	return nil
 }
@@ -184,31 +210,16 @@ func (e *Engine) Run(ctx context.Context) error {
 // goroutine of its own, which hands each step over, cost as much CPU time as
 // many a step (waking a thread, and Go's runtime beside it).
 func (e *Engine) loop(ctx context.Context) {
-	e.learnKnown(ctx)
+	defer e.reap.bait.stop()
+	e.heal()
+	e.measured(func() { e.learnKnown(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	nextCount := time.Now().Add(countEvery)
+	e.nextCount = time.Now().Add(countEvery)
 	e.nextSweep = e.firstSweep(time.Now())
 	for ctx.Err() == nil {
-		now := time.Now()
-		for _, fn := range e.takeInbox() {
-			fn(now)
-		}
-		if !e.nextSweep.IsZero() && !now.Before(e.nextSweep) {
-			e.timedSweep(ctx, now)
-			e.nextSweep = e.planSweep(now)
-		}
-		if !now.Before(nextCount) {
-			e.countNow(ctx, now)
-			e.holdEnded(now)
-			nextCount = now.Add(countEvery)
-		}
-		wait := e.step(ctx, now)
-		for _, at := range []time.Time{e.nextSweep, nextCount} {
-			if !at.IsZero() {
-				wait = min(wait, time.Until(at))
-			}
-		}
+		var wait time.Duration
+		e.measured(func() { wait = e.round(ctx) })
 		if wait <= 0 {
 			continue
 		}
@@ -221,12 +232,44 @@ func (e *Engine) loop(ctx context.Context) {
 	}
 }
 
+// round is all that is done between two waits, and returns how long the next
+// one is.
+func (e *Engine) round(ctx context.Context) time.Duration {
+	now := time.Now()
+	e.pulse.Add(1)
+	for _, fn := range e.takeInbox() {
+		fn(now)
+		e.pulse.Add(1)
+	}
+	if !e.nextSweep.IsZero() && !now.Before(e.nextSweep) {
+		e.timedSweep(ctx, now)
+		e.nextSweep = e.planSweep(now)
+	}
+	if !now.Before(e.nextCount) {
+		e.countNow(ctx, now)
+		e.holdEnded(now)
+		e.forgetFreedV1(now)
+		e.nextCount = now.Add(countEvery)
+	}
+	wait := e.step(ctx, now)
+	for _, at := range []time.Time{e.nextSweep, e.nextCount} {
+		if !at.IsZero() {
+			wait = min(wait, time.Until(at))
+		}
+	}
+	return wait
+}
+
 // start starts the thread and opens the journal. What an earlier run left in
 // the journal must have been restored before.
 func (e *Engine) start(ctx context.Context) error {
 	journal, err := OpenJournal(e.opts.Journal)
 	if err != nil {
 		return err
+	}
+	if err := journal.hasRoom(); err != nil {
+		e.log.Error("nothing can be reclaimed while the shield journal cannot be written; make room in its file system",
+			"err", err)
 	}
 	thread, err := StartThread(ctx)
 	if err != nil {
@@ -258,27 +301,42 @@ func (e *Engine) takeInbox() []func(time.Time) {
 // idleWait is how long the engine sleeps with nothing planned.
 const idleWait = time.Hour
 
-// step takes one entry that is due, if the budget and the machine's pressure
-// let it, and returns how long to wait for the next.
+// step takes one entry that is due, if the budget lets it, which is smaller under
+// pressure, and returns how long to wait for the next.
 func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	cfg := e.config()
 	going := e.going
 	e.going = false
-	en, grant, wait := e.plan(cfg, going, now)
-	if wait == 0 {
-		wait = e.gate.closed(cfg.Pressure, now)
+	if len(e.queue.entries) > 0 {
+		if part := e.gate.look(cfg.Pressure, now); part != e.part {
+			e.part = part
+			e.setBudget(cfg, now)
+		}
 	}
+	cfg.Share, cfg.Burst = e.given(cfg)
+	en, grant, wait := e.plan(cfg, going, now)
 	if wait > 0 {
 		return wait
 	}
 	began, cpu, phase := time.Now(), processCPU(), en.phase
-	e.measured(func() { e.work(ctx, en, cfg, grant) })
+	e.work(ctx, en, cfg, grant)
 	e.worked(en, phase, spending{began: began, end: time.Now()}, cpu, processCPU())
 	e.going = true
 	return 0
 }
 
-// measured takes the CPU time of fn from the budget.
+// given are the share and the burst that reaping has now, see pressureGate.
+func (e *Engine) given(c Config) (share float64, burst time.Duration) {
+	return c.Share * e.part, time.Duration(float64(c.Burst) * e.part)
+}
+
+func (e *Engine) setBudget(c Config, now time.Time) {
+	share, burst := e.given(c)
+	e.budget.Set(share, burst, now)
+}
+
+// measured takes the CPU time of fn from the budget: all that the reaping thread
+// does, planning too.
 func (e *Engine) measured(fn func()) {
 	began := e.thread.CPU()
 	fn()

@@ -64,6 +64,8 @@ func (e *Engine) plan(cfg Config, going bool, now time.Time) (en *entry, grant, 
 // with what Go's runtime does beside the thread, from before to after.
 func (e *Engine) worked(en *entry, phase phase, s spending, before, after time.Duration) {
 	used := after - before
+	defer e.queue.update(en)
+	e.queue.spend(en, used)
 	beside := used - en.reclaiming
 	if en.reclaiming > 0 {
 		en.overhead, en.reclaiming = beside, 0

@@ -376,17 +376,17 @@ func TestEngineThreshold(t *testing.T) {
 		sweep bool
 	}{{0, false}, {9, false}, {10, true}, {19, false}, {20, true}, {3, false}, {12, false}, {13, true}} {
 		x.file("/", "cgroup.stat", cgroupStatText(c.dying))
-		r.sweeps = nil // the last one is over
+		r.sweeps, r.censuses = nil, nil // the last one is over
 		r.countNow(t.Context(), time.Now())
-		if began := len(r.sweeps) > 0; began != c.sweep {
+		if began := r.sweeping(); began != c.sweep {
 			t.Errorf("%d dying: a sweep began: %v", c.dying, began)
 		}
 	}
 	x.file("/", "cgroup.stat", "garbage\n")
-	r.sweeps = nil
+	r.sweeps, r.censuses = nil, nil
 	r.countNow(t.Context(), time.Now())
 	r.timedSweep(t.Context(), time.Now())
-	if len(r.sweeps) > 0 {
+	if r.sweeping() {
 		t.Error("garbage began a sweep")
 	}
 }

@@ -10,6 +10,10 @@ import (
 
 // work gives an entry what its phase asks for. It runs on the thread.
 func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	if en.phase == phaseCensus {
+		e.goOnCensus(ctx, en, grant)
+		return
+	}
 	began := e.thread.CPU()
 	defer func() {
 		en.out.CPU += e.thread.CPU() - began
@@ -19,12 +23,13 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if en.out.began.IsZero() {
 		en.out.began, en.out.Ancestor = time.Now(), en.path
 	}
+	e.identify(en)
 	switch en.phase {
 	case phaseHeld:
 		e.finishHeld(ctx, en, cfg)
 		return
 	case phaseForce:
-		e.forceEmpty(en, cfg, grant)
+		e.forceEmpty(ctx, en, cfg, grant)
 		return
 	}
 	verdict := e.decide(en.path, cfg)
@@ -37,6 +42,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.lost(en, err, cfg)
 		return
 	}
+	direct = en.less(direct, time.Now())
 	e.tellLeft(en, direct)
 	if verdict != MayReap {
 		en.out.Verdict = verdict
@@ -44,7 +50,7 @@ func (e *Engine) work(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		return
 	}
 	freed := en.saw(direct)
-	e.fewerPinned(en.path, direct)
+	e.fewerPinned(en, direct)
 	e.tellFreed(en)
 	switch {
 	case direct == 0:
@@ -109,7 +115,9 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		en.out.Pins = t.After.Pins()
 	}
 	now := time.Now()
-	if t.End != TurnMore { // the next turn begins with the count
+	if t.Baits > 0 {
+		en.baited, en.baits = now, t.Baits
+	} else if t.End != TurnMore { // the next turn begins with the count
 		if direct, err := e.tree.DirectDying(en.path); err == nil {
 			e.tellLeft(en, direct)
 			en.saw(direct)

@@ -6,6 +6,8 @@ import (
 	"path"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
@@ -42,6 +44,9 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 	err := e.opts.Hold.Enter(cgroup)
 	switch {
 	case err == nil:
+		if e.holdTrouble.Swap(0) != 0 {
+			e.log.Info("units are held again", "cgroup", cgroup)
+		}
 	case errors.Is(err, ErrHoldNotThere) && try < len(holdAgain):
 		time.AfterFunc(holdAgain[try], func() { e.holdEnter(cgroup, try+1) })
 	case errors.Is(err, ErrHoldNotThere):
@@ -51,7 +56,15 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 			e.log.Warn("ending units leak until fewer are live", "err", err, message.HoldFailed.Attr())
 		}
 	default:
-		e.log.Warn("cannot hold a unit's memory cgroup", "cgroup", cgroup, "err", err, message.HoldFailed.Attr())
+		// Once for as long as it lasts, not for each unit that comes.
+		trouble := uint32(1)
+		if errno := unix.Errno(0); errors.As(err, &errno) {
+			trouble += uint32(errno)
+		}
+		if e.holdTrouble.Swap(trouble) != trouble {
+			e.log.Warn("cannot hold units' memory cgroups; what ends meanwhile leaks", "cgroup", cgroup, "err", err,
+				message.HoldFailed.Attr())
+		}
 	}
 }
 
@@ -93,7 +106,8 @@ func (e *Engine) recoverHeld(now time.Time) {
 	}
 	left, err := e.opts.Hold.Recover()
 	if err != nil {
-		e.log.Warn("directories held by an earlier run may be left behind", "err", err)
+		e.log.Warn("the journal of holds cannot be read or written; a crash would leave directories behind", "err", err,
+			message.HoldFailed.Attr())
 	}
 	for _, cgroup := range left {
 		e.queue.finishHeld(cgroup, now, now, 0)
@@ -141,19 +155,16 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	job := &sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}
 	job.result = SweepResult{Under: req.Under}
 	targets := []string{req.Under}
-	var count V1Count
-	var err error
-	e.measured(func() {
-		if count, err = V1Census(e.tree.FS); err == nil && req.Under == "/" { // the root has no force_empty
-			targets = targets[:0]
-			err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
-		}
-	})
+	count, err := v1Census(e.ctx, e.tree.FS, &e.pulse)
+	if err == nil && req.Under == "/" { // the root has no force_empty
+		targets = targets[:0]
+		err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
+	}
 	if err != nil {
 		end(SweepResult{}, err)
 		return
 	}
-	job.total = len(targets)
+	job.total, job.result.PassedOver = len(targets), count.PassedOver
 	job.result.DyingBefore, job.result.DyingAfter, job.result.Live = count.Dying, count.Dying, count.Directories
 	for _, target := range targets {
 		e.queue.forceEmpty(target, now)
@@ -162,16 +173,53 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	e.startSweep(job)
 }
 
+// forceLooks is how often a v1 ancestor is looked at, as a held directory is
+// (see holdRetry: for 42 s in all), before pages that are dirty are taken for
+// what the living go on writing: an older one would be under writeback by then.
+const forceLooks = 10
+
+// forceWaits reports whether pages below a v1 ancestor wait for a disk, for
+// which force_empty would wait as well (see v1Emptier). It plans the next look,
+// or ends the entry where there have been enough.
+func (e *Engine) forceWaits(en *entry, now time.Time) bool {
+	_, below, err := v1ReadStat(e.tree.FS, en.path)
+	if err != nil { // force_empty says why
+		return false
+	}
+	under := e.emptier.since(en.path) > 0
+	if !under && below.Writeback == 0 && (below.Dirty == 0 || en.tries >= forceLooks) {
+		return false
+	}
+	if en.tries++; en.tries <= 2*forceLooks {
+		en.due = now.Add(holdRetry(en.tries))
+		return true
+	}
+	en.out.Verdict = MayReap
+	en.out.Pins = []Pin{{PinnedDirty, below.Dirty + below.Writeback}}
+	en.out.fail(ErrV1HeldUp)
+	e.log.Warn("not emptied: pages below it wait for a disk that is slow or does not answer", "ancestor", en.path,
+		"dirty", below.Dirty, "writeback", below.Writeback, "err", ErrV1HeldUp, message.ReclaimFailed.Attr())
+	e.finish(en)
+	return true
+}
+
 // forceEmpty gives a v1 ancestor one slice of force_empty, and looks at it
 // again once the kernel has had the time to free what was emptied.
-func (e *Engine) forceEmpty(en *entry, cfg Config, grant time.Duration) {
+func (e *Engine) forceEmpty(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
 	now := time.Now()
 	if en.confirmed {
 		e.finish(en)
 		return
 	}
+	if e.forceWaits(en, now) {
+		return
+	}
 	before, _ := v1ReadBytes(e.tree.FS, en.path, v1UsageFile)
-	res, err := V1ForceEmpty(e.thread, e.tree.FS, en.path, min(cfg.Slice, grant))
+	res, err := e.emptier.forceEmpty(ctx, e.thread, e.tree.FS, en.path, min(cfg.Slice, grant))
+	if errors.Is(err, ErrV1HeldUp) {
+		en.due = now.Add(holdRetryMost)
+		return
+	}
 	en.out.Turns++
 	en.out.Batches++
 	en.out.Verdict = MayReap

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
 // Hold keeps the directories of ending units in cgroup v1's memory hierarchy
@@ -50,6 +52,13 @@ type Hold struct {
 	threads int
 	journal *holdJournal
 	closed  bool
+	emptier v1Emptier
+	vmstat  string // the machine's, in proc(5)
+	// heldUp are the directories that a slow disk keeps from being finished,
+	// which has been logged.
+	heldUp map[string]bool
+	// unstruck: the journal's last strike failed, which has been logged.
+	unstruck bool
 }
 
 // HoldOptions says how a Hold works. Its zero value holds nothing.
@@ -58,7 +67,8 @@ type HoldOptions struct {
 	// holdThreadsMost.
 	Max int
 	// Deadline is how long after its unit's end a directory is kept for
-	// pages that cannot go yet. Afterwards it is removed as it is.
+	// pages that cannot go yet. Afterwards it is removed as it is, but for
+	// one with tasks inside, which stays until they are gone.
 	Deadline time.Duration
 	// JournalPath is where the holds are written down, so that the next
 	// start finds what a crash left behind. "" writes nothing.
@@ -86,6 +96,9 @@ var (
 	ErrHoldFull = errors.New("as many directories are held as hold.max allows")
 	// ErrHoldNotHeld: asked to finish a directory that was never held.
 	ErrHoldNotHeld = errors.New("not held by this daemon")
+	// ErrHoldTasks: tasks are inside beyond the deadline. It is looked at
+	// again until they are gone.
+	ErrHoldTasks = errors.New("tasks that no unit of systemd's has are still inside; cgroup.procs names their processes")
 	// ErrHoldClosed: the Hold has been closed.
 	ErrHoldClosed = errors.New("the hold is closed")
 )
@@ -98,6 +111,7 @@ type heldDir struct {
 	left   time.Time // when its unit ended; zero while it lives
 	tries  int       // of Finish since then
 	life   int       // counts Enter, so that a try notices one
+	told   bool      // that tasks are in it beyond its deadline
 }
 
 // NewHold makes a Hold over the memory hierarchy f. It touches nothing; call
@@ -114,6 +128,8 @@ func NewHold(f *FS, opts HoldOptions) *Hold {
 	return &Hold{
 		fs: f, opts: opts, log: log,
 		entries: make(map[string]*heldDir),
+		heldUp:  make(map[string]bool),
+		vmstat:  "/proc/vmstat",
 		journal: &holdJournal{path: opts.JournalPath},
 	}
 }
@@ -231,8 +247,14 @@ func (h *Hold) forget(clean string) {
 	}
 	h.release(e)
 	delete(h.entries, clean)
-	if err := h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}); err != nil {
-		h.log.Warn("the journal of holds cannot be written; a crash would leave directories behind", "err", err)
+	h.notHeldUp(clean)
+	// A line too many does no harm: the next start finds the directory gone.
+	if err := h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}); err != nil && !h.unstruck {
+		h.log.Warn("the journal of holds cannot be written; make room in the file system of its directory", "err", err,
+			message.HoldFailed.Attr())
+		h.unstruck = true
+	} else if err == nil {
+		h.unstruck = false
 	}
 }
 

@@ -1,9 +1,11 @@
 package reclaim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,7 +49,11 @@ func newV1TestTree(t *testing.T) v1TestTree {
 	}
 	t.Cleanup(func() {
 		var all []string
-		_ = v1EachBelow(f, tree.base, func(c string) { all = append(all, c) })
+		w := walk{fs: f, over: &PassedOver{}}
+		for more := w.start(tree.base, 0) == nil; more; {
+			_ = w.each(nil, func(c *child) { all = append(all, c.path()); w.enter(c.name, 0) })
+			more, _ = w.next()
+		}
 		for i := len(all) - 1; i >= 0; i-- {
 			tree.drop(all[i])
 		}
@@ -282,24 +288,43 @@ func TestHoldReplaced(t *testing.T) {
 	}
 }
 
-// TestHoldDeadlineGivesUpTasks: past the deadline, somebody else's tasks end
-// the hold and nothing else.
-func TestHoldDeadlineGivesUpTasks(t *testing.T) {
+// TestHoldDeadlineKeepsTasks: past the deadline, somebody else's tasks keep the
+// directory as it is, and it is finished once they are gone.
+func TestHoldDeadlineKeepsTasks(t *testing.T) {
 	tr := newV1TestTree(t)
-	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: 0})
+	var log bytes.Buffer
+	path := filepath.Join(t.TempDir(), "holds")
+	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: 0, JournalPath: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	closeHold(t, h)
+	th := testThread(t)
 	scope := tr.mkdir("run-r2.scope")
 	mustEnter(t, h, scope)
 	other := startHoldThread()
-	defer other.end()
+	defer other.wait()
 	if err := tr.fs.Write(scope, v1TasksFile, strconv.Itoa(other.tid)); err != nil {
 		t.Fatal(err)
 	}
 	h.Leave(scope)
-	if out := finishHold(t, h, testThread(t), scope); !out.Done || out.Removed || out.Why != HoldTasks {
-		t.Errorf("finish: %+v", out)
+	for range 3 {
+		if out := finishHold(t, h, th, scope); out.Done || out.Removed || out.Why != HoldTasks || out.RetryAfter <= 0 {
+			t.Errorf("finish: %+v", out)
+		}
 	}
-	if !tr.fs.Exists(scope) || h.Count() != (HoldCount{}) {
+	if !tr.fs.Exists(scope) || h.Count() != (HoldCount{Waiting: 1, Threads: 1}) {
+		t.Errorf("exists %v, %+v", tr.fs.Exists(scope), h.Count())
+	}
+	if n := strings.Count(log.String(), "tasks are left"); n != 1 || !strings.Contains(log.String(), "cgroup="+scope) {
+		t.Errorf("reported %d times:\n%s", n, &log)
+	}
+	if recs, _, err := (&holdJournal{path: path}).load(); err != nil || len(recs) != 1 || recs[0].Cgroup != scope {
+		t.Errorf("the next start would find %v, %v", recs, err)
+	}
+	other.end()
+	other.wait()
+	if out := finishHoldWait(t, h, th, scope); !out.Done || !out.Removed {
+		t.Errorf("after they had gone: %+v", out)
+	}
+	if tr.fs.Exists(scope) || h.Count() != (HoldCount{}) {
 		t.Errorf("exists %v, %+v", tr.fs.Exists(scope), h.Count())
 	}
 }
@@ -377,7 +402,7 @@ func TestHoldShmemStays(t *testing.T) {
 	}
 }
 
-// TestHoldDirty: dirty pages are waited for, and go once they are written.
+// TestHoldDirty: the writeback of dirty pages is begun, and they go once they are written, without a sync.
 func TestHoldDirty(t *testing.T) {
 	tr := newV1TestTree(t)
 	name := filepath.Join(t.TempDir(), "dirty")
@@ -396,14 +421,6 @@ func TestHoldDirty(t *testing.T) {
 		if err := tr.fs.Rmdir(scope); !errors.Is(err, unix.EBUSY) {
 			t.Errorf("not held while it waits: %v", err)
 		}
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
 	}
 	if !out.Done {
 		time.Sleep(out.RetryAfter)

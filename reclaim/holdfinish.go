@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	HoldFresh       HoldWhy = "counters"    // the kernel's counters disagree, for some seconds
 	HoldChildren    HoldWhy = "children"    // live cgroups below it
 	HoldTasks       HoldWhy = "tasks"       // somebody else's tasks inside
+	HoldWriteback   HoldWhy = "writeback"   // a force_empty that waits for a disk
 	HoldLive        HoldWhy = "live"        // systemd has the unit (again)
 	HoldError       HoldWhy = "error"       // the kernel refused; logged
 )
@@ -49,6 +51,8 @@ type HoldOutcome struct {
 	// Parents are directories above, also left by their units, that this
 	// removal has made ready to finish.
 	Parents []string
+
+	kicked bool // the writeback of its dirty pages has just been begun
 }
 
 // holdReading is what a directory without live children has charged. Its
@@ -116,6 +120,10 @@ const holdEmpty HoldWhy = ""
 const (
 	holdRetryFirst = time.Second
 	holdRetryMost  = 5 * time.Second
+	// holdRetryKicked is after a writeback was begun: a disk takes some ms.
+	holdRetryKicked = 300 * time.Millisecond
+	// holdRetryTasks is for what has tasks inside beyond its deadline.
+	holdRetryTasks = 30 * time.Second
 )
 
 // holdRetry is the pause after the tries-th fruitless try (from 1).
@@ -125,6 +133,12 @@ func holdRetry(tries int) time.Duration {
 		d *= 2
 	}
 	return min(d, holdRetryMost)
+}
+
+// heldUp reports whether pages that could go wait for a disk, for which
+// force_empty would wait as well (see v1Emptier).
+func (r holdReading) heldUp() bool {
+	return r.stat.Dirty+r.stat.Writeback > 0 && r.stat.Reclaimable() > 0 && r.usage > r.kmem
 }
 
 // Finish tries once to empty and remove a directory that [Hold.Leave] (or
@@ -137,8 +151,9 @@ func holdRetry(tries int) time.Duration {
 // under the same name. An error means that it was given up; what may get
 // better is logged and tried again.
 //
-// Dirty pages are waited for, never synced; but a kernel whose v1 reclaim
-// meets nothing but dirty pages wakes the flusher by itself.
+// Dirty pages are waited for, never synced: while there are any, or any under
+// writeback, force_empty is not written to but by a process that nobody waits
+// for (see v1Emptier.kick).
 func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.Duration) (HoldOutcome, error) {
 	clean, err := holdPath(cgroup)
 	if err != nil {
@@ -173,17 +188,69 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 	case gone(err):
 		h.forget(clean)
 		return HoldOutcome{Done: true, Freed: out.Freed}, nil
+	case errors.Is(err, ErrV1HeldUp):
+		// An rmdir now would wait for it, too: whatever the deadline.
+		if h.emptier.since(clean) > holdStuck {
+			h.isHeldUp(clean, out)
+		}
+		out.Why, out.RetryAfter = HoldWriteback, holdRetryMost
+		return out, nil
 	case err != nil:
 		h.log.Warn("a held directory could not be emptied", "cgroup", clean, "err", err, message.HoldNotEmptied.Attr())
 		out.Why = HoldError
 	}
+	if out.Why == HoldPages && since > holdWritebackLong && out.dirty() > 0 {
+		h.isHeldUp(clean, out)
+	}
 	if out.Why == holdEmpty || late {
 		return h.remove(clean, e, late, out)
 	}
-	if out.Why != HoldInterrupted {
+	switch {
+	case out.kicked:
+		out.RetryAfter = holdRetryKicked
+	case out.Why != HoldInterrupted:
 		out.RetryAfter = h.retryAfter(e)
 	}
 	return out, nil
+}
+
+const (
+	// holdStuck: a write to force_empty that takes longer waits for a disk,
+	// and not for a CPU.
+	holdStuck = 5 * time.Second
+	// holdWritebackLong: pages that are dirty for longer wait for a disk, and
+	// not for the flusher (35 s, see retryFirst).
+	holdWritebackLong = 45 * time.Second
+)
+
+// isHeldUp logs that directories wait for a disk, once for as long as one does.
+// Call it locked.
+func (h *Hold) isHeldUp(clean string, out HoldOutcome) {
+	if len(h.heldUp) == 0 {
+		h.log.Warn("directories of ended units wait for a disk; look for one that is slow or does not answer",
+			"cgroup", clean, "bytes", out.dirty(), "err", ErrV1HeldUp, message.HoldNotEmptied.Attr())
+	}
+	h.heldUp[clean] = true
+}
+
+// notHeldUp notes that one waits no longer. Call it locked.
+func (h *Hold) notHeldUp(clean string) {
+	if !h.heldUp[clean] {
+		return
+	}
+	if delete(h.heldUp, clean); len(h.heldUp) == 0 {
+		h.log.Info("no directory waits for a disk any more", "cgroup", clean)
+	}
+}
+
+// dirty is how many bytes wait for a disk.
+func (o HoldOutcome) dirty() (bytes int64) {
+	for _, p := range o.Pins {
+		if p.Reason == PinnedDirty {
+			bytes += p.Bytes
+		}
+	}
+	return bytes
 }
 
 // retryAfter counts a fruitless try and says when the next one is due: no
@@ -226,9 +293,20 @@ func (h *Hold) mayTouch(clean string, e *heldDir, late bool) (out HoldOutcome, s
 		e.left, e.tries = time.Time{}, 0
 		return HoldOutcome{Done: true, Why: why}, true
 	}
-	// Tasks of a unit that systemd does not know: not ours to touch.
-	h.forget(clean)
-	return HoldOutcome{Done: true, Why: why}, true
+	return h.inUse(clean, e), true
+}
+
+// inUse is the outcome for a directory that has tasks of a unit which systemd
+// does not know, at its deadline (one that does not end, or that somebody has
+// moved in). It is not ours to touch, but ours to remove once they are gone:
+// nobody else would. Call it locked.
+func (h *Hold) inUse(clean string, e *heldDir) HoldOutcome {
+	if !e.told {
+		h.log.Warn("tasks are left in an ended unit's memory cgroup; its directory is kept until they end",
+			"cgroup", clean, "err", ErrHoldTasks, message.HoldNotEmptied.Attr())
+		e.told = true
+	}
+	return HoldOutcome{RetryAfter: holdRetryTasks, Why: HoldTasks}
 }
 
 // strangers reports whether a task other than the holder is inside.
@@ -250,25 +328,46 @@ const v1SwappinessFile = "memory.swappiness"
 
 // empty does the force_empty and reads what stays.
 func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, slice, since time.Duration) (out HoldOutcome, err error) {
-	before, err := v1ReadBytes(h.fs, clean, v1UsageFile)
+	if h.emptier.since(clean) > 0 {
+		return out, ErrV1HeldUp
+	}
+	r, err := h.read(clean)
 	if err != nil {
 		return out, err
 	}
+	before := r.usage
+	switch {
+	case r.heldUp():
+		out.Kernel = r.kmem
+		out.Pins, out.Why = holdJudge(r, since)
+		if r.stat.Writeback > 0 {
+			return out, nil // the flusher is at it
+		}
+		out.kicked, err = h.emptier.kick(h.fs, clean, slice)
+		if err != nil {
+			h.log.Debug("left to the flusher's own time", "cgroup", clean, "err", err)
+		}
+		h.emptier.charge(t)
+		return out, nil
+	case since < holdStatFresh && h.writeback() > 0:
+		// What the unit wrote last may not show yet, and the disks are busy.
+		out.Why = HoldFresh
+		return out, nil
+	}
 	defer h.noSwap(clean)()
-	res, err := V1ForceEmpty(t, h.fs, clean, slice)
+	res, err := h.emptier.forceEmpty(ctx, t, h.fs, clean, slice)
 	if errors.Is(err, unix.EBUSY) {
 		// A kernel before 3.16, which refuses while a task is inside.
 		h.mu.Lock()
 		h.release(e)
 		h.mu.Unlock()
-		res, err = V1ForceEmpty(t, h.fs, clean, slice)
+		res, err = h.emptier.forceEmpty(ctx, t, h.fs, clean, slice)
 		defer h.readmit(clean, e)
 	}
 	if err != nil {
 		return out, err
 	}
-	r, err := h.read(clean)
-	if err != nil {
+	if r, err = h.read(clean); err != nil {
 		return out, err
 	}
 	out.Freed = max(0, before-r.usage)
@@ -278,6 +377,23 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 		out.Why = HoldInterrupted
 	}
 	return out, nil
+}
+
+// writeback is how many pages of the machine are being written to disks; 0 where
+// the kernel does not say.
+func (h *Hold) writeback() int64 {
+	// os is safe for this file: nothing in proc of this kind can be polled.
+	b, err := os.ReadFile(h.vmstat)
+	if err != nil {
+		return 0
+	}
+	var pages int64
+	_ = eachKeyed("vmstat", b, func(key []byte, value int64) {
+		if string(key) == "nr_writeback" {
+			pages = value
+		}
+	})
+	return pages
 }
 
 // noSwap keeps a force_empty from swapping, until back is called: swapped
@@ -354,7 +470,7 @@ func (h *Hold) remove(clean string, e *heldDir, late bool, out HoldOutcome) (Hol
 			out.Parents = []string{p}
 		}
 		return out, nil
-	case errors.Is(err, unix.EBUSY) && !late:
+	case errors.Is(err, unix.EBUSY):
 		// Somebody came in. If it is the unit, it is live again.
 		if admitErr := h.admit(clean, e); admitErr != nil {
 			h.log.Debug("a directory waits without a holder", "cgroup", clean, "err", admitErr)

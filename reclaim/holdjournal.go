@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -102,7 +101,7 @@ func formatHoldLine(op string, rec holdRecord) string {
 // holdJournal is the open journal. With no path it keeps nothing.
 type holdJournal struct {
 	path  string
-	file  *os.File
+	file  *journalFile
 	live  int // records in hand
 	lines int // lines in the file
 }
@@ -129,19 +128,26 @@ func (j *holdJournal) append(op string, rec holdRecord) error {
 		return nil
 	}
 	if j.file == nil || j.lines > j.live+holdJournalSlack {
-		records, _, err := j.load()
-		if err != nil {
+		// Where a full file system has no room for a second file, the first
+		// may still have some.
+		if err := j.compact(); err != nil && j.file == nil {
 			return err
 		}
-		if err := j.rewrite(records); err != nil {
-			return err
-		}
+	}
+	if err := j.file.append([]byte(formatHoldLine(op, rec))); err != nil {
+		return err
 	}
 	j.lines++
-	if _, err := j.file.WriteString(formatHoldLine(op, rec)); err != nil {
-		return fmt.Errorf("journal of holds: %w", err)
-	}
 	return nil
+}
+
+// compact rewrites the journal so that it says what is in hand and nothing else.
+func (j *holdJournal) compact() error {
+	records, _, err := j.load()
+	if err != nil {
+		return err
+	}
+	return j.rewrite(records)
 }
 
 // load reads the file; a missing one is empty.
@@ -178,26 +184,19 @@ func (j *holdJournal) rewrite(records []holdRecord) error {
 	for _, rec := range records {
 		b.WriteString(formatHoldLine(holdJournalAdd, rec))
 	}
-	if err := os.MkdirAll(filepath.Dir(j.path), 0o755); err != nil {
-		return fmt.Errorf("journal of holds: %w", err)
+	file := j.file
+	if file == nil {
+		if file, err = openJournalFile(j.path, "journal of holds"); err != nil {
+			return err
+		}
 	}
-	tmp := j.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("journal of holds: %w", err)
+	if err := file.replace([]byte(b.String())); err != nil {
+		if j.file == nil {
+			file.close()
+		}
+		return err
 	}
-	if _, err := f.WriteString(b.String()); err != nil {
-		f.Close()
-		return fmt.Errorf("journal of holds: %w", err)
-	}
-	if err := os.Rename(tmp, j.path); err != nil {
-		f.Close()
-		return fmt.Errorf("journal of holds: %w", err)
-	}
-	if j.file != nil {
-		j.file.Close()
-	}
-	j.file, j.live, j.lines = f, len(records), len(records)
+	j.file, j.live, j.lines = file, len(records), len(records)
 	return nil
 }
 
@@ -214,7 +213,7 @@ func (j *holdJournal) close(records []holdRecord) error {
 		return fmt.Errorf("journal of holds: %w", err)
 	}
 	if j.file != nil {
-		j.file.Close()
+		j.file.close()
 		j.file = nil
 	}
 	return nil

@@ -75,7 +75,7 @@ func TestHoldJournalFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	j.file.Close() // a crash
+	j.file.close() // a crash
 
 	j = &holdJournal{path: path}
 	got, notes, err := j.load()

@@ -2,6 +2,7 @@ package reclaim
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,7 +19,8 @@ import (
 // tasks then keep its directory from being touched.
 //
 // Lines that cannot be read are logged and skipped. An error means that the
-// journal as a whole could not be read or written.
+// journal as a whole could not be read, or, beside what is returned, not be
+// written (a full file system): it is as it was then.
 func (h *Hold) Recover() ([]string, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,9 +38,7 @@ func (h *Hold) Recover() ([]string, error) {
 			ours = append(ours, rec)
 		}
 	}
-	if err := h.journal.rewrite(ours); err != nil {
-		return nil, err
-	}
+	unwritten := h.journal.rewrite(ours)
 	now := time.Now()
 	var left []string
 	for _, rec := range ours {
@@ -56,7 +56,7 @@ func (h *Hold) Recover() ([]string, error) {
 		}
 	}
 	holdDeepestFirst(left)
-	return left, nil
+	return left, unwritten
 }
 
 // How long Close may take over all, and over one directory.
@@ -114,7 +114,7 @@ func (h *Hold) closeAll(last bool) error {
 		h.release(e)
 		next, ok := "", false
 		if last || ctx.Err() == nil {
-			next, ok = h.closeOne(&t, cgroup, e, last)
+			next, ok = h.closeOne(ctx, &t, cgroup, e, last)
 		}
 		delete(h.entries, cgroup)
 		if !ok {
@@ -129,17 +129,24 @@ func (h *Hold) closeAll(last bool) error {
 	if len(stay) > 0 {
 		h.log.Info("held directories wait for the next start", message.Field("count", len(stay)))
 	}
+	h.emptier.end()
 	return h.journal.close(stay)
 }
 
 // closeOne empties one left directory once and removes it. It reports what to
 // remove next, and whether this one needs no more thought.
-func (h *Hold) closeOne(t *Thread, cgroup string, e *heldDir, last bool) (next string, ok bool) {
+func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDir, last bool) (next string, ok bool) {
 	out, stop := h.mayTouch(cgroup, e, false)
 	if stop {
 		return "", out.Done
 	}
-	why, err := h.emptyOnce(t, cgroup, time.Since(e.left))
+	if h.emptier.since(cgroup) > 0 {
+		return "", false // an rmdir would wait for the same disk
+	}
+	why, err := h.emptyOnce(ctx, t, cgroup, time.Since(e.left))
+	if errors.Is(err, ErrV1HeldUp) {
+		return "", false
+	}
 	if err != nil && !gone(err) {
 		h.log.Info("a held directory could not be emptied at the end", "cgroup", cgroup, "err", err,
 			message.HoldNotEmptied.Attr())
@@ -155,13 +162,24 @@ func (h *Hold) closeOne(t *Thread, cgroup string, e *heldDir, last bool) (next s
 	return h.adoptParent(cgroup), true
 }
 
-// emptyOnce is one force_empty for [Hold.Close], and what stays after it.
-func (h *Hold) emptyOnce(t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
-	defer h.noSwap(cgroup)()
-	if _, err := V1ForceEmpty(t, h.fs, cgroup, holdCloseSlice); err != nil {
+// emptyOnce is one force_empty for [Hold.Close], and what stays after it: none
+// where it would wait for a disk.
+func (h *Hold) emptyOnce(ctx context.Context, t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
+	r, err := h.read(cgroup)
+	if err != nil {
 		return HoldError, err
 	}
-	r, err := h.read(cgroup)
+	if r.heldUp() {
+		return HoldPages, nil
+	}
+	if since < holdStatFresh && h.writeback() > 0 {
+		return HoldFresh, nil
+	}
+	defer h.noSwap(cgroup)()
+	if _, err := h.emptier.forceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil {
+		return HoldError, err
+	}
+	r, err = h.read(cgroup)
 	if err != nil {
 		return HoldError, err
 	}

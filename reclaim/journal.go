@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Journal remembers, in a file under /run, every memory.min, memory.low and
@@ -22,14 +24,16 @@ import (
 //
 //	1 ID FILE BEFORE AFTER "PATH"
 //
+// FILE "bait" stands for a cgroup of our own that is to be removed; its ID is
+// not known yet, and 0.
+//
 // ID is the cgroup's inode number (FS.ID): a later cgroup of the same name is
 // left alone. The file lies on a tmpfs, so an entry needs no fsync to outlive
 // the process.
 type Journal struct {
 	path string
 	mu   sync.Mutex
-	file *os.File
-	size int64
+	file *journalFile
 	// owed could not be put back when its turn ended.
 	owed []change
 }
@@ -51,7 +55,10 @@ func (c change) append(b []byte) []byte {
 }
 
 // journalFiles are the only files that are ever written back.
-var journalFiles = [...]string{"memory.min", "memory.low", "memory.high"}
+var journalFiles = [...]string{"memory.min", "memory.low", "memory.high", baitEntry}
+
+// baitEntry marks a bait's cgroup, see bait.
+const baitEntry = "bait"
 
 func parseChange(line string) (change, error) {
 	f := strings.SplitN(line, " ", 6)
@@ -112,23 +119,27 @@ func parseJournal(data []byte) (changes []change, bad []error) {
 
 // OpenJournal opens the journal, making it and its directory where missing.
 func OpenJournal(path string) (*Journal, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("open the shield journal: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := openJournalFile(path, "shield journal")
 	if err != nil {
-		return nil, fmt.Errorf("open the shield journal: %w", err)
+		return nil, err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("open the shield journal: %w", err)
-	}
-	return &Journal{path: path, file: f, size: st.Size()}, nil
+	return &Journal{path: path, file: f}, nil
 }
 
 // Close closes the file; what it says stays.
-func (j *Journal) Close() error { return j.file.Close() }
+func (j *Journal) Close() error { return j.file.close() }
+
+// hasRoom reports, as an error, that nothing could be recorded now, and so
+// nothing be reclaimed.
+func (j *Journal) hasRoom() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.file.hasRoom(journalRoom)
+}
+
+// journalRoom is what a turn records at most on most machines, in bytes: some
+// hundred live children.
+const journalRoom = 16 << 10
 
 // record writes changes that are about to be made.
 func (j *Journal) record(changes []change) error {
@@ -141,13 +152,7 @@ func (j *Journal) record(changes []change) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.file.Write(b); err != nil {
-		// Half an entry (ENOSPC) would spoil the one that follows it.
-		_ = j.file.Truncate(j.size)
-		return fmt.Errorf("write the shield journal: %w", err)
-	}
-	j.size += int64(len(b))
-	return nil
+	return j.file.append(b)
 }
 
 // owe keeps changes that could not be put back for the next settle.
@@ -171,40 +176,20 @@ func (j *Journal) settle(f *FS) error {
 	if len(j.owed) > 0 {
 		return errors.Join(err, j.rewrite())
 	}
-	if j.size == 0 {
+	if j.file.size == 0 && !j.file.torn {
 		return nil
 	}
-	if err := j.file.Truncate(0); err != nil {
-		return fmt.Errorf("clear the shield journal: %w", err)
-	}
-	j.size = 0
-	return nil
+	return j.file.cut(0)
 }
 
 // rewrite makes the journal say what is owed and nothing else, so that it does
-// not grow for as long as something cannot be put back. The new one takes the
-// old one's place whole: a crash in between loses nothing.
+// not grow for as long as something cannot be put back.
 func (j *Journal) rewrite() error {
 	var b []byte
 	for _, c := range j.owed {
 		b = c.append(b)
 	}
-	next := j.path + ".new"
-	err := os.WriteFile(next, b, 0o600)
-	if err == nil {
-		err = os.Rename(next, j.path)
-	}
-	if err != nil {
-		_ = os.Remove(next)
-		return fmt.Errorf("shorten the shield journal: %w", err)
-	}
-	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("shorten the shield journal: %w", err)
-	}
-	j.file.Close()
-	j.file, j.size = f, int64(len(b))
-	return nil
+	return j.file.replace(b)
 }
 
 // Restored is what a restore did.
@@ -293,8 +278,38 @@ const (
 	putForeign     // holds a value that is not ours
 )
 
-// putBackOne writes before into a file that holds one of ours.
+// How often, and how long after one another, a bait's cgroup is tried.
+const (
+	baitLooks = 50
+	baitLook  = 20 * time.Millisecond
+)
+
+// putBackOne writes before into a file that holds one of ours, or removes a
+// bait.
 func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int64) (put, error) {
+	if file == baitEntry {
+		if !isBait(cgroup) {
+			return putForeign, nil
+		}
+		err := f.Rmdir(cgroup)
+		for range baitLooks {
+			if !errors.Is(err, unix.EBUSY) {
+				break
+			}
+			time.Sleep(baitLook) // the helper of a daemon that was killed is about to end
+			err = f.Rmdir(cgroup)
+		}
+		switch {
+		case gone(err):
+			return putGone, nil
+		case errors.Is(err, unix.EBUSY):
+			// An empty cgroup harms nobody, and must not keep us from going on.
+			return putForeign, nil
+		case err != nil:
+			return putDone, err
+		}
+		return putDone, nil
+	}
 	switch now, err := f.ID(cgroup); {
 	case gone(err) || err == nil && now != id:
 		return putGone, nil
@@ -312,10 +327,7 @@ func putBackOne(f *FS, id uint64, cgroup, file string, before int64, ours []int6
 		if now != v {
 			continue
 		}
-		if err := f.Write(cgroup, file, formatLimit(before)); err != nil && !gone(err) {
-			return putDone, err
-		}
-		return putDone, nil
+		return putDone, ignoreGone(f.WriteTo(id, cgroup, file, formatLimit(before)))
 	}
 	if now == before {
 		return putDone, nil

@@ -2,6 +2,8 @@ package reclaim
 
 import (
 	"context"
+	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -32,27 +34,37 @@ func (e *Engine) learnKnown(ctx context.Context) {
 	if !e.opts.Hierarchy.Mode.V2() {
 		return
 	}
-	var c Census
-	var err error
-	if e.measured(func() { c, err = e.tree.Census(ctx, "/") }); err != nil {
+	_, list, err := e.tree.censusAtOnce(ctx, "/")
+	if err != nil {
 		return // the first teardown below an ancestor gets too much
 	}
-	for _, a := range c.Ancestors {
-		e.known[a.Path] = a.Direct
+	now := time.Now()
+	for _, a := range list {
+		e.known[a.Path] = known{a.Direct, a.id, now}
 	}
+}
+
+// known is how many were dying right below a cgroup of this ID.
+type known struct {
+	dying int64
+	id    uint64
+	at    time.Time // when they were counted
 }
 
 // tellLeft takes in a look at an ancestor and tells what the teardowns that
 // led to it left.
 func (e *Engine) tellLeft(en *entry, direct int64) {
-	before := e.known[en.path]
-	for _, cgroup := range en.torn {
-		before += e.inherit(cgroup)
+	before := int64(0)
+	if k := e.known[en.path]; k.id == en.id {
+		before = k.dying
+	}
+	if len(en.torn) > 0 {
+		before += e.inherit(en.torn)
 	}
 	if direct == 0 {
 		delete(e.known, en.path)
 	} else {
-		e.known[en.path] = direct
+		e.known[en.path] = known{direct, en.id, time.Now()}
 	}
 	if len(en.torn) == 0 {
 		return
@@ -61,16 +73,133 @@ func (e *Engine) tellLeft(en *entry, direct int64) {
 	en.torn, en.waited = nil, false
 }
 
-// inherit forgets a cgroup that was torn down, and what was below it, and
-// returns how many were known to be dying there: they are its ancestor's now.
-func (e *Engine) inherit(cgroup string) (n int64) {
-	for p, dying := range e.known {
-		if p == cgroup || strings.HasPrefix(p, cgroup+"/") {
-			if _, err := e.tree.Dying(p); gone(err) {
-				n += dying
-				delete(e.known, p)
+// inherit forgets cgroups that were torn down, and what was below them, and
+// returns how many were known to be dying there: they are their ancestor's now.
+func (e *Engine) inherit(torn []string) (n int64) {
+	set := make(map[string]bool, len(torn))
+	for _, cgroup := range torn {
+		set[cgroup] = true
+	}
+	below := func(cgroup string) bool {
+		for end := len(cgroup); end > 0; end = strings.LastIndexByte(cgroup[:end], '/') {
+			if set[cgroup[:end]] {
+				return true
 			}
+		}
+		return false
+	}
+	for p, k := range e.known {
+		if below(p) && !e.stands(p, k.id) {
+			n += k.dying
+			delete(e.known, p)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p, pin := range e.pinned {
+		if below(p) && !e.stands(p, pin.id) {
+			delete(e.pinned, p)
 		}
 	}
 	return n
+}
+
+// stands reports whether a cgroup is there, and not another one of its path.
+func (e *Engine) stands(cgroup string, id uint64) bool {
+	is, err := e.tree.ID(cgroup)
+	return err == nil && is == id
+}
+
+// identify looks which cgroup it is that an entry is about. Where it is another
+// one than the last time, what was counted there is its ancestor's now.
+func (e *Engine) identify(en *entry) {
+	id, err := e.tree.ID(en.path)
+	if err != nil || id == en.id {
+		return
+	}
+	if en.id != 0 {
+		en.counted, en.confirmed, en.rest = false, false, nil
+	}
+	en.id = id
+}
+
+// forgetGone takes in a census at or below a cgroup: what it did not find has
+// nothing dying any more, or is gone.
+func (e *Engine) forgetGone(under string, list []found, began time.Time) {
+	by := make(map[string]*found, len(list))
+	for i := range list {
+		by[list[i].Path] = &list[i]
+	}
+	// What was noted while it was under way it may have missed.
+	stale := func(cgroup string, id uint64, at time.Time) bool {
+		a := by[cgroup]
+		return (a == nil || a.id != id) && at.Before(began) && within(cgroup, under)
+	}
+	for p, k := range e.known {
+		if !stale(p, k.id, k.at) {
+			continue
+		}
+		delete(e.known, p)
+		if e.stands(p, k.id) {
+			continue
+		}
+		// Those that are left are its ancestor's.
+		up := e.tree.NearestLive(path.Dir(p))
+		if a := by[up]; a != nil {
+			of := e.known[up]
+			e.known[up] = known{min(of.dying+k.dying, max(a.Direct, of.dying)), a.id, time.Now()}
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p, pin := range e.pinned {
+		if stale(p, pin.id, pin.at) {
+			delete(e.pinned, p)
+		} else if a := by[p]; a != nil && a.Direct < pin.Dying && pin.at.Before(began) {
+			pin.Dying = a.Direct
+			e.pinned[p] = pin
+		}
+	}
+	e.queue.forgetOwners()
+}
+
+// v1PinsEvery is how often forgetFreedV1 counts, which reads every directory.
+const v1PinsEvery = 5 * time.Minute
+
+// forgetFreedV1 forgets what was pinned of held directories and is gone by now.
+// They are removed, and v1 does not count the dying by cgroup: there are never
+// more than are dying on the machine, and the oldest are taken for the first to
+// go.
+func (e *Engine) forgetFreedV1(now time.Time) {
+	e.mu.Lock()
+	all := make([]pinned, 0, len(e.pinned))
+	for _, p := range e.pinned {
+		all = append(all, p)
+	}
+	e.mu.Unlock()
+	if e.opts.Hierarchy.Mode.V2() || len(all) == 0 || now.Before(e.nextV1Pins) {
+		return
+	}
+	e.nextV1Pins = now.Add(v1PinsEvery)
+	dying, err := e.dying()
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ancestor := range beyond(all, dying) {
+		delete(e.pinned, ancestor)
+	}
+}
+
+// beyond are the ancestors of the oldest that are more than are dying.
+func beyond(all []pinned, dying int64) (gone []string) {
+	slices.SortFunc(all, func(a, b pinned) int { return a.at.Compare(b.at) })
+	sum := int64(0)
+	for _, p := range slices.Backward(all) {
+		if sum = plus(sum, p.Dying); sum > dying {
+			gone = append(gone, p.Ancestor)
+		}
+	}
+	return gone
 }

@@ -44,6 +44,52 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// A file that was opened before its holder removed it is no lock: the next taker makes it anew.
+func TestLockOfRemovedFile(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "lock")
+	early, err := os.OpenFile(p, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	if err := os.Remove(p); err != nil {
+		t.Fatal(err)
+	}
+	if ours, err := lockOpened(early, p); ours || err != nil {
+		t.Errorf("a removed file: %v, %v", ours, err)
+	}
+	held, err := Lock(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if ours, err := lockOpened(early, p); ours || err != nil {
+		t.Errorf("a file that is another one now: %v, %v", ours, err)
+	}
+}
+
+// Users cannot keep the reaper away: the file is root's alone, and no link is followed to it.
+func TestLockIsRootsOnly(t *testing.T) {
+	dir := t.TempDir()
+	p := filepath.Join(dir, "lock")
+	f, err := Lock(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), link); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Lock(link); err == nil {
+		f.Close()
+		t.Error("a link was followed")
+	}
+}
+
 // TestLockHandover: takers that remove the file at their end never overlap.
 func TestLockHandover(t *testing.T) {
 	p := filepath.Join(t.TempDir(), "lock")

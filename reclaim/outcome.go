@@ -114,22 +114,32 @@ func (e *Engine) notePinned(en *entry, now time.Time) {
 		return
 	}
 	since := now
-	if old, ok := e.pinned[en.path]; ok {
+	if old := e.pinned[en.path]; old.Dying > 0 {
 		since = old.Since
+	} else {
+		e.roomForPinned()
 	}
-	e.pinned[en.path] = Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}
+	e.pinned[en.path] = pinned{Pinned{en.path, en.out.DyingAfter, en.out.Pins, since}, en.id, now}
 }
 
-// fewerPinned notes that no more than direct can be pinned.
-func (e *Engine) fewerPinned(ancestor string, direct int64) {
+// pinned is what stays below a cgroup of this ID.
+type pinned struct {
+	Pinned
+	id uint64
+	at time.Time // when that was found
+}
+
+// fewerPinned notes that no more than direct can be pinned, and nothing where the
+// cgroup is another one.
+func (e *Engine) fewerPinned(en *entry, direct int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p, ok := e.pinned[ancestor]; ok && direct < p.Dying {
-		if p.Dying = direct; direct == 0 {
-			delete(e.pinned, ancestor)
-			return
-		}
-		e.pinned[ancestor] = p
+	switch p, ok := e.pinned[en.path]; {
+	case ok && (direct == 0 || p.id != en.id):
+		delete(e.pinned, en.path)
+	case ok && direct < p.Dying:
+		p.Dying = direct
+		e.pinned[en.path] = p
 	}
 }
 

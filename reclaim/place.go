@@ -29,12 +29,18 @@ func (a at) read(file string, buf []byte) ([]byte, error) { return a.fs.Read(a.c
 type child struct {
 	fs     *FS
 	parent string
+	walk   *walk  // that lists it, which knows the parent's path; nil: parent is it
 	dir    int    // the parent's
 	name   []byte // in the listing's buffer
 	rel    []byte // NAME/FILE and a NUL; its space is used again
 }
 
-func (c *child) path() string { return path.Join(c.parent, string(c.name)) }
+func (c *child) path() string {
+	if c.walk != nil {
+		return childPath(c.walk.path(), string(c.name))
+	}
+	return path.Join(c.parent, string(c.name))
+}
 
 // id is what FS.ID is.
 func (c *child) id() (uint64, error) {

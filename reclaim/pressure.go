@@ -70,15 +70,26 @@ func readPressure(path string) (float64, error) {
 // pressureBuf holds two lines of a pressure file.
 const pressureBuf = 256
 
-// Above returns in words which limit is exceeded, or "".
-func (p Pressure) Above(l PressureLimits) (string, error) {
+// Exceeded is the limit that pressure is above.
+type Exceeded struct {
+	Why string // in words, or "": none
+	IO  bool   // it is that of I/O
+}
+
+// Above returns which limit is exceeded, memory's first.
+//
+// I/O pressure lies: from Linux 6.1.39 to 6.14 every io_uring that waits for
+// something counts as waiting for I/O, whatever it waits for (liburing#943; the
+// wait of io_cqring_wait was made an iowait), so that an idle server alone makes
+// it 85 to 99 %. See GivingWay.Idle.
+func (p Pressure) Above(l PressureLimits) (Exceeded, error) {
 	mem, err := readPressure(p.Proc + "/pressure/memory")
 	if err != nil {
 		// EOPNOTSUPP is what reading gives with psi=0.
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errors.ErrUnsupported) {
-			return "", ErrNoPSI
+			return Exceeded{}, ErrNoPSI
 		}
-		return "", err
+		return Exceeded{}, err
 	}
 	if p.Own != "" {
 		if own, err := readPressure(p.Own); err == nil {
@@ -86,14 +97,14 @@ func (p Pressure) Above(l PressureLimits) (string, error) {
 		}
 	}
 	if mem > l.Memory {
-		return fmt.Sprintf("memory pressure %.1f%% is above %.0f%%", mem, l.Memory), nil
+		return Exceeded{Why: fmt.Sprintf("memory pressure %.1f%% is above %.0f%%", mem, l.Memory)}, nil
 	}
 	io, err := readPressure(p.Proc + "/pressure/io")
 	if err != nil {
-		return "", err
+		return Exceeded{}, err
 	}
 	if io > l.IO {
-		return fmt.Sprintf("I/O pressure %.1f%% is above %.0f%%", io, l.IO), nil
+		return Exceeded{fmt.Sprintf("I/O pressure %.1f%% is above %.0f%%", io, l.IO), true}, nil
 	}
-	return "", nil
+	return Exceeded{}, nil
 }

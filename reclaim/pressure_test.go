@@ -3,6 +3,7 @@ package reclaim
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func psi(avg10 string) string {
@@ -91,9 +94,10 @@ func TestPressureAbove(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := Pressure{Proc: fakeProc(t, c.memory, c.io), Own: c.own}
-			why, err := p.Above(c.limits)
-			if (err != nil) != c.bad || (why == "") != (c.why == "") || !strings.HasPrefix(why, c.why) {
-				t.Errorf("%q, %v", why, err)
+			over, err := p.Above(c.limits)
+			if (err != nil) != c.bad || (over.Why == "") != (c.why == "") || !strings.HasPrefix(over.Why, c.why) ||
+				over.IO != strings.HasPrefix(c.why, "I/O") {
+				t.Errorf("%+v, %v", over, err)
 			}
 		})
 	}
@@ -105,43 +109,272 @@ func TestPressureAbove(t *testing.T) {
 	}
 }
 
-// TestPressureGate: it says each change once, and looks at most every two
-// seconds.
-func TestPressureGate(t *testing.T) {
-	var said bytes.Buffer
-	proc := fakeProc(t, psi("0.00"), psi("0.00"))
-	g := pressureGate{pressure: Pressure{Proc: proc}, log: slog.New(slog.NewTextHandler(&said, nil))}
-	limits := PressureLimits{Memory: 20, IO: 60}
-	now := time.Unix(1000, 0)
-	step := func(after, want time.Duration, lines int) {
-		t.Helper()
-		now = now.Add(after)
-		if got := g.closed(limits, now); got != want {
-			t.Errorf("closed for %v, want %v", got, want)
-		}
-		if got := strings.Count(said.String(), "\n"); got != lines {
-			t.Errorf("%d lines said, want %d:\n%s", got, lines, said.String())
+// gateRun is a gate over a /proc of files, with a clock of its own.
+type gateRun struct {
+	pressureGate
+	t    *testing.T
+	proc string
+	said bytes.Buffer
+	at   time.Time
+	busy float64 // what part of the time sda is
+	used time.Duration
+	wait int // requests under way
+}
+
+func newGateRun(t *testing.T) *gateRun {
+	g := &gateRun{t: t, proc: fakeProc(t, psi("0.00"), psi("0.00")), at: t0}
+	g.pressureGate = pressureGate{pressure: Pressure{Proc: g.proc}, log: slog.New(slog.NewTextHandler(&g.said, nil)), part: 1}
+	return g
+}
+
+// step lets time pass and looks at it again.
+func (g *gateRun) step(d time.Duration) float64 {
+	g.t.Helper()
+	g.at = g.at.Add(d)
+	g.used += time.Duration(g.busy * float64(d))
+	line := fmt.Sprintf("   8  0 sda 9 9 9 9 9 9 9 9 %d %d 9 0 0 0 0\n   8  16 sdb 1 1 1 1 1 1 1 1 0 7 7\n", g.wait, g.used.Milliseconds())
+	if err := os.WriteFile(filepath.Join(g.proc, "diskstats"), []byte(line), 0o644); err != nil {
+		g.t.Fatal(err)
+	}
+	return g.look(PressureLimits{Memory: 20, IO: 60}, g.at)
+}
+
+func (g *gateRun) lines(want ...string) {
+	g.t.Helper()
+	var got []string
+	for line := range strings.Lines(g.said.String()) {
+		_, msg, _ := strings.Cut(line, "msg=")
+		got = append(got, msg)
+	}
+	if len(got) != len(want) {
+		g.t.Fatalf("%d lines, want %d:\n%s", len(got), len(want), g.said.String())
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			g.t.Errorf("line %d: %swant %q", i, got[i], want[i])
 		}
 	}
-	step(0, 0, 0)
-	setPressure(t, proc, "memory", psi("50.00"))
-	step(time.Second, 0, 0) // not looked at again yet
-	step(time.Second, pressureLook, 1)
-	step(500*time.Millisecond, pressureLook-500*time.Millisecond, 1)
-	step(2*time.Second, pressureLook, 1) // still shut, said once
-	setPressure(t, proc, "memory", psi("5.00"))
-	step(2*time.Second, 0, 2)
-	step(2*time.Second, 0, 2)
-	setPressure(t, proc, "memory", "")
-	step(2*time.Second, 0, 3) // no PSI: goes on, said once
-	step(2*time.Second, 0, 3)
-	step(time.Hour, 0, 3)
+}
+
+// TestPressureGate: under pressure reaping has a part of its budget, for a
+// bounded time. Each change is said once; pressure is read every two seconds.
+func TestPressureGate(t *testing.T) {
+	g := newGateRun(t)
+	step := func(d time.Duration, want float64) {
+		t.Helper()
+		if got := g.step(d); got != want {
+			t.Errorf("at %v: %v of the budget, want %v", g.at.Sub(t0), got, want)
+		}
+	}
+	step(0, 1)
+	setPressure(t, g.proc, "memory", psi("50.00"))
+	step(time.Second, 1) // not looked at again yet
+	step(time.Second, givenPart)
+	step(500*time.Millisecond, givenPart)
+	setPressure(t, g.proc, "memory", psi("60.00"))
+	step(2*time.Second, givenPart)
+	since := t0.Add(2 * time.Second)
+	want := GivingWay{Why: "memory pressure 60.0% is above 20%", Since: since, Until: since.Add(givenMost), Part: givenPart}
+	if got := g.givingWay(g.at); got == nil || *got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if g.givingWay(g.at.Add(lookGood+1)) != nil {
+		t.Error("a look of long ago tells of the present")
+	}
+	setPressure(t, g.proc, "memory", psi("5.00"))
+	step(2*time.Second, 1)
+	step(2*time.Second, 1)
+	if g.givingWay(g.at) != nil {
+		t.Error("gives way to nothing")
+	}
+	setPressure(t, g.proc, "memory", "")
+	step(2*time.Second, 1) // no PSI: goes on, said once
+	step(time.Hour, 1)
+	g.lines("giving way", "pressure is over", "does not give way")
 	if now, times := g.yields.now.Load(), g.yields.times.Load(); now || times != 1 {
 		t.Errorf("gives way %v, %d times; want false, once", now, times)
 	}
-	for _, want := range []string{"giving way", "pressure is over", "does not give way"} {
-		if strings.Count(said.String(), want) != 1 {
-			t.Errorf("%q is not said once:\n%s", want, said.String())
+}
+
+// TestPressureLasts: nothing stops reaping for ever, and what ends and comes back
+// is given way to again.
+func TestPressureLasts(t *testing.T) {
+	for _, kind := range []string{"memory", "io"} {
+		t.Run(kind, func(t *testing.T) {
+			g := newGateRun(t)
+			g.busy = 0.97
+			g.step(0)
+			setPressure(t, g.proc, kind, psi("90.00"))
+			gave := time.Duration(0)
+			for range 600 {
+				if g.step(2*time.Second) < 1 {
+					gave += 2 * time.Second
+				}
+			}
+			if gave != givenMost {
+				t.Errorf("gave way for %v of 20 minutes", gave)
+			}
+			if s := g.givingWay(g.at); s == nil || s.Part != 1 || s.Idle || !s.Until.Before(g.at) {
+				t.Errorf("%+v", s)
+			}
+			setPressure(t, g.proc, kind, psi("0.00"))
+			g.step(2 * time.Second)
+			setPressure(t, g.proc, kind, psi("90.00"))
+			if got := g.step(2 * time.Second); got != givenPart {
+				t.Errorf("anew: %v of the budget", got)
+			}
+			g.lines("giving way", "pressure lasts", "pressure is over", "giving way")
+		})
+	}
+}
+
+// TestPressureOfIdleDisks: I/O pressure without a busy disk is not believed, as
+// soon as that has lasted longer than avg10 remembers.
+func TestPressureOfIdleDisks(t *testing.T) {
+	g := newGateRun(t)
+	g.step(0)
+	setPressure(t, g.proc, "io", psi("97.00"))
+	gave := time.Duration(0)
+	for range 100 {
+		if g.step(2*time.Second) < 1 {
+			gave += 2 * time.Second
 		}
+	}
+	if gave < idleFor || gave > idleFor+2*pressureLook {
+		t.Errorf("gave way for %v to idle disks", gave)
+	}
+	if s := g.givingWay(g.at); s == nil || !s.Idle || s.Part != 1 || s.Disk != "sda 0%" {
+		t.Errorf("%+v", s)
+	}
+	if got := g.step(30 * time.Second); got != 1 {
+		t.Errorf("half a minute later: %v of the budget", got)
+	}
+	if got := g.step(looksApart + time.Second); got != givenPart {
+		t.Errorf("nobody has looked at the disks for long: %v of the budget", got)
+	}
+	g.busy = 0.6
+	if got := g.step(2 * time.Second); got != givenPart {
+		t.Errorf("a disk is busy: %v of the budget", got)
+	}
+	if s := g.givingWay(g.at); s == nil || s.Idle || s.Disk != "sda 60%" {
+		t.Errorf("%+v", s)
+	}
+	g.lines("giving way", "not believed")
+	// A disk that answers nothing any more.
+	g = newGateRun(t)
+	g.wait = 3
+	setPressure(t, g.proc, "io", psi("97.00"))
+	for range 100 {
+		if got := g.step(2 * time.Second); got != givenPart {
+			t.Fatalf("a stuck disk: %v of the budget", got)
+		}
+	}
+	// Without the disks' figures it is believed.
+	g = newGateRun(t)
+	g.pressure.Proc += "/none"
+	if u, ok := g.disks.busiest(g.pressure.Proc, t0); ok {
+		t.Errorf("%+v", u)
+	}
+}
+
+func TestParseDiskstats(t *testing.T) {
+	got, err := parseDiskstats([]byte(" 7 0 loop0 1371 10 26265 1175 1001 293 155012 1695 0 2540 4041 0 0 0 0 445 1170\n" +
+		"\n 8 1 sda1 1 2 3 4 5 6 7 8 2 4294967290 11\n"))
+	if d := cmp.Diff(map[string]diskStat{"loop0": {0, 2540}, "sda1": {2, 4294967290}}, got, cmp.AllowUnexported(diskStat{})); d != "" || err != nil {
+		t.Errorf("%v\n%s", err, d)
+	}
+	for _, bad := range []string{"8 0 sda\n", "8 0 sda 1 2 3 4 5 6 7 8 x 10 11\n", "8 0 sda 1 2 3 4 5 6 7 8 9 -1 11\n", "8 0 sda 1 2 3 4 5 6 7 8 9 10"} {
+		var pe *ParseError
+		if got, err := parseDiskstats([]byte(bad)); !errors.As(err, &pe) || got != nil {
+			t.Errorf("%q: %v, %v", bad, got, err)
+		}
+	}
+	// Busy counters wrap round, disks come and go.
+	u := mostUsed(map[string]diskStat{"a": {0, 4294967290}, "b": {1, 0}, "gone": {0, 0}}, map[string]diskStat{"a": {0, 494}, "b": {0, 100}, "new": {9, 999}}, time.Second)
+	if u.name != "a" || u.part < 0.49 || u.part > 0.51 || u.stuck || !u.busy() {
+		t.Errorf("%+v", u)
+	}
+	if u := mostUsed(nil, nil, time.Second); u.busy() || u.String() != "none" {
+		t.Errorf("no disks: %+v", u)
+	}
+	if u := mostUsed(map[string]diskStat{"a": {1, 0}, "b": {0, 0}}, map[string]diskStat{"a": {1, 0}, "b": {0, 9}}, time.Second); !u.stuck {
+		t.Errorf("a stuck one beside one that works: %+v", u)
+	}
+}
+
+func FuzzDiskstats(f *testing.F) {
+	f.Add([]byte(" 8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n"), []byte(" 8 0 sda 1 2 3 4 5 6 7 8 9 4294967295 11\n"))
+	f.Add([]byte("\x00"), []byte("8 0  1 2 3 4 5 6 7 8 9 10 11\n"))
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		was, err := parseDiskstats(a)
+		if err != nil && was != nil {
+			t.Error(was, err)
+		}
+		now, _ := parseDiskstats(b)
+		if u := mostUsed(was, now, time.Second); !(u.part >= 0 && u.part <= 1) {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+// TestPressureNow: what a look outside of an engine says.
+func TestPressureNow(t *testing.T) {
+	proc := fakeProc(t, psi("0.00"), psi("0.00"))
+	p, l := Pressure{Proc: proc}, PressureLimits{Memory: 20, IO: 60}
+	if g := p.Now(t.Context(), l); g != nil {
+		t.Errorf("%+v", g)
+	}
+	setPressure(t, proc, "io", psi("97.00"))
+	if g := p.Now(t.Context(), l); g == nil || g.Idle || g.Part != givenPart {
+		t.Errorf("without figures of the disks: %+v", g)
+	}
+	stats := filepath.Join(proc, "diskstats")
+	if err := os.WriteFile(stats, []byte("8 0 sda 1 2 3 4 5 6 7 8 0 10 11\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.Now(t.Context(), l); g == nil || !g.Idle || g.Part != 1 || g.Disk != "sda 0%" {
+		t.Errorf("idle disks: %+v", g)
+	}
+	if err := os.WriteFile(stats, []byte("8 0 sda 1 2 3 4 5 6 7 8 3 10 11\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g := p.Now(t.Context(), l); g == nil || g.Idle || g.Part != givenPart {
+		t.Errorf("a stuck disk: %+v", g)
+	}
+	setPressure(t, proc, "memory", psi("30.00"))
+	if g := p.Now(t.Context(), l); g == nil || g.Disk != "" || !strings.HasPrefix(g.Why, "memory") {
+		t.Errorf("%+v", g)
+	}
+}
+
+// TestEngineUnderPressure: with lasting pressure a teardown is reaped all the
+// same, within a part of the budget, and Status says so.
+func TestEngineUnderPressure(t *testing.T) {
+	t.Parallel()
+	k := newFakeKernel(t)
+	k.add("/u", 0)
+	k.die("/u", 3, 8192)
+	c := testConfig()
+	c.Pressure = PressureLimits{Memory: 20, IO: 60}
+	e := k.engine(t, c)
+	setPressure(t, e.gate.pressure.Proc, "memory", psi("99.00"))
+	e.start().Teardown("/u/s.scope", time.Now())
+	if o := e.outcome(); o.Freed != 3 {
+		t.Errorf("%+v", o)
+	}
+	s := e.Status()
+	if g := s.GivingWay; g == nil || g.Part != givenPart || !strings.HasPrefix(g.Why, "memory pressure 99.0%") {
+		t.Errorf("%+v", g)
+	}
+	share := make(chan float64)
+	e.Ping(func() { share <- e.budget.share })
+	if got := <-share; got != c.Share*givenPart {
+		t.Errorf("the budget's share is %v", got)
+	}
+	c.Share = 0.5
+	e.SetConfig(c) // which does not end it
+	e.Ping(func() { share <- e.budget.share })
+	if got := <-share; got != c.Share*givenPart {
+		t.Errorf("by a new policy it is %v", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -54,6 +55,10 @@ type Abilities struct {
 	Reaper Ability `json:"memcg_reaper"`
 	// ExactStat: memory.stat tells every page (5.13), see Tree.Coarse.
 	ExactStat Ability `json:"exact_memory_stat"`
+	// FreshProtection: a cgroup whose memory.min is back at 0 can be reclaimed
+	// at its own limit at once (6.2). Without it, or where that is not known,
+	// no memory.min is raised: see reaper.neverMin.
+	FreshProtection Ability `json:"fresh_protection"`
 	// PSI: /proc/pressure can be read.
 	PSI Ability `json:"psi"`
 }
@@ -79,6 +84,7 @@ func Look(h Hierarchy, f *FS) Abilities {
 	if !h.Mode.V2() {
 		no := have(false, "cgroup v2 only")
 		a.Reclaim, a.Swappiness, a.DyingMemory, a.RecursiveProt, a.Reparents, a.ExactStat = no, no, no, no, no, no
+		a.FreshProtection = no
 		return a
 	}
 	if st, _, err := (&Tree{FS: f}).stat("/", nil); err != nil {
@@ -89,7 +95,7 @@ func Look(h Hierarchy, f *FS) Abilities {
 	// The root cgroup has memory.reclaim too (mm/memcontrol.c).
 	a.Reclaim = have(f.Has("/", "memory.reclaim"), "no memory.reclaim (before Linux 5.19)")
 	untried := Ability{State: Unknown, Why: "found out only by trying (scopereapctl doctor, as root)"}
-	a.Swappiness, a.Reparents, a.ExactStat = untried, untried, untried
+	a.Swappiness, a.Reparents, a.ExactStat, a.FreshProtection = untried, untried, untried, untried
 	if !a.Reclaim.OK() {
 		a.Swappiness = a.Reclaim
 	}
@@ -108,6 +114,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	p.removeLeftovers()
 	if err := p.make(); err != nil {
 		a.Reclaim, a.Swappiness, a.Reparents, a.ExactStat = unknown(err), unknown(err), unknown(err), unknown(err)
+		a.FreshProtection = byVersion(unknown(err))
 		return a
 	}
 	defer p.remove()
@@ -119,6 +126,7 @@ func Probe(ctx context.Context, h Hierarchy, f *FS) Abilities {
 	} else {
 		a.Swappiness = have(false, a.Reclaim.Why)
 	}
+	a.FreshProtection = p.freshProtection(a.Reclaim)
 	if ok, exact, err := p.reparents(ctx); err != nil {
 		a.Reparents, a.ExactStat = unknown(err), unknown(err)
 	} else {
@@ -177,6 +185,147 @@ func (p probe) removeLeftovers() {
 			probe{p.fs, "/" + name}.remove() // fails while another's probe is in use
 		}
 	}
+}
+
+func releaseSince(release string, major, minor int) bool {
+	var x, y int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &x, &y); n < 2 {
+		return false
+	}
+	return x > major || x == major && y >= minor
+}
+
+// sinceFresh: from Linux 6.2 on protection is not kept ("mm: memcg: fix stale
+// protection of reclaim target memcg").
+func sinceFresh() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && releaseSince(unix.ByteSliceToString(u.Release[:]), 6, 2)
+}
+
+// byVersion is the answer where the probe has none, as in a cgroup namespace of
+// its own, which no process may be moved out of. A kernel that calls itself 6.2
+// or later has the fix (uname(2)); an earlier one may have it backported.
+func byVersion(a Ability) Ability {
+	if a.State == Unknown && sinceFresh() {
+		return Ability{State: Yes}
+	}
+	return a
+}
+
+// Sizes of the probe for stale protection, in bytes: what a cgroup of our own
+// holds, and what is asked of it.
+const (
+	freshHolds = baitMost
+	freshAsks  = freshHolds / 16
+)
+
+// freshTrials: an earlier kernel that seems to have the fix must seem so this
+// often. A wrong yes has services killed.
+const freshTrials = 5
+
+// freshProtection tells whether the kernel forgets protection that is no more.
+func (p probe) freshProtection(reclaim Ability) Ability {
+	const stale = "a raised memory.min protects a cgroup at its own limit after it is back (before Linux 6.2)"
+	if !reclaim.OK() {
+		return have(false, stale)
+	}
+	trials := freshTrials
+	if sinceFresh() {
+		trials = 1
+	}
+	runtime.LockOSThread() // the helper's death signal is for the end of this one
+	defer runtime.UnlockOSThread()
+	home, err := OwnCgroup()
+	if err != nil {
+		return byVersion(unknown(err))
+	}
+	h, err := startHelper()
+	if err != nil {
+		return byVersion(unknown(err))
+	}
+	defer h.close()
+	for range trials {
+		ok, err := p.freshTrial(h, home)
+		if err != nil {
+			return byVersion(unknown(err))
+		}
+		if !ok {
+			return have(false, stale)
+		}
+	}
+	return have(true, "")
+}
+
+// freshTrial has clean pages charged to a child, shields it while the parent is
+// reclaimed, puts its memory.min back, and looks whether reclaim at the child
+// itself takes some. It must before the shield as well, or nothing is known; nor
+// is it where the machine reclaimed meanwhile, which computes protection anew.
+func (p probe) freshTrial(h *helper, home string) (ok bool, err error) {
+	if err := h.charge(p.fs, p.page(), home, freshHolds); err != nil {
+		return false, err
+	}
+	before, err := p.shrink(h, p.page())
+	if err != nil {
+		return false, err
+	}
+	if before == 0 {
+		return false, errors.New("the kernel took no clean page of a memory cgroup of our own")
+	}
+	scanned, err := machineReclaim()
+	if err != nil {
+		return false, err
+	}
+	if err := p.fs.Write(p.page(), "memory.min", formatLimit(2*freshHolds)); err != nil {
+		return false, err
+	}
+	shielded, err := p.shrink(h, p.dir)
+	if err := errors.Join(err, p.fs.Write(p.page(), "memory.min", "0")); err != nil {
+		return false, err
+	}
+	if shielded > 0 {
+		return false, errors.New("memory.min did not protect a memory cgroup of our own")
+	}
+	after, err := p.shrink(h, p.page())
+	if err != nil {
+		return false, err
+	}
+	if now, err := machineReclaim(); err != nil || now != scanned {
+		return false, errors.Join(err, errors.New("the machine reclaimed memory during the probe"))
+	}
+	return after > 0, nil
+}
+
+// shrink has the kernel reclaim a cgroup and returns how many bytes of the
+// helper's it took.
+func (p probe) shrink(h *helper, cgroup string) (int64, error) {
+	before, err := h.left()
+	if err != nil {
+		return 0, err
+	}
+	// EAGAIN: less than asked. EINTR says nothing: perhaps it had not begun.
+	err = p.fs.Write(cgroup, "memory.reclaim", fmt.Sprint(freshAsks))
+	if err != nil && !errors.Is(err, unix.EAGAIN) {
+		return 0, err
+	}
+	after, err := h.left()
+	return before - after, err
+}
+
+// machineReclaim sums up what /proc/vmstat says of reclaim and compaction for the
+// whole machine. Reclaim of one cgroup does not count there (mm/vmscan.c).
+func machineReclaim() (int64, error) {
+	data, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	err = eachKeyed("vmstat", data, func(key []byte, v int64) {
+		switch string(key) {
+		case "pgscan_kswapd", "pgscan_direct", "pgscan_khugepaged", "pgmigrate_success":
+			sum += v
+		}
+	})
+	return sum, err
 }
 
 // How long a dying memcg is given to go by itself, and how often it is looked

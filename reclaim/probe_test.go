@@ -81,6 +81,17 @@ func TestProbeNative(t *testing.T) {
 	}
 }
 
+func TestReleaseSince(t *testing.T) {
+	for release, want := range map[string]bool{
+		"6.1.0-56-amd64": false, "6.2": true, "6.2.0": true, "6.12.9-1-default": true, "7.0-rc1": true, "5.14.0-503.el9": false,
+		"10.0": true, "": false, "6": false, "six.two": false, "2.6.60": false,
+	} {
+		if got := releaseSince(release, 6, 2); got != want {
+			t.Errorf("%q: %v", release, got)
+		}
+	}
+}
+
 func TestMemcgReaper(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "reap_background")
 	is := func(want string) {

@@ -21,14 +21,19 @@ const probeChildEnv = "SCOPEREAP_PROBE_CHILD"
 const probeChildFD = 3
 
 // ProbeChild must be called first thing by the main function of a program
-// that calls Probe. It reports whether this process is a probe's child, which
-// has done its work by then: main returns.
+// that calls Probe or runs an Engine. It reports whether this process is a
+// probe's child or an engine's helper, which has done its work by then: main
+// returns.
 //
 // A page is charged to the memcg of the process that first touches it, and on
 // cgroup v2 only whole processes can be in one, so a probe needs a process.
 func ProbeChild() bool {
-	if os.Getenv(probeChildEnv) == "" {
+	switch os.Getenv(probeChildEnv) {
+	case "":
 		return false
+	case helperRole:
+		runHelper()
+		return true
 	}
 	// The parent closes its end once this process is where it shall be.
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {

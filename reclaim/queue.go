@@ -1,14 +1,27 @@
 package reclaim
 
 import (
+	"container/heap"
+	"maps"
 	"slices"
 	"time"
 )
 
 // queue is what is to be done: one entry an ancestor, however many teardowns
 // were seen below it. It decides only; nothing in it reads or writes a cgroup.
+//
+// Each entry is in one list: of those that are not due yet, or of those that are.
+// Whoever changes an entry's due, phase or fresh calls update.
 type queue struct {
 	entries map[string]*entry
+	waiting [2]list // not due when last looked at; the fresh ones apart
+	fresh   list    // due, of teardowns
+	first   list    // due, of a sweep, before its turns: looks and censuses
+	turns   shares  // due, of a sweep: the owners that have some
+	owners  map[owner]*ownerTurns
+	// served is the CPU time of the owner that was served last: one that comes
+	// anew begins there.
+	served time.Duration
 }
 
 // entry is one ancestor that waits for a turn, or for the kernel to free what
@@ -34,9 +47,18 @@ type entry struct {
 	// reclaiming is the CPU time inside the writes of the turn under way.
 	reclaiming time.Duration
 
-	counted bool  // dying holds a count
-	dying   int64 // direct dying at the last look
-	lowest  int64 // the fewest of all looks
+	owner  owner   // of what a sweep found
+	census *census // of phaseCensus
+	id     uint64  // of the ancestor when last worked on, see FS.ID
+
+	in *list // that it is in, and where
+	at int
+
+	counted bool      // dying holds a count
+	baited  time.Time // when its last turn took a bait away
+	baits   int       // how many that turn had laid
+	dying   int64     // direct dying at the last look
+	lowest  int64     // the fewest of all looks
 	out     Outcome
 	told    Outcome // what the engine's totals have of out
 }
@@ -48,6 +70,7 @@ const (
 	phaseSettle              // waits for the kernel to free
 	phaseHeld                // v1: a held directory to be emptied and removed
 	phaseForce               // v1: a live ancestor to be force_emptied
+	phaseCensus              // a census to be taken, a slice at a time
 	phases                   // how many there are
 )
 
@@ -55,15 +78,21 @@ const (
 // are of the first ones only; the reaping itself needs none of them.
 const maxEvents = 4096
 
-func newQueue() *queue { return &queue{entries: map[string]*entry{}} }
+func newQueue() *queue { return &queue{entries: map[string]*entry{}, owners: map[owner]*ownerTurns{}} }
+
+// add puts a new entry in.
+func (q *queue) add(e *entry) *entry {
+	q.entries[e.path] = e
+	q.update(e)
+	return e
+}
 
 // teardown adds a teardown seen below ancestor. It is due debounce after the
 // first one, not the last: a stream of logouts must not put it off for ever.
 func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Duration) *entry {
 	e := q.entries[ancestor]
 	if e == nil {
-		e = &entry{path: ancestor, due: now.Add(debounce)}
-		q.entries[ancestor] = e
+		e = q.add(&entry{path: ancestor, due: now.Add(debounce)})
 	}
 	if len(e.events) < maxEvents {
 		e.events = append(e.events, at)
@@ -78,6 +107,7 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 		}
 		e.phase = phaseTurn
 	}
+	q.update(e)
 	return e
 }
 
@@ -86,8 +116,7 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 func (q *queue) sweep(ancestor string, now time.Time) *entry {
 	e := q.entries[ancestor]
 	if e == nil {
-		e = &entry{path: ancestor, due: now}
-		q.entries[ancestor] = e
+		e = q.add(&entry{path: ancestor, due: now})
 	}
 	return e
 }
@@ -97,73 +126,224 @@ func (q *queue) finishHeld(cgroup string, at, now time.Time, debounce time.Durat
 	if q.entries[cgroup] != nil {
 		return
 	}
-	q.entries[cgroup] = &entry{
+	q.add(&entry{
 		path: cgroup, phase: phaseHeld, fresh: true,
 		due: now.Add(debounce), events: []time.Time{at},
-	}
+	})
 }
 
 // forceEmpty adds a v1 ancestor that a sweep may empty.
 func (q *queue) forceEmpty(cgroup string, now time.Time) {
 	if q.entries[cgroup] == nil {
-		q.entries[cgroup] = &entry{path: cgroup, phase: phaseForce, due: now}
+		q.add(&entry{path: cgroup, phase: phaseForce, due: now})
 	}
 }
 
 // next is the entry to take now: of those that are due, a fresh one before one
 // of a sweep, a look at what a sweep's turn did before the next turn, or else
-// nothing would be seen to go before all ancestors have had theirs, then the one
-// that waits longest. The time is that of the first one that will be due and need
-// not wait for it: a fresh one, or where none is due, any (zero: there is none).
+// nothing would be seen to go before all ancestors have had theirs, then one of
+// the owner that sweeps have served least, its one that waits longest. The time
+// is that of the first one that will be due and need not wait for it: a fresh
+// one, or where none is due, any (zero: there is none).
 func (q *queue) next(now time.Time) (*entry, time.Time) {
-	var best *entry
-	var first, firstFresh time.Time
-	sooner := func(due, than time.Time) bool { return than.IsZero() || due.Before(than) }
-	for _, e := range q.entries {
-		if e.due.After(now) {
-			if sooner(e.due, first) {
-				first = e.due
-			}
-			if e.fresh && sooner(e.due, firstFresh) {
-				firstFresh = e.due
-			}
-			continue
-		}
-		if best == nil || e.before(best) {
-			best = e
-		}
+	q.arrive(now)
+	firstFresh := q.waiting[ofFresh].due()
+	switch {
+	case len(q.fresh.all) > 0:
+		return q.fresh.all[0], firstFresh
+	case len(q.first.all) > 0:
+		return q.first.all[0], firstFresh
+	case len(q.turns) > 0:
+		return q.turns[0].all[0], firstFresh
 	}
-	if best != nil {
-		return best, firstFresh
+	first := q.waiting[ofSweeps].due()
+	if first.IsZero() || !firstFresh.IsZero() && firstFresh.Before(first) {
+		first = firstFresh
 	}
 	return nil, first
 }
 
 // turnDue reports whether a turn of a sweep is due.
 func (q *queue) turnDue(now time.Time) bool {
-	for _, e := range q.entries {
-		if !e.fresh && e.phase == phaseTurn && !e.due.After(now) {
-			return true
+	q.arrive(now)
+	return len(q.turns) > 0
+}
+
+// Where queue.waiting has what.
+const (
+	ofSweeps = iota
+	ofFresh
+)
+
+// arrive moves what has become due.
+func (q *queue) arrive(now time.Time) {
+	for i := range q.waiting {
+		for w := &q.waiting[i]; len(w.all) > 0 && !w.all[0].due.After(now); {
+			e := w.all[0]
+			q.unlist(e)
+			switch {
+			case e.fresh:
+				q.fresh.put(e)
+			case e.phase == phaseSettle || e.phase == phaseCensus:
+				q.first.put(e)
+			default:
+				q.putTurn(e)
+			}
 		}
 	}
-	return false
+}
+
+// update takes in that an entry's due, phase or fresh has changed.
+func (q *queue) update(e *entry) {
+	if q.entries[e.path] != e {
+		return
+	}
+	q.unlist(e)
+	if e.fresh {
+		q.waiting[ofFresh].put(e)
+	} else {
+		q.waiting[ofSweeps].put(e)
+	}
+}
+
+func (q *queue) unlist(e *entry) {
+	if e.in == nil {
+		return
+	}
+	of := e.in.of
+	e.in.take(e)
+	if of == nil {
+		return
+	}
+	if len(of.all) == 0 {
+		heap.Remove(&q.turns, of.at)
+	} else {
+		heap.Fix(&q.turns, of.at)
+	}
+}
+
+// putTurn lists a sweep's turn with those of its owner.
+func (q *queue) putTurn(e *entry) {
+	o := q.owners[e.owner]
+	if o == nil {
+		o = &ownerTurns{}
+		o.of = o
+		q.owners[e.owner] = o
+	}
+	if o.put(e); len(o.all) > 1 {
+		heap.Fix(&q.turns, o.at)
+		return
+	}
+	o.used = max(o.used, q.served)
+	heap.Push(&q.turns, o)
+}
+
+// spend notes the CPU time of a sweep's work with its owner.
+func (q *queue) spend(e *entry, cpu time.Duration) {
+	o := q.owners[e.owner]
+	if o == nil || e.fresh {
+		return
+	}
+	q.served = max(q.served, o.used)
+	if o.used += cpu; len(o.all) > 0 {
+		heap.Fix(&q.turns, o.at)
+	}
+}
+
+// forgetOwners drops those that have nothing to do and no CPU time in advance.
+func (q *queue) forgetOwners() {
+	maps.DeleteFunc(q.owners, func(_ owner, o *ownerTurns) bool { return len(o.all) == 0 && o.used <= q.served })
+}
+
+// list is a heap of entries, the one that waits longest first.
+type list struct {
+	all []*entry
+	of  *ownerTurns // whose turns they are; nil elsewhere
+}
+
+// due is when the first of them is, or zero.
+func (l *list) due() time.Time {
+	if len(l.all) == 0 {
+		return time.Time{}
+	}
+	return l.all[0].due
+}
+
+func (l *list) put(e *entry)  { heap.Push(l, e) }
+func (l *list) take(e *entry) { heap.Remove(l, e.at) }
+
+func (l *list) Len() int           { return len(l.all) }
+func (l *list) Less(i, j int) bool { return l.all[i].before(l.all[j]) }
+
+func (l *list) Swap(i, j int) {
+	l.all[i], l.all[j] = l.all[j], l.all[i]
+	l.all[i].at, l.all[j].at = i, j
+}
+
+func (l *list) Push(x any) {
+	e := x.(*entry)
+	e.in, e.at = l, len(l.all)
+	l.all = append(l.all, e)
+}
+
+func (l *list) Pop() any {
+	n := len(l.all) - 1
+	e := l.all[n]
+	l.all[n] = nil
+	l.all = l.all[:n]
+	e.in = nil
+	return e
 }
 
 func (e *entry) before(o *entry) bool {
-	switch {
-	case e.fresh != o.fresh:
-		return e.fresh
-	case !e.fresh && (e.phase == phaseSettle) != (o.phase == phaseSettle):
-		return e.phase == phaseSettle
-	case !e.due.Equal(o.due):
+	if !e.due.Equal(o.due) {
 		return e.due.Before(o.due)
 	}
 	return e.path < o.path
 }
 
+// ownerTurns are the due turns of one owner's ancestors.
+type ownerTurns struct {
+	list
+	used time.Duration // CPU time that sweeps have used for it
+	at   int           // in shares
+}
+
+// shares is a heap of owners, the one that has used least first.
+type shares []*ownerTurns
+
+func (s shares) Len() int { return len(s) }
+
+func (s shares) Less(i, j int) bool {
+	if s[i].used != s[j].used {
+		return s[i].used < s[j].used
+	}
+	return s[i].all[0].before(s[j].all[0])
+}
+
+func (s shares) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].at, s[j].at = i, j
+}
+
+func (s *shares) Push(x any) {
+	o := x.(*ownerTurns)
+	o.at = len(*s)
+	*s = append(*s, o)
+}
+
+func (s *shares) Pop() any {
+	n := len(*s) - 1
+	o := (*s)[n]
+	(*s)[n] = nil
+	*s = (*s)[:n]
+	return o
+}
+
 func (q *queue) remove(e *entry) {
 	if q.entries[e.path] == e {
 		delete(q.entries, e.path)
+		q.unlist(e)
 	}
 }
 
@@ -171,7 +351,9 @@ func (q *queue) remove(e *entry) {
 func (q *queue) move(e *entry, ancestor string, now time.Time, debounce time.Duration) {
 	q.remove(e)
 	if len(e.events) == 0 {
-		q.sweep(ancestor, now)
+		if q.entries[ancestor] == nil {
+			q.sweep(ancestor, now).owner = e.owner
+		}
 		return
 	}
 	for _, at := range e.events {
@@ -214,6 +396,18 @@ func (e *entry) saw(direct int64) (lower bool) {
 	e.counted, e.dying, e.out.DyingAfter = true, direct, direct
 	e.lowest = min(e.lowest, direct)
 	return lower
+}
+
+// baitGone is how long the kernel may take to free a bait's memcg, which has no
+// page any more: RCU grace periods and a kernel worker, on a busy machine.
+const baitGone = 2 * time.Second
+
+// less is a count of direct dying without baits that are about to go.
+func (e *entry) less(direct int64, now time.Time) int64 {
+	if !e.counted || now.Sub(e.baited) >= baitGone {
+		return direct
+	}
+	return direct - min(max(direct-e.dying, 0), int64(e.baits))
 }
 
 // settle starts the looks that follow a turn.

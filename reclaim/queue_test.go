@@ -2,6 +2,8 @@ package reclaim
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +81,7 @@ func TestQueueLooksFirst(t *testing.T) {
 			t.Fatalf("%+v, want a turn of %s", en, want)
 		}
 		en.settle(now)
+		q.update(en)
 		now = now.Add(lookSwept)
 		if en, _ = q.next(now); en == nil || en.path != want || en.phase != phaseSettle {
 			t.Fatalf("%+v, want the look at %s", en, want)
@@ -302,6 +305,159 @@ func BenchmarkQueue(b *testing.B) {
 					q.remove(e)
 				}
 			}
+		})
+	}
+}
+
+// TestQueueOwners: whoever has many ancestors keeps nobody else waiting, and who
+// comes back has not saved up turns meanwhile.
+func TestQueueOwners(t *testing.T) {
+	q, now := newQueue(), t0
+	add := func(o owner, n int) {
+		for i := range n {
+			q.sweep(fmt.Sprintf("/%s/%03d", o, i), now).owner = o
+		}
+	}
+	turns := func(n int, cost map[owner]time.Duration) string {
+		var got []string
+		for range n {
+			en, _ := q.next(now)
+			got = append(got, string(en.owner))
+			q.remove(en)
+			q.spend(en, max(cost[en.owner], time.Millisecond))
+		}
+		return strings.Join(got, "")
+	}
+	add("a", 200)
+	if got := turns(5, nil); got != "aaaaa" {
+		t.Error(got)
+	}
+	add("b", 3)
+	add("c", 1)
+	if got := turns(8, nil); strings.Count(got, "b") != 3 || strings.Count(got, "c") != 1 {
+		t.Errorf("%s: three of b and one of c beside 200 of a are not done within 8 turns", got)
+	}
+	for _, d := range []time.Duration{time.Hour, time.Millisecond} { // it counts by the next turn
+		q.spend(&entry{owner: "a"}, d)
+	}
+	add("b", 10)
+	if got := turns(6, nil); strings.Count(got, "b") > 4 {
+		t.Errorf("%s: b has saved up turns", got)
+	}
+	for len(q.owners["b"].all) > 0 {
+		q.remove(q.owners["b"].all[0])
+	}
+	// By the time they take, not by their number.
+	add("d", 50)
+	if got := turns(44, map[owner]time.Duration{"a": 10 * time.Millisecond}); strings.Count(got, "d") < 39 {
+		t.Errorf("%s: turns of a take ten times as long", got)
+	}
+	// Nor what a sweep's turn did is looked at later than its like.
+	en, _ := q.next(now)
+	en.settle(now.Add(-time.Hour))
+	q.update(en)
+	if next, _ := q.next(now); next != en {
+		t.Errorf("%s before the look at %s", next.path, en.path)
+	}
+	q.remove(en)
+	for len(q.entries) > 0 {
+		turns(1, nil)
+	}
+	add("e", 1)
+	add("a", 10)
+	turns(11, nil)
+	q.forgetOwners()
+	if len(q.owners) > 1 || len(q.turns) > 0 {
+		t.Errorf("%d owners are remembered, %d have turns", len(q.owners), len(q.turns))
+	}
+}
+
+// TestQueueLikeAList: the heaps give the order that going through all entries
+// gives.
+func TestQueueLikeAList(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		q, now := newQueue(), t0
+		slow := func() (best *entry, first, firstFresh time.Time) {
+			sooner := func(due, than time.Time) bool { return than.IsZero() || due.Before(than) }
+			class := func(e *entry) int {
+				switch {
+				case e.fresh:
+					return 0
+				case e.phase == phaseSettle:
+					return 1
+				}
+				return 2
+			}
+			for _, e := range q.entries {
+				if e.due.After(now) {
+					if sooner(e.due, first) {
+						first = e.due
+					}
+					if e.fresh && sooner(e.due, firstFresh) {
+						firstFresh = e.due
+					}
+				} else if best == nil || class(e) < class(best) || class(e) == class(best) && e.before(best) {
+					best = e
+				}
+			}
+			return best, first, firstFresh
+		}
+		for step := range 400 {
+			p := fmt.Sprint("/", r.IntN(30))
+			switch r.IntN(5) {
+			case 0:
+				q.teardown(p, now, now, time.Duration(r.IntN(300))*time.Millisecond)
+			case 1, 2:
+				q.sweep(p, now)
+			case 3:
+				now = now.Add(time.Duration(r.IntN(200)) * time.Millisecond)
+			}
+			want, first, firstFresh := slow()
+			if want != nil {
+				first = firstFresh
+			}
+			got, at := q.next(now)
+			if got != want || !at.Equal(first) {
+				t.Fatalf("seed %d, step %d: %+v at %v, want %+v at %v", seed, step, got, at, want, first)
+			}
+			if got == nil {
+				continue
+			}
+			switch r.IntN(4) {
+			case 0:
+				q.remove(got)
+			case 1:
+				got.settle(now)
+				got.fresh = r.IntN(2) == 0
+				q.update(got)
+			case 2:
+				got.due = now.Add(time.Duration(r.IntN(500)) * time.Millisecond)
+				q.update(got)
+			}
+			q.spend(got, time.Millisecond)
+		}
+	}
+}
+
+// BenchmarkPlan is how many turns a sweep's planning alone allows.
+func BenchmarkPlan(b *testing.B) {
+	for _, n := range []int{2_000, 20_000} {
+		b.Run(fmt.Sprint(n, " ancestors"), func(b *testing.B) {
+			q, now := newQueue(), t0
+			for i := range n {
+				q.sweep(fmt.Sprint("/user.slice/user-", i, ".slice"), now)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(time.Microsecond)
+				en, _ := q.next(now)
+				q.turnDue(now)
+				en.due = now
+				q.spend(en, time.Millisecond)
+				q.update(en)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "turns/s")
 		})
 	}
 }

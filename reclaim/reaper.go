@@ -19,16 +19,26 @@ type reaper struct {
 	abil     Abilities
 	pagesize int64
 	own      string // cgroup of this process, where that matters: see squeezesOwn
+	bait     baits  // where memory.low is the shield
 	log      *slog.Logger
 }
 
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
 	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
+	r.bait = &bait{fs: tree.FS, journal: journal}
 	if !abil.Reclaim.OK() {
 		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
 	}
 	return r
 }
+
+// neverMin reports whether memory.min must not be raised on what is alive. A
+// kernel that keeps stale protection (before Linux 6.2) goes on skipping such a
+// cgroup's pages when it reaches its own limit, long after the value is back:
+// it is OOM-killed instead of reclaimed (measured on 6.1). Without
+// memory_recursiveprot the values of nested cgroups would have to be raised as
+// well, and a limit between them and the ancestor would find nothing to reclaim.
+func (r *reaper) neverMin() bool { return !r.abil.FreshProtection.OK() || !r.tree.RecursiveProt }
 
 // squeezesOwn reports whether reclaiming from an ancestor lowers the memory.high
 // that this process itself, which must put it back, lives under.
@@ -54,6 +64,7 @@ type Turn struct {
 	After   DeadMemory // at its end
 	Batches int
 	Asked   int64 // bytes asked for in all
+	Baits   int   // laid: they may be among the dying for some ms more
 	// Rest is for the next turn, of one that ends in TurnMore without a look
 	// at what it leaves: After is what was there before it then.
 	Rest *rest
@@ -151,24 +162,33 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		o.grant = max(o.grant, forOverhead(measuring, o.burst))
 	}
 	s := newShield(r.tree, r.journal, "memory.min", r.pagesize)
-	if near {
+	if near || r.neverMin() {
 		s.file = "memory.low"
+	}
+	if near {
+		if r.neverMin() {
+			// A bait would be charged to what is near its limit.
+			if left = r.certain(t.After); left == 0 {
+				t.End, t.Verdict = TurnSkipped, NearLimit
+				return t, nil
+			}
+		}
 		o.batch = left
 	}
-	defer func() { err = errors.Join(err, s.lower()) }()
-	t, err = r.batches(ctx, ancestor, o, s, near, t, left)
-	if errors.Is(err, errNestedNearLimit) {
-		t.End, t.Verdict, err = TurnSkipped, NearLimit, nil
-	}
-	return t, err
+	defer func() {
+		err = errors.Join(err, s.lower())
+		r.bait.take()
+	}()
+	return r.batches(ctx, ancestor, o, s, near, t, left)
 }
 
 // batches is the loop of a turn: shield, write, look.
 func (r *reaper) batches(
 	ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn, left int64,
 ) (Turn, error) {
-	began, still, elsewhere, renewed := r.thread.CPU(), 0, 0, false
+	began, still, elsewhere := r.thread.CPU(), 0, 0
 	least := t.After.Reclaimable()
+	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
 		// the first batch, turn has just looked.
@@ -179,17 +199,46 @@ func (r *reaper) batches(
 			}
 		}
 		raising := r.thread.CPU()
+		if err := r.laid(&c, ancestor, left); errors.Is(err, errBaitNear) {
+			t.End, t.Verdict = TurnSkipped, NearLimit
+			return t, nil
+		} else if err != nil {
+			return r.vanished(t, err)
+		}
+		t.Baits = c.baits
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return r.vanished(t, err)
 		}
 		// With many live children it takes longer than a write, and the next
 		// turn would have to raise it anew.
 		began += r.thread.CPU() - raising
+		// On a busy machine all of this may take seconds.
+		if near, err := r.tree.NearLimit(ancestor); err != nil {
+			return r.vanished(t, err)
+		} else if near && !once {
+			t.End, t.Verdict = TurnSkipped, NearLimit
+			return t, nil
+		}
+		most := r.most(o.batch)
+		if c.low {
+			c.children = s.children
+			var again bool
+			if most, again = r.mayAsk(&c, most, t.After); again {
+				continue
+			}
+			if most == 0 || r.growing(ancestor) {
+				t.End = TurnStuck // later: with a bait, or by eviction
+				return t, ctx.Err()
+			}
+		}
 		before, err := r.tree.limit(ancestor, "memory.current")
 		if err != nil {
 			return r.vanished(t, err)
 		}
-		ask := max(min(left, r.most(ancestor, before, o.batch))/r.pagesize*r.pagesize, r.pagesize)
+		if r.squeezesOwn(ancestor) {
+			most = min(most, before/ownPart)
+		}
+		ask := max(min(left, most)/r.pagesize*r.pagesize, r.pagesize)
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
@@ -204,7 +253,14 @@ func (r *reaper) batches(
 			return r.vanished(t, err)
 		}
 		moved := before - after
-		if res == WriteFull {
+		switch {
+		case c.had > 0: // the kernel did as asked, of the bait perhaps
+			if moved -= r.taken(&c); moved <= 0 {
+				res = WritePartial
+			}
+		case c.low && c.children > 0:
+			res = WritePartial // what is certain is known only by measuring anew
+		case res == WriteFull:
 			moved = max(moved, ask) // the living may have taken as much
 		}
 		if moved > 0 {
@@ -214,15 +270,8 @@ func (r *reaper) batches(
 			if !r.abil.Reclaim.OK() {
 				drainLRU()
 			}
-			// Kernels of that age keep what only the ancestor's own slab frees.
-			if r.tree.Coarse && !renewed && !once {
-				renewed = true
-				if err := r.unstale(ancestor, ask, o.slice); err != nil {
-					return r.vanished(t, err)
-				}
-			}
 		}
-		spent := usedUp(o.grant, r.thread.CPU()-began, took)
+		spent := usedUp(o.grant, r.thread.CPU()-began, took) || s.old(time.Now())
 		stop := once || spent || still >= fruitless || ctx.Err() != nil
 		// Measuring anew reads every live child, so not after each batch.
 		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
@@ -235,6 +284,7 @@ func (r *reaper) batches(
 				return t, ctx.Err()
 			}
 		}
+		r.bait.take() // or it would be measured with the dead
 		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
 			return r.vanished(t, err)
 		}
@@ -243,7 +293,7 @@ func (r *reaper) batches(
 		// shield): asking on would only take more of that.
 		elsewhere++
 		if t.After.Reclaimable() < least {
-			elsewhere, least = 0, t.After.Reclaimable()
+			elsewhere, still, least = 0, 0, t.After.Reclaimable()
 		}
 		left = t.After.Reclaimable()
 		switch {
@@ -291,12 +341,9 @@ const mostAtOnce = 128 << 20
 
 // most is what a write may ask for. The squeeze stays with small ones: while
 // memory.high is low, the living are throttled by how far usage is above.
-func (r *reaper) most(ancestor string, usage, batch int64) int64 {
-	switch {
-	case r.abil.Reclaim.OK():
+func (r *reaper) most(batch int64) int64 {
+	if r.abil.Reclaim.OK() {
 		return mostAtOnce
-	case r.squeezesOwn(ancestor):
-		return min(batch, usage/ownPart)
 	}
 	return batch
 }
@@ -313,6 +360,9 @@ func progress(before, after int64) bool { return before-after >= progressBytes }
 // write asks the kernel to reclaim bytes from an ancestor.
 func (r *reaper) write(ancestor string, bytes int64, slice time.Duration) (WriteResult, error) {
 	if !r.abil.Reclaim.OK() {
+		if r.neverMin() {
+			slice = min(slice, growSlice)
+		}
 		return r.squeeze(ancestor, bytes, slice)
 	}
 	arg := fmt.Sprint(bytes)

@@ -8,10 +8,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-var canReclaim = Abilities{Reclaim: Ability{State: Yes}, Swappiness: Ability{State: Yes}}
+var canReclaim = Abilities{Reclaim: Ability{State: Yes}, Swappiness: Ability{State: Yes}, FreshProtection: Ability{State: Yes}}
 
 // reaperFixture: /p has 4 MiB of dead memory beside one live child of 8 MiB.
 func reaperFixture(t *testing.T) (*fixture, *reaper) {
@@ -99,11 +100,11 @@ func TestTurnStuck(t *testing.T) {
 // TestMost: much at once, but not where the squeeze would throttle the living.
 func TestMost(t *testing.T) {
 	_, r := reaperFixture(t)
-	if got := r.most("/p", 64*testMiB, testMiB); got != mostAtOnce {
+	if got := r.most(testMiB); got != mostAtOnce {
 		t.Errorf("memory.reclaim: %d", got)
 	}
 	r.abil.Reclaim = Ability{}
-	if got := r.most("/p", 64*testMiB, testMiB); got != testMiB {
+	if got := r.most(testMiB); got != testMiB {
 		t.Errorf("squeeze: %d", got)
 	}
 }
@@ -206,10 +207,6 @@ func TestSqueezesOwn(t *testing.T) {
 		if got := r.squeezesOwn(ancestor); got != want {
 			t.Errorf("%s: %v", ancestor, got)
 		}
-		batch := map[bool]int64{true: 64 << 10, false: testMiB}[want]
-		if got := r.most(ancestor, 8*testMiB, testMiB); got != batch {
-			t.Errorf("%s: batches of %d", ancestor, got)
-		}
 	}
 }
 
@@ -229,21 +226,56 @@ func TestTurnNearLimit(t *testing.T) {
 	x.asBefore(r)
 }
 
-func TestTurnNestedNearLimit(t *testing.T) {
+// TestTurnNearWhileShielded: the living grow up to the ancestor's limit while its
+// shield is up. No further write follows, and the shield is down.
+func TestTurnNearWhileShielded(t *testing.T) {
 	x, r := reaperFixture(t)
-	r.tree.RecursiveProt = false
-	x.cgroup("/p/a/inner", 0, testMiB)
-	x.file("/p/a", "memory.high", fmt.Sprintln(9*testMiB))
+	x.squeezes(r)
+	const most = 1 << 30
+	x.file("/p", "memory.max", fmt.Sprintln(most))
+	writes := 0
+	grow := r.thread.onWrite
+	r.thread.onWrite = func(d time.Duration) {
+		grow(d)
+		if writes++; writes == 2 {
+			x.file("/p", "memory.current", fmt.Sprintln(most-testMiB))
+		}
+	}
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
-	if err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit || turn.Batches != 0 {
-		t.Errorf("%+v, %v", turn, err)
+	if err != nil || writes != 2 || turn.End != TurnSkipped || turn.Verdict != NearLimit {
+		t.Errorf("%d writes, %+v, %v", writes, turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnShieldLife: on a machine so busy that a write takes seconds, a turn
+// ends, and its shield with it, though its CPU time is not used up.
+func TestTurnShieldLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shield{since: time.Now()}
+		if s.old(time.Now()) {
+			t.Error("old at once")
+		}
+		time.Sleep(shieldLife)
+		if !s.old(time.Now()) {
+			t.Error("not old after its life")
+		}
+	})
+	x, r := reaperFixture(t)
+	x.squeezes(r)
+	move := r.thread.onWrite
+	writes := 0
+	r.thread.onWrite = func(d time.Duration) { move(d); writes++; time.Sleep(shieldLife) }
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnMore || writes != 1 {
+		t.Errorf("%d writes, %+v, %v", writes, turn, err)
 	}
 	x.asBefore(r)
 }
 
 func TestTurnSqueeze(t *testing.T) {
 	x, r := reaperFixture(t)
-	r.abil = Abilities{Reclaim: Ability{State: No}}
+	r.abil = Abilities{Reclaim: Ability{State: No}, FreshProtection: Ability{State: Yes}}
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
 	if err != nil || turn.End != TurnStuck || turn.Batches != fruitless {
 		t.Errorf("%+v, %v", turn, err)

@@ -8,6 +8,8 @@ type Survey struct {
 	Dying     int64      `json:"dying"`
 	Live      int64      `json:"live"`
 	Ancestors []Surveyed `json:"ancestors"`
+	// PassedOver is what the census could not look into.
+	PassedOver PassedOver `json:"passed_over,omitzero"`
 }
 
 // Surveyed is one ancestor of a survey.
@@ -26,7 +28,7 @@ func (t *Tree) Survey(ctx context.Context, under string, limit int) (Survey, err
 	if err != nil {
 		return Survey{}, err
 	}
-	s := Survey{Dying: c.Dying, Live: c.Live}
+	s := Survey{Dying: c.Dying, Live: c.Live, PassedOver: c.PassedOver}
 	for i, a := range c.Ancestors {
 		if limit > 0 && i >= limit || ctx.Err() != nil {
 			break

@@ -22,6 +22,8 @@ type SweepProgress struct {
 	Done      int   `json:"done"`      // of them, those that are finished
 	Dying     int64 `json:"dying"`     // below Under, at the beginning
 	Freed     int64 `json:"freed"`     // up to now
+	// GivingWay is the pressure it meets, or nil.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // SweepResult is what a sweep did.
@@ -35,6 +37,13 @@ type SweepResult struct {
 	CPU         time.Duration `json:"cpu_ns"`
 	Wall        time.Duration `json:"wall_ns"`
 	Outcomes    []Outcome     `json:"outcomes"`
+	// PassedOver is what the census could not look into.
+	PassedOver PassedOver `json:"passed_over,omitzero"`
+	// Later is how many ancestors are left to the next sweeps, since one owner
+	// has more than a sweep takes of one.
+	Later int64 `json:"later,omitempty"`
+	// GivingWay is the pressure that it met at the end, or nil.
+	GivingWay *GivingWay `json:"giving_way,omitempty"`
 }
 
 // sweepJob follows the ancestors that one sweep has found until the last of
@@ -105,18 +114,33 @@ func (e *Engine) beginSweep(ctx context.Context, req SweepRequest, now time.Time
 		e.sweepV1(ctx, req, now, end)
 		return
 	}
-	var c Census
-	if e.measured(func() { c, err = e.tree.Census(ctx, req.Under) }); err != nil {
-		end(SweepResult{}, err)
-		return
+	e.takeCensus(&census{ctx: ctx, under: func() string { return req.Under }, then: func(c Census, list []found, err error) {
+		if err != nil {
+			end(SweepResult{}, err)
+			return
+		}
+		e.sweepFound(&sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}, c, list)
+	}}, now)
+}
+
+// sweepFound begins a sweep of what its census has found.
+func (e *Engine) sweepFound(job *sweepJob, c Census, list []found) {
+	list, later := e.ration(list)
+	job.total = len(list)
+	job.result = SweepResult{
+		Under: job.req.Under, DyingBefore: c.Dying, DyingAfter: c.Dying, Live: c.Live,
+		PassedOver: c.PassedOver, Later: later,
 	}
-	job := &sweepJob{ctx: ctx, req: req, began: now, total: len(c.Ancestors), pending: map[string]bool{}, end: end}
-	job.result = SweepResult{Under: req.Under, DyingBefore: c.Dying, DyingAfter: c.Dying, Live: c.Live}
-	for _, a := range c.Ancestors {
-		e.queue.sweep(a.Path, now)
+	e.queueSwept(list, time.Now())
+	for _, a := range list {
 		job.pending[a.Path] = true
 	}
 	e.startSweep(job)
+}
+
+// sweeping reports whether a sweep is under way, or about to begin.
+func (e *Engine) sweeping() bool {
+	return len(e.sweeps) > 0 || len(e.censuses) > 1 || len(e.censuses) > 0 && !e.looking
 }
 
 func (e *Engine) startSweep(job *sweepJob) {
@@ -131,6 +155,7 @@ func (e *Engine) startSweep(job *sweepJob) {
 // abandonSweeps ends the sweeps whose caller has gone with what they have done
 // so far.
 func (e *Engine) abandonSweeps() {
+	e.abandonCensuses()
 	e.sweeps = slices.DeleteFunc(e.sweeps, func(job *sweepJob) bool {
 		if job.ctx.Err() == nil {
 			return false
@@ -142,6 +167,7 @@ func (e *Engine) abandonSweeps() {
 
 // stopSweeps ends all sweeps when the engine stops.
 func (e *Engine) stopSweeps() {
+	e.stopCensuses()
 	for _, job := range e.sweeps {
 		job.end(e.result(job), errStopped)
 	}
@@ -158,17 +184,8 @@ func (e *Engine) result(job *sweepJob) SweepResult {
 		r.Freed = max(r.DyingBefore-r.DyingAfter, 0) // v1 tells no more
 	}
 	r.Wall = time.Since(job.began)
+	r.GivingWay = e.gate.givingWay(time.Now())
 	return r
-}
-
-// Look takes a census below a cgroup soon and queues what it finds: for a
-// teardown of which only the neighbourhood is known.
-func (e *Engine) Look(under string) {
-	e.post(func(now time.Time) {
-		if e.opts.Hierarchy.Mode.V2() && e.monitorOnly(e.config()) == "" {
-			e.beginSweep(context.Background(), SweepRequest{Under: under}, now, func(SweepResult, error) {})
-		}
-	})
 }
 
 // sweepEnded takes one ancestor's outcome into the sweeps that wait for it.
@@ -196,6 +213,7 @@ func (e *Engine) sweepProgress() {
 				Done:      job.total - len(job.pending),
 				Dying:     job.result.DyingBefore,
 				Freed:     e.freed(job),
+				GivingWay: e.gate.givingWay(time.Now()),
 			})
 		}
 	}
@@ -246,7 +264,7 @@ func (e *Engine) planSweep(now time.Time) time.Time {
 // timedSweep sweeps everything, unless nothing is dying (one file read) or the
 // last sweep is still under way.
 func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
-	if len(e.sweeps) > 0 || !e.maySweep(e.config()) {
+	if e.sweeping() || !e.maySweep(e.config()) {
 		return
 	}
 	n, err := e.dying()
@@ -254,6 +272,9 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 		e.log.Error("cannot count the dying memcgs, so nothing is swept", "err", err, message.SweepFailed.Attr())
 	}
 	if n == 0 {
+		if err == nil {
+			e.forgetGone("/", nil, now)
+		}
 		return
 	}
 	req, ended := SweepRequest{Under: "/"}, func(SweepResult, error) {}
@@ -270,9 +291,19 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 		}
 		e.log.Info("swept", "dying_before", r.DyingBefore, "dying_after", r.DyingAfter,
 			"freed", r.Freed, "bytes", r.Bytes, "cpu", r.CPU, "wall", r.Wall, message.Swept.Attr())
+		e.tellPassedOver(r.PassedOver)
 		e.sweptAt = r.DyingAfter
 		e.lastResort(r)
 	})
+}
+
+// tellPassedOver logs what a sweep has passed over, once for as long as it stays
+// about the same.
+func (e *Engine) tellPassedOver(p PassedOver) {
+	if known := e.passedOver; p.Cgroups > 0 && (known.Cgroups == 0 || p.First != known.First && p.Why != known.Why) {
+		e.log.Warn("a sweep passes over cgroups that it cannot read", "cgroups", p.Cgroups, "dying", p.Dying, "first", p.First, "why", p.Why)
+	}
+	e.passedOver = p
 }
 
 // maySweep says whether the policy and the kernel let a sweep reclaim.
@@ -286,7 +317,7 @@ func (e *Engine) maySweep(cfg Config) bool {
 func (e *Engine) countNow(ctx context.Context, now time.Time) {
 	cfg := e.config()
 	threshold := cfg.SweepThreshold
-	if threshold == 0 || len(e.sweeps) > 0 || !e.maySweep(cfg) {
+	if threshold == 0 || e.sweeping() || !e.maySweep(cfg) {
 		return
 	}
 	n, err := e.dying()
@@ -309,7 +340,7 @@ func (e *Engine) dyingBelow(cgroup string) (int64, error) {
 	if e.opts.Hierarchy.Mode.V2() {
 		return e.tree.Dying(cgroup)
 	}
-	c, err := V1Census(e.tree.FS)
+	c, err := v1Census(e.ctx, e.tree.FS, &e.pulse)
 	return c.Dying, err
 }
 

@@ -20,8 +20,10 @@ import (
 // It is not slowed by SCHED_IDLE or a CPU quota unless the policy asks: either
 // may stop a thread inside the kernel while it holds what others wait for.
 type Thread struct {
-	work chan func()
-	tid  int
+	work  chan func()
+	tid   int
+	idle  bool          // under SCHED_IDLE
+	aside time.Duration // CPU time of what other threads did for this one
 	// onWrite is told how long each write took; nil tells nobody.
 	onWrite func(time.Duration)
 }
@@ -43,16 +45,35 @@ func StartThread(ctx context.Context) (*Thread, error) {
 	goOffMain(func() {
 		t.tid = unix.Gettid()
 		ready <- lowerPriority(t.tid)
-		for {
-			select {
-			case fn := <-t.work:
-				fn()
-			case <-ctx.Done():
-				return
-			}
-		}
+		t.serve(ctx)
 	})
 	return t, <-ready
+}
+
+// startPlainThread starts a thread of the priority this process has; it ends with
+// ctx.
+func startPlainThread(ctx context.Context) *Thread {
+	t := &Thread{work: make(chan func())}
+	ready := make(chan struct{})
+	goOffMain(func() {
+		t.tid = unix.Gettid()
+		close(ready)
+		t.serve(ctx)
+	})
+	<-ready
+	return t
+}
+
+// serve runs what it is given until ctx ends.
+func (t *Thread) serve(ctx context.Context) {
+	for {
+		select {
+		case fn := <-t.work:
+			fn()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // goOffMain runs fn on a locked thread that ends with it, so that what fn
@@ -100,7 +121,16 @@ func (t *Thread) SetIdle(on bool) error {
 	if err := unix.SchedSetAttr(t.tid, &attr, 0); err != nil {
 		return fmt.Errorf("set scheduler of the reaping thread: %w", err)
 	}
+	t.idle = on
 	return nil
+}
+
+// likeIdle puts the thread under the scheduler that another one is under. What
+// the kernel refuses here it has refused there, and been logged.
+func (t *Thread) likeIdle(o *Thread) {
+	if t.idle != o.idle {
+		_ = t.SetIdle(o.idle)
+	}
 }
 
 // Scheduling policies, sched(7).
@@ -123,9 +153,9 @@ func (t *Thread) Do(ctx context.Context, fn func()) bool {
 }
 
 // CPU is the CPU time the thread has used, user and kernel: its own clock,
-// CLOCK_THREAD_CPUTIME_ID. Call it on the thread.
+// CLOCK_THREAD_CPUTIME_ID, and what others used for it. Call it on the thread.
 func (t *Thread) CPU() time.Duration {
-	return time.Duration(cpuClock(unix.CLOCK_THREAD_CPUTIME_ID))
+	return time.Duration(cpuClock(unix.CLOCK_THREAD_CPUTIME_ID)) + t.aside
 }
 
 // processCPU is the CPU time of all threads together.

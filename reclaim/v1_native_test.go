@@ -2,6 +2,8 @@ package reclaim
 
 import (
 	"fmt"
+	"path"
+	"strings"
 	"testing"
 	"time"
 )
@@ -122,4 +124,50 @@ func BenchmarkV1Census(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(c.Directories), "cgroups")
+}
+
+// TestV1PinsFreed: what was pinned of held directories, which are gone, is never
+// told to be more than is dying.
+func TestV1PinsFreed(t *testing.T) {
+	tr := newV1TestTree(t)
+	e := NewEngine(EngineOptions{Hierarchy: Hierarchy{Mode: Legacy}, FS: tr.fs, Config: testConfig()})
+	now := time.Now()
+	e.pinned["/old.scope"] = pinned{Pinned{Ancestor: "/old.scope", Dying: 1 << 40}, 1, now.Add(-time.Hour)}
+	e.pinned["/new.scope"] = pinned{Pinned{Ancestor: "/new.scope", Dying: 0}, 2, now}
+	e.forgetFreedV1(now)
+	if s := e.Status().Pinned; len(s) != 1 || s[0].Ancestor != "/new.scope" {
+		t.Errorf("%+v", s)
+	}
+	e.pinned["/old.scope"] = pinned{Pinned{Ancestor: "/old.scope", Dying: 1 << 40}, 1, now}
+	e.forgetFreedV1(now.Add(v1PinsEvery - 1)) // it reads every directory: not that often
+	if len(e.pinned) != 2 {
+		t.Errorf("%+v", e.pinned)
+	}
+}
+
+// TestV1CensusDeep: directories nested deeper than PATH_MAX are counted like any
+// others, so that none of them is taken for a dying one.
+func TestV1CensusDeep(t *testing.T) {
+	tr := newV1TestTree(t)
+	const n = 20
+	made := func() int64 {
+		c, err := V1Census(tr.fs)
+		if err != nil || c.PassedOver != (PassedOver{}) {
+			t.Fatalf("%+v, %v", c, err)
+		}
+		return c.Directories
+	}
+	// Other tests' cgroups come and go on the machine: some try must see none.
+	waitFor(t, "a count with just the deep ones", func() bool {
+		before := made()
+		deep := nest(t, tr.fs, tr.base, strings.Repeat("d", 250), n)
+		after := made()
+		for deep != tr.base {
+			if err := tr.fs.Rmdir(deep); err != nil {
+				t.Fatal(err)
+			}
+			deep = path.Dir(deep)
+		}
+		return after-before == n
+	})
 }

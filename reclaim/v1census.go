@@ -2,9 +2,11 @@ package reclaim
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 )
 
 // ErrV1NoMemoryRow means that /proc/cgroups says nothing of the memory
@@ -52,6 +54,9 @@ type V1Count struct {
 	Cgroups     int64 // /proc/cgroups: live and dying, the root included
 	Directories int64 // live, the root included
 	Dying       int64
+	// PassedOver are directories that could not be read. What lies below them
+	// is not among Directories, and so counts as dying.
+	PassedOver PassedOver
 }
 
 // V1Census counts the dying memcgs of the v1 memory hierarchy f: num_cgroups
@@ -64,13 +69,31 @@ type V1Count struct {
 // which is some milliseconds after a removal and up to three seconds after
 // 100,000 of them, so a small number right after a removal means nothing.
 func V1Census(f *FS) (V1Count, error) {
+	return v1Census(context.Background(), f, nil)
+}
+
+// v1Census is V1Census until ctx ends, counted as progress.
+func v1Census(ctx context.Context, f *FS, pulse *atomic.Uint64) (V1Count, error) {
 	before, err := v1ReadRow()
 	if err != nil {
 		return V1Count{}, err
 	}
 	c := V1Count{Directories: 1}
-	if err := v1EachBelow(f, "/", func(string) { c.Directories++ }); err != nil {
+	w := walk{fs: f, over: &c.PassedOver}
+	if err := w.start("/", 0); err != nil {
 		return V1Count{}, err
+	}
+	defer w.close()
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return V1Count{}, err
+		}
+		if err := w.each(pulse, func(d *child) { c.Directories++; w.enter(d.name, 0) }); err != nil && !gone(err) {
+			c.PassedOver.add(w.path(), shortly(err), 0)
+		}
+		if more, err = w.next(); err != nil {
+			return V1Count{}, err
+		}
 	}
 	after, err := v1ReadRow()
 	if err != nil {
@@ -93,24 +116,4 @@ func v1ReadRow() (V1Row, error) {
 		return V1Row{}, fmt.Errorf("count cgroups: %w", err)
 	}
 	return parseV1Row(b)
-}
-
-// v1EachBelow calls fn for every live cgroup below one, parents first. What
-// vanishes during the walk is passed over.
-func v1EachBelow(f *FS, cgroup string, fn func(cgroup string)) error {
-	return new(listing).v1EachBelow(f, cgroup, fn)
-}
-
-func (l *listing) v1EachBelow(f *FS, cgroup string, fn func(cgroup string)) error {
-	var children []string
-	if err := l.each(f, cgroup, func(c *child) { children = append(children, c.path()) }); err != nil {
-		return err
-	}
-	for _, child := range children {
-		fn(child)
-		if err := l.v1EachBelow(f, child, fn); err != nil && !gone(err) {
-			return err
-		}
-	}
-	return nil
 }

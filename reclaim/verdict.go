@@ -130,15 +130,25 @@ func (t *Tree) Tellable(ancestor string) Verdict {
 
 // deserted reports whether no process lives in a cgroup or below it.
 func (t *Tree) deserted(cgroup string) bool {
+	populated, err := t.event(cgroup, "populated")
+	return err == nil && !populated
+}
+
+// event is a line of a cgroup's cgroup.events that is not 0; false where there is
+// none of this name ("frozen" came with Linux 5.2).
+func (t *Tree) event(cgroup, name string) (on bool, err error) {
 	data, err := t.Read(cgroup, "cgroup.events", nil)
 	if err != nil {
-		return false
+		return false, err
 	}
-	deserted := false
+	found := name != "populated"
 	err = eachKeyed("cgroup.events", data, func(key []byte, v int64) {
-		if string(key) == "populated" {
-			deserted = v == 0
+		if string(key) == name {
+			on, found = v != 0, true
 		}
 	})
-	return err == nil && deserted
+	if err == nil && !found {
+		err = parseError("cgroup.events", nil, "no \""+name+"\"")
+	}
+	return on, err
 }

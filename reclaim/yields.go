@@ -10,8 +10,7 @@ type yields struct {
 }
 
 func (y *yields) note(shut bool) {
-	y.now.Store(shut)
-	if shut {
+	if was := y.now.Swap(shut); shut && !was {
 		y.times.Add(1)
 	}
 }

@@ -58,6 +58,16 @@ func (b *bar) show(p reclaim.SweepProgress) {
 	_ = b.bar.Set64(min(p.Freed, p.Dying))
 }
 
+// note writes a line beside the bar.
+func (b *bar) note(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+	fmt.Fprintln(b.w, line)
+}
+
 // end takes the bar off the terminal.
 func (b *bar) end() {
 	b.mu.Lock()

@@ -48,6 +48,14 @@ func leakChecks() []check {
 		{"many-dying", isNote,
 			func(f facts) bool { return f.Dying >= leakCount && f.noNeed() },
 			func(f facts) string { return cost(f) + "; this kernel lets them go by itself" }, nil, nil},
+		{"passed-over", isWarn,
+			func(f facts) bool { return f.PassedOver.Cgroups > 0 && f.Root },
+			func(f facts) string { return passedOverWords(f.PassedOver) + ": not swept" },
+			said("look who makes cgroups there; nested deeper than a path can be long they are of no use to anybody"), nil},
+		{"not-readable", isNote,
+			func(f facts) bool { return f.PassedOver.Cgroups > 0 && !f.Root },
+			func(f facts) string { return passedOverWords(f.PassedOver) },
+			said("sudo scopereapctl doctor"), nil},
 		{"dead-memory", isNote,
 			func(f facts) bool { return f.Reclaimable > 0 },
 			func(f facts) string { return fmt.Sprintf("they hold %s of page cache to reclaim", size(f.Reclaimable)) },
@@ -128,6 +136,13 @@ func daemonChecks() []check {
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.PolicyError != "" },
 			said("scopereapd runs with an earlier policy: the one on disk has errors"),
 			said("scopereapctl policy check, then systemctl reload scopereapd"), nil},
+		{"gives-way", isNote,
+			func(f facts) bool { return f.Way != nil && !f.Way.Idle },
+			func(f facts) string { return givingWayWords(*f.Way, f.Now) },
+			said("look who waits for it: head /proc/pressure/* and vmstat 1; the limits are budget.memory_pressure and budget.io_pressure"), nil},
+		{"pressure-lies", isNote,
+			func(f facts) bool { return f.Way != nil && f.Way.Idle },
+			func(f facts) string { return pressureWords(*f.Way, f.Uring, f.Now) }, nil, nil},
 		{"daemon-version", isNote,
 			func(f facts) bool { return f.Daemon != nil && f.Daemon.Version != version },
 			func(f facts) string {
@@ -172,8 +187,19 @@ func kernelChecks() []check {
 			[]setting{{"reap.near_limit", `"low"`}}},
 		{"no-recursiveprot", isNote,
 			func(f facts) bool { return v2(f) && f.Abilities.RecursiveProt.State == reclaim.No },
-			said("cgroup2 is mounted without memory_recursiveprot: the shield has to cover every nested cgroup, which costs more writes"),
+			said("cgroup2 is mounted without memory_recursiveprot: the shield is memory.low, and has to cover every nested cgroup, which costs more writes"),
 			said("mount -o remount,memory_recursiveprot /sys/fs/cgroup (systemd 247 does so at boot)"), nil},
+		{"stale-protection", isNote,
+			func(f facts) bool {
+				return v2(f) && f.AbilitiesFrom != fromFiles && !f.noNeed() && !f.Abilities.FreshProtection.OK()
+			},
+			func(f facts) string {
+				if f.Abilities.FreshProtection.State == reclaim.Unknown {
+					return "whether this kernel keeps stale protection is not known (" + f.Abilities.FreshProtection.Why +
+						"): the shield is memory.low, with a bait, and never memory.min"
+				}
+				return "this kernel keeps stale protection (before Linux 6.2): the shield is memory.low, with a bait, and never memory.min"
+			}, nil, nil},
 		{"no-swappiness", isNote,
 			func(f facts) bool {
 				return v2(f) && f.Swap && f.Abilities.Reclaim.OK() && f.Abilities.Swappiness.State == reclaim.No

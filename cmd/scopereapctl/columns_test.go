@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -70,7 +71,7 @@ func TestColumnErrors(t *testing.T) {
 		{"cron audit -o x", "remedy"},
 	} {
 		var out, errs strings.Builder
-		if code := run(strings.Fields(tc.args), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), tc.says) {
+		if code := run(strings.Fields(tc.args), &out, &errs); code != exitcode.Usage || !strings.Contains(errs.String(), tc.says) {
 			t.Errorf("%s: %d %s", tc.args, code, errs.String())
 		}
 	}

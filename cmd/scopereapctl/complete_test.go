@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/scopereap/scopereap/internal/exitcode"
 )
 
 // offered is what a shell is offered for a command line, without descriptions.
 func offered(t *testing.T, line ...string) []string {
 	t.Helper()
 	var out, errs strings.Builder
-	if code := run(append([]string{"__complete"}, line...), &out, &errs); code != exitOK {
+	if code := run(append([]string{"__complete"}, line...), &out, &errs); code != exitcode.OK {
 		t.Fatalf("%q: %d %s", line, code, errs.String())
 	}
 	var words []string

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -77,7 +78,7 @@ func TestCronAuditVerb(t *testing.T) {
 		{"cron", "audit", "--json", "--root", root, "--systemd", "252"},
 	} {
 		var out, errs strings.Builder
-		if code := run(args, &out, &errs); code != exitOK || errs.String() != "" {
+		if code := run(args, &out, &errs); code != exitcode.OK || errs.String() != "" {
 			t.Errorf("%v: %d %s", args, code, errs.String())
 		}
 		if !strings.Contains(out.String(), "/etc/cron.d/app:1") || strings.Contains(out.String(), "secret") {
@@ -86,7 +87,7 @@ func TestCronAuditVerb(t *testing.T) {
 	}
 	for _, args := range [][]string{{"--limit", "-1"}, {"--systemd", "-1"}, {"x"}} {
 		var out, errs strings.Builder
-		if code := run(append([]string{"cron", "audit"}, args...), &out, &errs); code != exitUsage {
+		if code := run(append([]string{"cron", "audit"}, args...), &out, &errs); code != exitcode.Usage {
 			t.Errorf("%v: %d", args, code)
 		}
 	}

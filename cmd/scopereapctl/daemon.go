@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/scopereap/scopereap/cronguard"
@@ -31,10 +33,14 @@ type daemon interface {
 // daemon that the system bus knows.
 const defaultRunDir = "/run/scopereap"
 
-// daemons are the ways to ask, the best first: the bus, where everybody may ask and polkit decides who may change
-// something, and the control socket, which is there where the bus is not (containers, a bus that restarts).
+// daemons are the ways to ask, the best first: for root its own control socket, where nobody else's questions are in
+// the way; the bus, where everybody may ask and polkit decides who may change something; and the control socket of all,
+// which is there where the bus is not (containers, a bus that restarts).
 func (a *app) daemons() []daemon {
 	var ways []daemon
+	if os.Geteuid() == 0 {
+		ways = append(ways, socketDaemon(filepath.Join(a.runDir, control.RootSocketName)))
+	}
 	if a.runDir == defaultRunDir && a.policyRoot == "" {
 		ways = append(ways, &a.bus)
 	}

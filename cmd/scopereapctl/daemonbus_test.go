@@ -212,7 +212,7 @@ func TestVerbsOverBus(t *testing.T) {
 	ctl("linger", "list").want(t, "linger list", 0, "alice", "scopereap")
 	ctl("linger", "add", "bob").want(t, "linger add", 0, "bob (4711): linger turned on")
 	ctl("linger", "remove", "bob").want(t, "linger remove", 0, "bob (4711): linger turned off; the policy's rule a* turns")
-	ctl("linger", "add", "ghost").want(t, "linger add of nobody", 2, "no such user: ghost")
+	ctl("linger", "add", "ghost").want(t, "linger add of nobody", 64, "no such user: ghost")
 	ctl("linger", "add", "-n", "carol").want(t, "linger add -n", 0, "carol (4711): would turn linger on")
 	if diff := cmp.Diff([]string{"bob", "bob", "carol"}, n.changes()); diff != "" {
 		t.Error("changed:\n" + diff)

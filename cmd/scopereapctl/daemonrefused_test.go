@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -59,20 +61,20 @@ func TestPolkitDecides(t *testing.T) {
 	n := serveNode(t, b)
 	bin := program(t)
 	as := func(args ...string) result { return ctlAs(t, bin, b.Address, args...) }
-	as("linger", "add", "bob").want(t, "no polkit", exitNotRoot, "only root may", "(try: sudo scopereapctl linger add)")
-	as("leaks").want(t, "leaks", exitNotRoot, "root's to know", "(try: sudo scopereapctl leaks)")
+	as("linger", "add", "bob").want(t, "no polkit", exitcode.NotRoot, "only root may", "(try: sudo scopereapctl linger add)")
+	as("leaks").want(t, "leaks", exitcode.NotRoot, "root's to know", "(try: sudo scopereapctl leaks)")
 	if len(n.changes()) > 0 {
 		t.Errorf("changed: %v", n.changes())
 	}
 	p := startPolkit(t, b)
 	p.allow <- false
-	as("linger", "add", "bob").want(t, "refused", exitNotRoot, "org.scopereap1.manage-linger needs a password")
+	as("linger", "add", "bob").want(t, "refused", exitcode.NotRoot, "org.scopereap1.manage-linger needs a password")
 	p.allow <- true
-	as("linger", "add", "bob").want(t, "allowed", exitOK, "bob (4711): linger turned on")
+	as("linger", "add", "bob").want(t, "allowed", exitcode.OK, "bob (4711): linger turned on")
 	p.allow <- true
-	as("leaks").want(t, "leaks allowed", exitOK, "alice")
+	as("leaks").want(t, "leaks allowed", exitcode.OK, "alice")
 	p.allow <- false // it asks for the rates, too
-	as("linger", "list").want(t, "linger list", exitOK, "alice")
+	as("linger", "list").want(t, "linger list", exitcode.OK, "alice")
 	// Without a terminal nobody is asked for a password.
 	for len(p.flags) > 0 {
 		if f := <-p.flags; f != 0 {
@@ -81,9 +83,9 @@ func TestPolkitDecides(t *testing.T) {
 	}
 	if _, err := reclaim.FindHierarchy(); err == nil {
 		p.allow <- false
-		as("sweep").want(t, "sweep refused", exitNotRoot, "org.scopereap1.sweep needs a password", "sudo scopereapctl sweep")
+		as("sweep").want(t, "sweep refused", exitcode.NotRoot, "org.scopereap1.sweep needs a password", "sudo scopereapctl sweep")
 		p.allow <- true
-		as("sweep").want(t, "sweep allowed", exitOK)
+		as("sweep").want(t, "sweep allowed", exitcode.OK)
 		if len(n.sweeps()) != 1 {
 			t.Errorf("swept %v", n.sweeps())
 		}
@@ -95,7 +97,7 @@ func TestDryRunRefused(t *testing.T) {
 	b := onBus(t)
 	n := serveNode(t, b)
 	got := ctlAs(t, program(t), b.Address, "linger", "add", "-n", "root")
-	got.want(t, "dry run", exitOK, "root (0): would turn linger on")
+	got.want(t, "dry run", exitcode.OK, "root (0): would turn linger on")
 	if len(n.changes()) > 0 {
 		t.Errorf("changed: %v", n.changes())
 	}
@@ -135,7 +137,7 @@ func TestSilentOnBus(t *testing.T) {
 	if took := time.Since(began); took > answerTime+2*time.Second {
 		t.Errorf("took %s", took)
 	}
-	ctl("linger", "add", "root").want(t, "linger add", exitFailed, "scopereapd: no answer within 3s (see: systemctl")
+	ctl("linger", "add", "root").want(t, "linger add", exitcode.Failed, "scopereapd: no answer within 3s (see: systemctl")
 }
 
 // An older daemon, without the methods or with other answers, is not asked; nor is anything asked that could start one.
@@ -204,11 +206,11 @@ func TestNobodyOnBus(t *testing.T) {
 		if _, err := a.daemonStatus(t.Context()); !errors.Is(err, control.ErrNoDaemon) {
 			t.Errorf("%s: %v", where, err)
 		}
-		ctl("policy", "show").want(t, where, exitOK, `interval = "5m"`)
-		ctlAs(t, bin, b.Address, "linger", "add", "root").want(t, where, exitNotRoot, "needs root; --dry-run does not")
+		ctl("policy", "show").want(t, where, exitcode.OK, `interval = "5m"`)
+		ctlAs(t, bin, b.Address, "linger", "add", "root").want(t, where, exitcode.NotRoot, "needs root; --dry-run does not")
 		if _, err := reclaim.FindHierarchy(); err == nil {
-			ctl("status").want(t, where, exitOK, "scopereapd is not running")
-			ctlAs(t, bin, b.Address, "sweep").want(t, where, exitNotRoot,
+			ctl("status").want(t, where, exitcode.OK, "scopereapd is not running")
+			ctlAs(t, bin, b.Address, "sweep").want(t, where, exitcode.NotRoot,
 				"needs root; --dry-run does not (try: sudo scopereapctl sweep)")
 		}
 	}
@@ -263,7 +265,7 @@ type endlessNode struct{}
 // Sweep never finishes.
 func (endlessNode) Sweep(string, bool) (uint64, *dbus.Error) { return 1, nil }
 
-// The ways to ask: the bus only where the system's daemon is meant.
+// The ways to ask: root's own socket first, the bus only where the system's daemon is meant.
 func TestWaysToAsk(t *testing.T) {
 	for _, tc := range []struct {
 		a    *app
@@ -274,6 +276,12 @@ func TestWaysToAsk(t *testing.T) {
 		{&app{runDir: defaultRunDir, policyRoot: "/elsewhere"}, 1},
 	} {
 		ways := tc.a.daemons()
+		if root, ok := ways[0].(socketDaemon); os.Geteuid() == 0 {
+			if !ok || string(root) != filepath.Join(tc.a.runDir, control.RootSocketName) {
+				t.Errorf("%q, %q: root does not ask at its own socket first: %v", tc.a.runDir, tc.a.policyRoot, ways)
+			}
+			ways = ways[1:]
+		}
 		if last, ok := ways[len(ways)-1].(socketDaemon); len(ways) != tc.want || !ok ||
 			string(last) != filepath.Join(tc.a.runDir, control.SocketName) {
 			t.Errorf("%q, %q: %v", tc.a.runDir, tc.a.policyRoot, ways)

@@ -122,7 +122,17 @@ func sweepResult(under string, d map[string]dbus.Variant) (reclaim.SweepResult, 
 			return reclaim.SweepResult{}, err
 		}
 	}
+	var way busapi.GivingWay
+	if v, ok := d["GivingWay"]; ok {
+		if err := dbus.Store([]any{v.Value()}, &way); err != nil {
+			return reclaim.SweepResult{}, err
+		}
+	}
+	first, _ := d["PassedOverFirst"].Value().(string)
+	why, _ := d["PassedOverWhy"].Value().(string)
 	return reclaim.SweepResult{
+		PassedOver: reclaim.PassedOver{Cgroups: number("PassedOver"), Dying: number("PassedOverDying"), First: first, Why: why},
+		Later:      number("Later"), GivingWay: control.FromBusGivingWay(way),
 		Under: under, DyingBefore: number("DyingBefore"), DyingAfter: number("DyingAfter"), Live: number("Live"),
 		Freed: number("Freed"), Bytes: number("Bytes"),
 		CPU:      time.Duration(number("CPUTimeUSec")) * time.Microsecond,

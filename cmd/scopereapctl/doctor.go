@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
 )
@@ -68,7 +69,7 @@ policy: [{key, value}]}], todo, policy: a drop-in with all of that}.`,
 				r.text(p)
 			}
 			if err == nil && r.Todo > 0 {
-				return &exitError{code: exitSomething}
+				return &exitError{code: exitcode.Something}
 			}
 			return err
 		},

@@ -4,18 +4,8 @@ import (
 	"errors"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
-)
-
-// Exit codes, documented in the root command's help.
-const (
-	exitOK        = 0
-	exitFailed    = 1
-	exitUsage     = 2  // bad usage, or a policy with errors
-	exitNoMemory  = 3  // no memory cgroups on this machine
-	exitNotRoot   = 4  // needs root
-	exitBusy      = 5  // another scopereap is reaping
-	exitSomething = 10 // doctor found something to do
 )
 
 // exitError carries an exit code. One without an err has said all there is to
@@ -35,7 +25,7 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 // usageError is an error in what the user typed.
-func usageError(err error) error { return &exitError{exitUsage, err} }
+func usageError(err error) error { return &exitError{exitcode.Usage, err} }
 
 // exitCode is what the process ends with after err.
 func exitCode(err error) int {
@@ -43,19 +33,19 @@ func exitCode(err error) int {
 	var answer *control.Error
 	switch {
 	case err == nil:
-		return exitOK
+		return exitcode.OK
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.Is(err, reclaim.ErrNoMemoryController):
-		return exitNoMemory
+		return exitcode.Unavailable
 	case errors.Is(err, reclaim.ErrLocked):
-		return exitBusy
+		return exitcode.Busy
 	case errors.As(err, &answer) && answer.Code == control.CodeNotRoot:
-		return exitNotRoot
+		return exitcode.NotRoot
 	case errors.As(err, &answer) && answer.Code == control.CodeBusy:
-		return exitBusy
+		return exitcode.Busy
 	case errors.As(err, &answer) && answer.Code == control.CodeBadRequest:
-		return exitUsage
+		return exitcode.Usage
 	}
-	return exitFailed
+	return exitcode.Failed
 }

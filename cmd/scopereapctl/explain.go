@@ -128,7 +128,7 @@ func (a *app) explain(ctx context.Context, m *machine, under string, limit int, 
 			"what follows is by the built-in one.")
 	}
 	if above, err := (reclaim.Pressure{Proc: "/proc"}).Above(e.cfg.Pressure); err == nil {
-		e.pressure = above
+		e.pressure = above.Why
 	}
 	var err error
 	if m.Mode.V2() {

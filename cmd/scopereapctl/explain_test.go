@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -126,7 +127,7 @@ func TestExplainTree(t *testing.T) {
 		}
 	}
 	err = m.insteadOf("/user.slice/session-1.scope/x", os.ErrNotExist)
-	if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "try: scopereapctl explain /user.slice)") {
+	if exitCode(err) != exitcode.Usage || !strings.Contains(err.Error(), "try: scopereapctl explain /user.slice)") {
 		t.Errorf("of a cgroup that is gone: %v", err)
 	}
 }
@@ -221,4 +222,25 @@ func TestLookAtTmpfs(t *testing.T) {
 	if got := lookAtTmpfs(filepath.Join(t.TempDir(), "none"), nil, &left); got.Used != 0 {
 		t.Errorf("no tmpfs, and yet %+v", got)
 	}
+}
+
+// FuzzParseSysvShm: no owner has less than something, and together they have what is used.
+func FuzzParseSysvShm(f *testing.F) {
+	const head = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n"
+	f.Add(head + "         0          5  1600               4096  1000  1000      2  1000  1000  1000  1000 1 1 1 4096 0\n")
+	f.Add(head + "0 5 1600 1 1 1 2 4294967296 1 1 1 1 1 1 4096 4611686018427387903\n0 5 1600 1 1 1 2 0 1 1 1 1 1 1 4611686018427387903 4611686018427387903\n")
+	f.Add("uid rss swap\n1 2 3\n1 4611686018427387903 1\n1 4611686018427387903 1\n1 4611686018427387903 1\n")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		p := parseSysvShm(strings.NewReader(text))
+		sum := int64(0)
+		for _, o := range p.Owners {
+			if sum += o.Bytes; o.Bytes <= 0 || o.Files <= 0 {
+				t.Errorf("%q: owner %+v", text, o)
+			}
+		}
+		if sum != p.Used || p.Used < 0 {
+			t.Errorf("%q: %d used, of owners %d", text, p.Used, sum)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -64,11 +65,11 @@ func (e *explaining) commands(a explained) []string {
 			add("sudo", "scopereapctl", "sweep", a.Path)
 		}
 	case reclaim.NoController:
-		if unit := unitOf(a.Path); strings.HasSuffix(unit, ".service") {
+		if unit := names.Unit(a.Path); strings.HasSuffix(unit, ".service") {
 			add("sudo", "systemctl", "restart", unit)
 		}
 	case reclaim.NearLimit:
-		if unit := unitOf(a.Path); unit != "" {
+		if unit := names.Unit(a.Path); unit != "" {
 			add("systemctl", "show", "-p", "MemoryHigh,MemoryMax", unit)
 		}
 	case reclaim.Ignored:
@@ -173,6 +174,6 @@ func (e *explaining) doing() {
 		say("Its policy is an older one: the files on disk have errors (see: scopereapctl policy check).")
 	}
 	if e.pressure != "" {
-		say("Others want the machine now: %s, so it waits.", e.pressure)
+		say("Others want the machine now: %s; scopereapctl status says whether it gives way.", e.pressure)
 	}
 }

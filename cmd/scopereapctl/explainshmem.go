@@ -223,11 +223,14 @@ func parseSysvShm(r io.Reader) shmemPlace {
 	return p
 }
 
+// sysvBits is how long a number may be: 256 TiB, so that the sum of all segments is a number too.
+const sysvBits = 48
+
 func sysvField(f []string, at map[string]int, name string) (int64, error) {
 	i, ok := at[name]
 	if !ok || i >= len(f) {
 		return 0, errors.New("no " + name)
 	}
-	n, err := strconv.ParseUint(f[i], 10, 62)
+	n, err := strconv.ParseUint(f[i], 10, sysvBits)
 	return int64(n), err
 }

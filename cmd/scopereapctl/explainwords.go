@@ -1,9 +1,9 @@
 package main
 
 import (
-	"path"
 	"strings"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -82,21 +82,10 @@ func verdictWords(v reclaim.Verdict, at string) because {
 
 // unitWords is how a cgroup is called in a sentence.
 func unitWords(at string) string {
-	if unit := unitOf(at); unit != "" {
-		return pathWords(unit)
+	if unit := names.Unit(at); unit != "" {
+		return unit
 	}
 	return "this cgroup"
-}
-
-// unitOf is the systemd unit whose cgroup a path is, or "".
-func unitOf(at string) string {
-	name := path.Base(at)
-	for _, kind := range []string{".service", ".scope", ".slice"} {
-		if strings.HasSuffix(name, kind) {
-			return name
-		}
-	}
-	return ""
 }
 
 // shellWord quotes a word for a shell: systemd's escapes have backslashes.

@@ -18,7 +18,9 @@ import (
 type facts struct {
 	statusReport
 	Root      bool // this process is root
-	Swap      bool // swap is in use
+	Now       time.Time
+	Way       *reclaim.GivingWay // the pressure that the daemon meets, or would
+	Swap      bool               // swap is in use
 	Sessions  sessionMemcgs
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
 	PolicyErr error
@@ -41,7 +43,7 @@ const (
 // this process may.
 func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 	r, err := a.gather(ctx, m)
-	f := facts{statusReport: r, Root: os.Geteuid() == 0, Swap: swapInUse(), Sessions: m.sessionMemcgs()}
+	f := facts{statusReport: r, Root: os.Geteuid() == 0, Now: time.Now(), Swap: swapInUse(), Sessions: m.sessionMemcgs()}
 	if err != nil {
 		return f, err
 	}
@@ -53,6 +55,12 @@ func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 		f.Policy, f.PolicyErr = policy.Default(), err
 	} else {
 		f.Policy, f.Warnings = loaded.Policy, loaded.Warnings
+	}
+	if f.Way = (reclaim.Pressure{Proc: "/proc"}).Now(ctx, f.Policy.Engine().Pressure); gives(f.Daemon) {
+		f.Way = f.Daemon.Engine.GivingWay
+	}
+	if f.Uring == nil {
+		f.Uring = uringUsers(ctx, f.Way)
 	}
 	a.examineSessions(ctx, m, &f)
 	return f, ctx.Err()

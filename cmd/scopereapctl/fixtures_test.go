@@ -20,7 +20,7 @@ func dunno(w string) reclaim.Ability { return reclaim.Ability{State: reclaim.Unk
 func trixie() reclaim.Abilities {
 	return reclaim.Abilities{
 		Reclaim: yes(), Swappiness: yes(), DyingMemory: yes(), RecursiveProt: yes(),
-		Reparents: no("stayed"), Reaper: no("none"), ExactStat: yes(), PSI: yes(),
+		Reparents: no("stayed"), Reaper: no("none"), ExactStat: yes(), FreshProtection: yes(), PSI: yes(),
 	}
 }
 
@@ -28,6 +28,7 @@ func trixie() reclaim.Abilities {
 func bullseye() reclaim.Abilities {
 	a := trixie()
 	a.Reclaim, a.Swappiness, a.DyingMemory, a.ExactStat = no("5.19"), no("5.19"), no("6.12"), no("5.13")
+	a.FreshProtection = no("6.2")
 	return a
 }
 
@@ -106,7 +107,11 @@ func v1Report() statusReport {
 }
 
 func factsOf(r statusReport) facts {
-	return facts{statusReport: r, Root: true, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
+	var way *reclaim.GivingWay
+	if gives(r.Daemon) {
+		way = r.Daemon.Engine.GivingWay
+	}
+	return facts{statusReport: r, Way: way, Root: true, Now: fixedNow, Sessions: sessionsEach, Policy: policy.Default(), MemcgFree: sliced(r.Mode.V2())}
 }
 
 const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"

@@ -68,7 +68,7 @@ scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-lin
 // open makes the library's Linger, with warnings on standard error.
 func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *logind.Linger {
 	return logind.NewLinger(logind.LingerOptions{
-		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{cmd.ErrOrStderr()}),
+		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{errorsTo(cmd)}),
 	})
 }
 
@@ -86,7 +86,7 @@ func (a *app) lingerers(cmd *cobra.Command, f *lingerFlags, rate lingerRate) (li
 		case err == nil || ctx.Err() != nil:
 			return r, err
 		case !errors.Is(err, control.ErrNoDaemon):
-			fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: looking without scopereapd: %v\n", err)
+			fmt.Fprintf(errorsTo(cmd), "scopereapctl: looking without scopereapd: %v\n", err)
 		}
 	}
 	r := lingerReport{Users: []logind.LingerUser{}}

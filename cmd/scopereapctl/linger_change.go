@@ -57,7 +57,7 @@ scopereapd and polkit's leave (org.scopereap1.manage-linger).` + lingerChangeJSO
 				if loaded, err := a.loadPolicy(); err == nil {
 					rules = loaded.Policy.LingerRules()
 				} else { // it only tells what comes again; undoing must always work
-					fmt.Fprintf(cmd.ErrOrStderr(), "scopereapctl: %v\n", err)
+					fmt.Fprintf(errorsTo(cmd), "scopereapctl: %v\n", err)
 				}
 				l := f.open(cmd, nil)
 				return func(ctx context.Context, user string) (logind.LingerChange, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/bustest"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -92,7 +93,7 @@ func TestLingerVerbs(t *testing.T) {
 	}
 	policy("")
 	ctl(0, "Nobody lingers", "list")
-	ctl(2, "at least 1", "add")
+	ctl(exitcode.Usage, "at least 1", "add")
 	ctl(0, "root (0): would turn linger on", "add", "--dry-run", "root")
 	lingers()
 	ctl(0, "root (0): linger turned on", "add", "root")
@@ -107,7 +108,7 @@ func TestLingerVerbs(t *testing.T) {
 	m.SetLinger("root", true)
 	ctl(1, "loginctl disable-linger root", "remove", "root")
 	policy("[linger]\nuser = 5\n")
-	ctl(2, "there is no such key", "list")
+	ctl(exitcode.Config, "there is no such key", "list")
 	ctl(0, "daemon (1): would turn linger off", "reset", "-n")
 	ctl(0, "daemon (1): linger turned off", "remove", "daemon")
 	policy("")

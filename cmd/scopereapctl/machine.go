@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -39,7 +40,7 @@ func (m *machine) look() reclaim.Abilities { return reclaim.Look(m.Hierarchy, m.
 // denied makes a missing permission one clear sentence.
 func denied(err error) error {
 	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
-		return &exitError{exitNotRoot, fmt.Errorf("not allowed to read this machine's cgroups: %w (try with sudo)", err)}
+		return &exitError{exitcode.NotRoot, fmt.Errorf("not allowed to read this machine's cgroups: %w (try with sudo)", err)}
 	}
 	return err
 }

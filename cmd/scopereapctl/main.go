@@ -9,6 +9,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/scopereap/scopereap/internal/names"
 )
 
 // version is set by the linker.
@@ -25,7 +27,7 @@ func run(args []string, out, errs io.Writer) int {
 	err := cmd.ExecuteContext(ctx)
 	if err != nil {
 		if msg := err.Error(); msg != "" {
-			fmt.Fprintln(errs, "scopereapctl:", strings.TrimRight(msg, "\n"))
+			fmt.Fprintln(errs, "scopereapctl:", names.Safe(strings.TrimRight(msg, "\n")))
 		}
 	}
 	return exitCode(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/reproduce"
 	"github.com/scopereap/scopereap/reclaim"
 )
@@ -56,7 +57,7 @@ func newNative(t *testing.T, policy string) native {
 }
 
 func (n native) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
-	cmd := exec.Command(n.bin, append([]string{"--run-dir", n.runDir, "--policy-root", n.root}, args...)...)
+	cmd := exec.Command(n.bin, append([]string{"--run-dir", n.runDir, "--lock", filepath.Join(n.runDir, "lock"), "--policy-root", n.root}, args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -148,10 +149,10 @@ func TestNativeInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // the exit code tells
-	if cmd.ProcessState.ExitCode() == exitOK {
+	if cmd.ProcessState.ExitCode() == exitcode.OK {
 		t.Skip("it was done before it could be interrupted")
 	}
-	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(out.String(), "interrupted after making") {
+	if cmd.ProcessState.ExitCode() != exitcode.Failed || !strings.Contains(out.String(), "interrupted after making") {
 		t.Errorf("it ended with %d and %q", cmd.ProcessState.ExitCode(), out)
 	}
 	var c cleanReport
@@ -171,7 +172,7 @@ func TestNativeTooMany(t *testing.T) {
 	n := newNative(t, "")
 	cmd, out := n.command("reproduce", "--count", "2000000000", "--dir", n.dir)
 	_ = cmd.Run() // the exit code tells
-	if cmd.ProcessState.ExitCode() != exitUsage || !strings.Contains(out.String(), "use --count") {
+	if cmd.ProcessState.ExitCode() != exitcode.Usage || !strings.Contains(out.String(), "use --count") {
 		t.Errorf("it ended with %d and %q", cmd.ProcessState.ExitCode(), out)
 	}
 }
@@ -192,7 +193,7 @@ func TestNoMemoryCgroups(t *testing.T) {
 			`umount -R /sys/fs/cgroup && exec "$0" "$@"`, bin}, args...)...)
 		cmd.Env = append(os.Environ(), asProgram+"=1")
 		out, _ := cmd.CombinedOutput() // the exit code tells
-		if code := cmd.ProcessState.ExitCode(); code != exitNoMemory || !strings.Contains(string(out), "no memory cgroup hierarchy") || strings.Count(string(out), "\n") != 1 {
+		if code := cmd.ProcessState.ExitCode(); code != exitcode.Unavailable || !strings.Contains(string(out), "no memory cgroup hierarchy") || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("%v ended with %d and %q", args, code, out)
 		}
 	}

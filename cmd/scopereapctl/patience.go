@@ -39,6 +39,7 @@ func patiently(ctx context.Context, under string, wait time.Duration, show func(
 	}
 	return sweepReport{Unfinished: true, SweepResult: reclaim.SweepResult{
 		Under: under, DyingBefore: last.Dying, Freed: last.Freed,
+		GivingWay:  last.GivingWay,
 		DyingAfter: max(last.Dying-last.Freed, 0), Outcomes: []reclaim.Outcome{},
 	}}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
 )
 
@@ -50,7 +51,7 @@ func newPolicyCheck(a *app) *cobra.Command {
 		Short: "Say what is wrong with the policy",
 		Long: `policy check reads FILE, or without one all that scopereapd would load, and says
 what is wrong with it: a line for each error on standard error, as
-FILE:LINE:COLUMN: KEY: what is wrong; what to do. With errors it ends with 2.
+FILE:LINE:COLUMN: KEY: what is wrong; what to do. With errors it ends with 78.
 
 JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 [{file, line, key, msg, hint}]}.`,
@@ -70,7 +71,7 @@ JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 					return err
 				}
 				if !r.OK {
-					return &exitError{code: exitUsage}
+					return &exitError{code: exitcode.Config}
 				}
 				return nil
 			}
@@ -78,7 +79,7 @@ JSON: {ok, files, errors: [{file, line, column, key, msg, hint}], warnings:
 				return a.policyErrors(cmd, err)
 			}
 			for _, w := range r.Warnings {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", p.paint(yellow, "warning"), w)
+				fmt.Fprintf(errorsTo(cmd), "%s: %s\n", p.paint(yellow, "warning"), w)
 			}
 			fmt.Fprintln(p.w, okLine(r))
 			return nil
@@ -122,9 +123,9 @@ func checked(loaded *policy.Loaded, err error) checkReport {
 func (a *app) policyErrors(cmd *cobra.Command, err error) error {
 	var all policy.Errors
 	if !errors.As(err, &all) {
-		return usageError(err)
+		return &exitError{exitcode.Config, err}
 	}
-	w := cmd.ErrOrStderr()
+	w := errorsTo(cmd)
 	terminal := isTerminal(w)
 	for _, e := range all {
 		if terminal {
@@ -133,7 +134,7 @@ func (a *app) policyErrors(cmd *cobra.Command, err error) error {
 			fmt.Fprintln(w, e.Error())
 		}
 	}
-	return usageError(fmt.Errorf("the policy has %s", plural(int64(len(all)), "error")))
+	return &exitError{exitcode.Config, fmt.Errorf("the policy has %s", plural(int64(len(all)), "error"))}
 }
 
 // showReport is what `policy show --json` writes.
@@ -178,7 +179,7 @@ value, status "read", "replaced", "masked", "mask" or "ignored".`,
 func (a *app) shown(cmd *cobra.Command, onDisk bool) (showReport, error) {
 	loaded, err := policy.Load(a.policyDirs())
 	if !onDisk {
-		ctx, errs := cmd.Context(), cmd.ErrOrStderr()
+		ctx, errs := cmd.Context(), errorsTo(cmd)
 		r, asked := ask(a, func(d daemon) (showReport, error) { return d.policy(ctx) })
 		switch {
 		case asked == nil && err != nil:

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
 )
 
@@ -10,7 +11,7 @@ import (
 func (a *app) loadPolicy() (*policy.Loaded, error) {
 	loaded, err := policy.Load(a.policyDirs())
 	if err != nil {
-		return nil, &exitError{exitUsage, fmt.Errorf("the policy has errors:\n%w", err)}
+		return nil, &exitError{exitcode.Config, fmt.Errorf("the policy has errors:\n%w", err)}
 	}
 	return loaded, nil
 }

@@ -36,6 +36,49 @@ func silent() statusReport {
 	return r
 }
 
+// pressed is a daemon that gives way to busy disks, beside a tree that nobody can
+// look into.
+func pressed() statusReport {
+	d := daemonStatus(trixie())
+	since := fixedNow.Add(-4 * time.Minute)
+	d.Engine.GivingWay = &reclaim.GivingWay{Why: "I/O pressure 87.0% is above 60%", Since: since, Until: since.Add(10 * time.Minute), Part: 0.1, Disk: "sda 96%"}
+	s := leaky()
+	s.PassedOver = reclaim.PassedOver{Cgroups: 2, Dying: 31, First: "/user.slice/ev\x1b[2Jil/ddd…", Why: "its path is longer than 4095 bytes"}
+	return reportOf(s, trixie(), d)
+}
+
+// liedTo has a daemon that does not believe I/O pressure.
+func liedTo(users ...reclaim.UringUser) statusReport {
+	d := daemonStatus(trixie())
+	since := fixedNow.Add(-3 * time.Hour)
+	d.Engine.GivingWay = &reclaim.GivingWay{Why: "I/O pressure 97.3% is above 60%", Since: since, Until: since.Add(10 * time.Minute), Part: 1, Idle: true, Disk: "vda 0%"}
+	r := reportOf(reclaim.Survey{Live: 143}, trixie(), d)
+	r.Uring = users
+	return r
+}
+
+func TestPressureWords(t *testing.T) {
+	fresh := *pressed().Daemon.Engine.GivingWay
+	fresh.Since, fresh.Until = time.Time{}, time.Time{}
+	lasting := *pressed().Daemon.Engine.GivingWay
+	lasting.Part = 1
+	for want, got := range map[string]string{
+		"I/O pressure 87.0% is above 60%, since 2026-11-23 17:56:00, 4 minutes ago (busiest: sda 96%): reaping has 10% of its budget until 18:06:00": givingWayWords(
+			*pressed().Daemon.Engine.GivingWay, fixedNow),
+		"I/O pressure 87.0% is above 60%, since 2026-11-23 17:56:00, 4 minutes ago (busiest: sda 96%): reaping gave way until 18:06:00, and has its whole budget again": givingWayWords(
+			lasting, fixedNow),
+		"I/O pressure 97.3% is above 60%, since 2026-11-23 15:00:00, 3 hours ago, but no disk is busy (busiest: vda 0%): not believed, so reaping goes on": givingWayWords(
+			*liedTo().Daemon.Engine.GivingWay, fixedNow),
+		"I/O pressure 87.0% is above 60% (busiest: sda 96%): reaping has 10% of its budget, for ten minutes at most": givingWayWords(fresh, fixedNow),
+		"an idle io_uring counts as waiting for I/O from Linux 6.1.39 to 6.14; who has one: server (pid 42), \"\\x1bx\" (pid 7)": uringWords(
+			[]reclaim.UringUser{{PID: 42, Name: "server"}, {PID: 7, Name: "\x1bx"}}),
+	} {
+		if got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestStatusText(t *testing.T) {
 	for name, r := range map[string]statusReport{
 		"status-v2":        reportOf(leaky(), trixie(), daemonStatus(trixie())),
@@ -45,6 +88,8 @@ func TestStatusText(t *testing.T) {
 		"status-v1":        v1Report(),
 		"status-troubled":  troubled(),
 		"status-silent":    silent(),
+		"status-pressed":   pressed(),
+		"status-lied-to":   liedTo(reclaim.UringUser{PID: 42, Name: "server"}),
 	} {
 		golden(t, name, func(p printer) { r.text(p, fixedNow, 5) })
 		golden(t, name+"-json", func(p printer) {
@@ -105,8 +150,10 @@ func TestSweptText(t *testing.T) {
 				{Ancestor: "/", Verdict: reclaim.AtRoot},
 				{Ancestor: "/gone", Verdict: reclaim.MayReap, DyingBefore: 2, DyingAfter: 1, Freed: 1, Pins: []reclaim.Pin{{Reason: reclaim.PinnedUnknown}}},
 			}},
+		"swept-pressed": {Under: "/", Live: 1, DyingBefore: 90, Freed: 30, DyingAfter: 60, PassedOver: pressed().PassedOver, Later: 2_500,
+			GivingWay: pressed().Daemon.Engine.GivingWay},
 	} {
-		golden(t, name, func(p printer) { sweptText(p, sweepReport{SweepResult: r}) })
+		golden(t, name, func(p printer) { sweptText(p, sweepReport{SweepResult: r, now: fixedNow}) })
 	}
 }
 
@@ -152,6 +199,10 @@ func doctored(t *testing.T) map[string]facts {
 	middle.Policy.Sessions.Memcg = policy.SessionMemcgPerUser
 	middle.Warnings = []policy.Warning{{File: "x", Msg: "hm"}}
 
+	user := factsOf(pressed())
+	user.Root = false
+	user.PassedOver.Why = "open: permission denied"
+
 	v1 := factsOf(v1Report())
 	v1.Abilities.Reaper = yes()
 
@@ -186,6 +237,7 @@ func doctored(t *testing.T) map[string]facts {
 	return map[string]facts{
 		"doctor-healthy": healthy, "doctor-leaking": leaking, "doctor-old": old, "doctor-middle": middle,
 		"doctor-v1": v1, "doctor-v1-off": v1off, "doctor-reparents": reparents, "doctor-silent": mute, "doctor-stuck": stuck,
+		"doctor-pressed": factsOf(pressed()), "doctor-lied-to": factsOf(liedTo()), "doctor-not-readable": user,
 		"doctor-pending": pending,
 	}
 }

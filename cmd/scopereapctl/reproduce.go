@@ -8,6 +8,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/internal/reproduce"
 )
 
@@ -105,7 +106,7 @@ func runReproduce(cmd *cobra.Command, opts reproduce.Options, asJSON bool) error
 	if s := res.Elapsed.Seconds(); s > 0 {
 		r.Rate = float64(res.Made) / s
 	}
-	p := printer{w: cmd.OutOrStdout()}
+	p := printer{w: names.Writer(cmd.OutOrStdout())}
 	if asJSON {
 		return p.json(r)
 	}
@@ -119,7 +120,7 @@ func runClean(cmd *cobra.Command, opts reproduce.Options, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	p := printer{w: cmd.OutOrStdout()}
+	p := printer{w: names.Writer(cmd.OutOrStdout())}
 	if asJSON {
 		return p.json(cleanReport(res))
 	}

@@ -9,12 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
 )
 
 // app is what the global flags say.
 type app struct {
 	runDir     string
+	lock       string
 	policyRoot string
 	noColor    bool
 
@@ -27,7 +30,6 @@ func (a *app) policyDirs() policy.Dirs { return policy.Dirs{Root: a.policyRoot} 
 
 // Names in the daemon's runtime directory, the same as scopereapd's.
 const (
-	lockName   = "lock"
 	shieldName = "shields"
 )
 
@@ -45,11 +47,12 @@ over the bus, polkit may let others.
 Exit codes:
   0   ok
   1   failed
-  2   bad usage, or a policy with errors
-  3   no memory cgroups on this machine
   4   needs root
   5   another scopereap is reaping
-  10  doctor found something to do`,
+  10  doctor found something to do
+  64  bad usage
+  69  no memory cgroups on this machine
+  78  a policy with errors`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version,
@@ -61,7 +64,8 @@ Exit codes:
 	cmd.SetVersionTemplate("scopereapctl {{.Version}}\n")
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&a.runDir, "run-dir", defaultRunDir,
-		"runtime directory of scopereapd: its socket, lock and journals; with another one the system bus is not asked")
+		"runtime directory of scopereapd: its socket and journals; with another one the system bus is not asked")
+	fl.StringVar(&a.lock, "lock", reclaim.DefaultLock, "lock file that keeps a second reaper off this machine")
 	fl.StringVar(&a.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
 	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
 	_ = cmd.MarkPersistentFlagDirname("run-dir")
@@ -72,7 +76,7 @@ Exit codes:
 	return cmd
 }
 
-// explainUsage makes every error in flags and arguments exit with exitUsage
+// explainUsage makes every error in flags and arguments exit with exitcode.Usage
 // and a hint, here and in the verbs.
 func explainUsage(cmd *cobra.Command) {
 	hint := func(err error) error {
@@ -97,13 +101,13 @@ func needRoot(cmd *cobra.Command, why string) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	return &exitError{exitNotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
+	return &exitError{exitcode.NotRoot, fmt.Errorf("%s (try: sudo %s)", why, cmd.CommandPath())}
 }
 
 // tryAsRoot makes a missing permission one clear sentence with what to do.
 func tryAsRoot(cmd *cobra.Command, err error) error {
 	if (errors.Is(err, os.ErrPermission) || isRefused(err)) && os.Geteuid() != 0 {
-		return &exitError{exitNotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
+		return &exitError{exitcode.NotRoot, fmt.Errorf("%w (try: sudo %s)", err, cmd.CommandPath())}
 	}
 	return err
 }

@@ -101,9 +101,9 @@ func TestScripts(t *testing.T) {
 			}
 		}
 	}
-	// lock DIR is another scopereap that reaps.
+	// lock FILE is another scopereap that reaps.
 	lock := func(ts *testscript.TestScript, _ bool, args []string) {
-		f, err := reclaim.Lock(filepath.Join(ts.MkAbs(args[0]), lockName))
+		f, err := reclaim.Lock(ts.MkAbs(args[0]))
 		ts.Check(err)
 		ts.Defer(func() { f.Close() })
 	}

@@ -25,8 +25,9 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   mount_point        where the memory hierarchy is mounted
   abilities          {memory_reclaim, swappiness, nr_dying_subsys_memory,
                      memory_recursiveprot, reparents, memcg_reaper,
-                     exact_memory_stat, psi}, each
-                     {state: "yes", "no" or "unknown", why}
+                     exact_memory_stat, fresh_protection, psi}, each
+                     {state: "yes", "no" or "unknown", why}; without
+                     fresh_protection the shield is memory.low
   abilities_from     "scopereapd" (probed at its start) or "files"
   dying, live        memory cgroups of the machine
   reclaimable        bytes of page cache the dying hold
@@ -38,8 +39,17 @@ JSON (bytes, and nanoseconds where a name ends in _ns):
   v1_ancestors       [{path, reclaimable, dead_memory}] (v1 and hybrid)
   daemon             null where scopereapd does not run, else {version, pid,
                      since, engine: {mode, abilities, monitor_only, totals,
-                     pinned, held}, bus, policy_files, policy_error};
+                     pinned, pinned_more, pinned_by, held, giving_way}, bus,
+                     policy_files, policy_error};
+                     pinned lists the ancestors with most, pinned_more
+                     counts the others; giving_way, where there is pressure,
+                     is {why, since, until, part, disks_idle, busiest_disk}:
+                     part of its budget that reaping has until then;
                      totals has no last_reap before the first one
+  passed_over        {cgroups, dying, first, why}: what could not be looked
+                     into, where there is any
+  io_uring           [{pid, name}]: who has one, where I/O pressure is not
+                     believed since no disk is busy
   daemon_error       why a listening scopereapd gave no answer`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

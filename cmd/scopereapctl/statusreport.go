@@ -22,6 +22,10 @@ type statusReport struct {
 	// Ancestors are v2's; V1Ancestors v1's, which does not count by cgroup.
 	Ancestors   []reclaim.Surveyed `json:"ancestors"`
 	V1Ancestors []v1Ancestor       `json:"v1_ancestors,omitempty"`
+	// PassedOver is what could not be looked into.
+	PassedOver reclaim.PassedOver `json:"passed_over,omitzero"`
+	// Uring are processes with an io_uring, where I/O pressure is not believed.
+	Uring []reclaim.UringUser `json:"io_uring,omitempty"`
 	// Daemon is scopereapd's own answer, or null where it does not run.
 	Daemon *control.Status `json:"daemon"`
 	// DaemonError is why a daemon that listens gave no answer, or empty.
@@ -42,6 +46,7 @@ func (a *app) gather(ctx context.Context, m *machine) (statusReport, error) {
 	r.Abilities, r.AbilitiesFrom = m.look(), fromFiles
 	if r.Daemon != nil {
 		r.Abilities, r.AbilitiesFrom = r.Daemon.Engine.Abilities, fromDaemon
+		r.Uring = uringUsers(ctx, r.Daemon.Engine.GivingWay)
 	}
 	var err error
 	if m.Mode.V2() {
@@ -73,7 +78,7 @@ func (r *statusReport) surveyV2(ctx context.Context, a *app, t *reclaim.Tree) er
 
 // takeV2 puts a survey and its sums into the report.
 func (r *statusReport) takeV2(s reclaim.Survey) {
-	r.Dying, r.Live = s.Dying, s.Live
+	r.Dying, r.Live, r.PassedOver = s.Dying, s.Live, s.PassedOver
 	r.Ancestors = append(r.Ancestors, s.Ancestors...)
 	var pins [][]reclaim.Pin
 	for _, x := range s.Ancestors {
@@ -98,7 +103,7 @@ func (r *statusReport) surveyV1(ctx context.Context, fs *reclaim.FS) error {
 	if err != nil {
 		return err
 	}
-	r.Dying, r.Live = c.Dying, c.Directories
+	r.Dying, r.Live, r.PassedOver = c.Dying, c.Directories, c.PassedOver
 	if r.Dying > 0 {
 		r.takeV1(v1Ancestors(ctx, fs, "/"))
 	}

@@ -28,8 +28,18 @@ func (r statusReport) text(p printer, now time.Time, limit int) {
 		}
 		lines = append(lines, [2]string{"Dead memory", dead})
 	}
+	if r.PassedOver.Cgroups > 0 {
+		lines = append(lines, [2]string{"Passed over", passedOverWords(r.PassedOver)})
+	}
 	if d := r.Daemon; d != nil {
 		lines = append(lines, daemonLines(d, now)...)
+		if g := d.Engine.GivingWay; g != nil {
+			words := givingWayWords(*g, now)
+			if g.Idle {
+				words += "\n" + uringWords(r.Uring)
+			}
+			lines = append(lines, [2]string{"Pressure", words})
+		}
 	}
 	if r.Mode.V2() {
 		lines = append(lines, [2]string{"Kernel", abilityWords(r.Abilities)})

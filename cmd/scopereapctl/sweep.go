@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +36,10 @@ JSON of a sweep: {under, dying_before, dying_after, live, freed, bytes, cpu_ns,
 wall_ns, outcomes: [{ancestor, verdict, error, dying_before, dying_after, freed,
 bytes, pins: [{reason, bytes}], turns, batches, cpu_ns, wall_ns}], unfinished};
 where unfinished is true it was not waited for the rest, and there are no
-outcomes. verdict is "reap", or why not: "at-root", "no-controller",
+outcomes. passed_over: {cgroups, dying, first, why} is what could not be looked
+into, later how many ancestors are left to the next sweep, since one user or
+delegated cgroup has more than a sweep takes of one, and giving_way the pressure
+that it met (see status). verdict is "reap", or why not: "at-root", "no-controller",
 "near-limit", "ignored", "unreadable", "vanished", "monitor-only", or "failed"
 with an error. reason is "shmem", "swap", "unevictable", "mapped", "dirty",
 "anon", "kernel" or "unknown".
@@ -84,13 +89,27 @@ type sweepReport struct {
 	Unfinished bool `json:"unfinished"`
 	// byDaemon: scopereapd does the work, and goes on with the rest.
 	byDaemon bool
+	now      time.Time
+	uring    []reclaim.UringUser
 }
 
 // sweep frees, through the daemon or itself, and says what came of it.
 func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) error {
 	ctx := cmd.Context()
 	bar := newBar(cmd.ErrOrStderr())
-	r, err := a.sweepAnyhow(ctx, m, under, bar.show, cmd.ErrOrStderr(), true)
+	watched, stop := context.WithCancel(ctx)
+	once := sync.Once{}
+	say := func(g reclaim.GivingWay) {
+		once.Do(func() { bar.note("scopereapctl: " + pressureWords(g, uringUsers(ctx, &g), time.Now())) })
+	}
+	go a.watchPressure(watched, say)
+	r, err := a.sweepAnyhow(ctx, m, under, func(p reclaim.SweepProgress) {
+		if p.GivingWay != nil {
+			say(*p.GivingWay)
+		}
+		bar.show(p)
+	}, errorsTo(cmd), true)
+	stop()
 	if err == nil && !m.Mode.V2() {
 		settleV1(ctx, m.fs, &r.SweepResult)
 	}
@@ -108,6 +127,7 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	case asJSON:
 		return p.json(r)
 	}
+	r.now, r.uring = time.Now(), uringUsers(ctx, r.GivingWay)
 	sweptText(p, r)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -115,16 +116,16 @@ func TestExitCode(t *testing.T) {
 		err  error
 		want int
 	}{
-		{nil, exitOK},
-		{errors.New("x"), exitFailed},
-		{usageError(errors.New("x")), exitUsage},
-		{reclaim.ErrNoMemoryController, exitNoMemory},
-		{reclaim.ErrLocked, exitBusy},
-		{&control.Error{Code: control.CodeNotRoot}, exitNotRoot},
-		{&control.Error{Code: control.CodeBusy}, exitBusy},
-		{&control.Error{Code: control.CodeBadRequest}, exitUsage},
-		{&control.Error{Code: control.CodeFailed}, exitFailed},
-		{&exitError{code: exitSomething}, exitSomething},
+		{nil, exitcode.OK},
+		{errors.New("x"), exitcode.Failed},
+		{usageError(errors.New("x")), exitcode.Usage},
+		{reclaim.ErrNoMemoryController, exitcode.Unavailable},
+		{reclaim.ErrLocked, exitcode.Busy},
+		{&control.Error{Code: control.CodeNotRoot}, exitcode.NotRoot},
+		{&control.Error{Code: control.CodeBusy}, exitcode.Busy},
+		{&control.Error{Code: control.CodeBadRequest}, exitcode.Usage},
+		{&control.Error{Code: control.CodeFailed}, exitcode.Failed},
+		{&exitError{code: exitcode.Something}, exitcode.Something},
 	} {
 		if got := exitCode(tc.err); got != tc.want {
 			t.Errorf("%v: %d, want %d", tc.err, got, tc.want)

@@ -19,7 +19,7 @@ func (a *app) sweepHere(ctx context.Context, m *machine, req reclaim.SweepReques
 	if err != nil {
 		return r, err
 	}
-	lock, err := reclaim.Lock(filepath.Join(a.runDir, lockName))
+	lock, err := reclaim.Lock(a.lock)
 	if err != nil {
 		return r, err
 	}
@@ -79,7 +79,9 @@ func (a *app) leaveNothing(lock *os.File) {
 	if st, err := os.Stat(shields); err == nil && st.Size() == 0 {
 		_ = os.Remove(shields)
 	}
-	_ = os.Remove(filepath.Join(a.runDir, lockName))
+	_ = os.Remove(a.lock)
 	_ = lock.Close()
-	_ = os.Remove(a.runDir) // only when empty
+	for _, dir := range []string{a.runDir, filepath.Dir(a.lock)} {
+		_ = os.Remove(dir) // only when empty
+	}
 }

@@ -65,8 +65,21 @@ func (s sweepPlan) textV1(p printer) {
 	p.columns([]string{"ANCESTOR", "HELD BY THE DEAD", "RECLAIMABLE", "NOT RECLAIMABLE"}, rows)
 }
 
-// sweptText writes what a sweep did for people.
+// sweptText writes what a sweep did for people, and what was in its way.
 func sweptText(p printer, r sweepReport) {
+	sweptWords(p, r)
+	if r.PassedOver.Cgroups > 0 {
+		fmt.Fprintf(p.w, "Passed over: %s.\n", passedOverWords(r.PassedOver))
+	}
+	if r.Later > 0 {
+		fmt.Fprintf(p.w, "Left to the next sweep: %s, since one user or delegated cgroup has more than a sweep takes.\n", plural(r.Later, "ancestor"))
+	}
+	if r.GivingWay != nil {
+		fmt.Fprintf(p.w, "Pressure: %s.\n", pressureWords(*r.GivingWay, r.uring, r.now))
+	}
+}
+
+func sweptWords(p printer, r sweepReport) {
 	if r.Unfinished {
 		rest := "try again later"
 		if r.byDaemon {

@@ -30,7 +30,7 @@ Keys: q quit; s sort by dying, reclaimable or path; up, down, PgUp, PgDn, Home,
 End select; w or Enter sweep the selected ancestor; p pause; ? help. The hundred
 ancestors with the most dying are listed.
 
-Without a terminal it ends with 2; --once prints one frame anywhere.`,
+Without a terminal it ends with 64; --once prints one frame anywhere.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()

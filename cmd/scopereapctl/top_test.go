@@ -10,6 +10,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -231,7 +232,7 @@ func TestTopLook(t *testing.T) {
 		t.Errorf("%v: %s", err, b.String())
 	}
 	var errs strings.Builder
-	if code := run([]string{"top"}, &b, &errs); code != exitUsage || !strings.Contains(errs.String(), "--once") {
+	if code := run([]string{"top"}, &b, &errs); code != exitcode.Usage || !strings.Contains(errs.String(), "--once") {
 		t.Errorf("without a terminal: %d %s", code, errs.String())
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -157,13 +158,13 @@ func TestTopInTerminal(t *testing.T) {
 			t.Errorf("%d lines after a resize to 12: %q", lines+1, frame)
 		}
 		x.press("\x1b[Bq")
-		x.restored(exitOK)
+		x.restored(exitcode.OK)
 	})
 	t.Run("interrupt", func(t *testing.T) {
 		x := startPty(t, bin)
 		x.shows("q quit")
 		x.press("\x03")
-		x.restored(exitOK)
+		x.restored(exitcode.OK)
 	})
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestTopInTerminal(t *testing.T) {
 			if err := x.cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			x.restored(exitOK)
+			x.restored(exitcode.OK)
 		})
 	}
 	t.Run("suspend", func(t *testing.T) {
@@ -194,7 +195,7 @@ func TestTopInTerminal(t *testing.T) {
 		x.shows(screenOn)
 		x.shows("q quit")
 		x.press("q")
-		x.restored(exitOK)
+		x.restored(exitcode.OK)
 	})
 	t.Run("gone", func(t *testing.T) {
 		x := startPty(t, bin)

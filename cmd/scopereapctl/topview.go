@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/scopereap/scopereap/internal/names"
 )
 
 const (
@@ -31,7 +33,7 @@ func (m *topModel) frame(columns, lines int) []topLine {
 	columns = max(columns, leastWidth)
 	var out []topLine
 	add := func(s style, format string, args ...any) {
-		out = append(out, topLine{cutWidth(fmt.Sprintf(format, args...), columns), s})
+		out = append(out, topLine{cutWidth(oneLine(fmt.Sprintf(format, args...)), columns), s})
 	}
 	m.head(add)
 	if m.help {
@@ -201,6 +203,11 @@ func (m *topModel) list(columns, page int, scroll bool) []string {
 		out = append(out, fmt.Sprintf("… %d to %d of %s", m.top+1, m.top+len(shown), plural(int64(len(m.rows)), "ancestor")))
 	}
 	return out
+}
+
+// oneLine is text that cannot do anything to the terminal but fill a line.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(names.Safe(s))
 }
 
 // cutWidth cuts s so that it takes at most n columns of a terminal.

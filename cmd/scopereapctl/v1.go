@@ -55,6 +55,10 @@ type v1Ancestor struct {
 // memory.stat (some 20 µs).
 const v1Walk = 20_000
 
+// v1Deep is the length of a path beyond which the walk goes no deeper: PATH_MAX,
+// limits.h.
+const v1Deep = 4096
+
 // v1Ancestors measures every live cgroup at or below under, most dead memory
 // first. Those without any are left out.
 func v1Ancestors(ctx context.Context, fs *reclaim.FS, under string) []v1Ancestor {
@@ -66,6 +70,9 @@ func v1Ancestors(ctx context.Context, fs *reclaim.FS, under string) []v1Ancestor
 		names, err := fs.Children(at)
 		if err != nil {
 			continue // gone meanwhile
+		}
+		if len(at) >= v1Deep {
+			names = nil // whoever nests that deep can do without figures of it
 		}
 		for _, name := range names {
 			todo = append(todo, path.Join(at, name))

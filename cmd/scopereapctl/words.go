@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -98,6 +96,7 @@ func abilityWords(a reclaim.Abilities) string {
 		{"re-parenting", a.Reparents},
 		{"memcg_reaper", a.Reaper},
 		{"exact memory.stat", a.ExactStat},
+		{"fresh protection", a.FreshProtection},
 		{"PSI", a.PSI},
 	} {
 		by[x.a.State] = append(by[x.a.State], x.name)
@@ -114,11 +113,5 @@ func abilityWords(a reclaim.Abilities) string {
 	return strings.Join(parts, "\n")
 }
 
-// pathWords is a cgroup path for a terminal. Whoever has a delegated cgroup
-// can name one with escape sequences in it.
-func pathWords(p string) string {
-	if strings.ContainsFunc(p, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(p) {
-		return strconv.Quote(p)
-	}
-	return p
-}
+// pathWords is a cgroup path, or another name, for a terminal.
+func pathWords(p string) string { return names.Shown(p) }

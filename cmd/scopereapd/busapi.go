@@ -110,11 +110,9 @@ func (a *busAPI) Snapshot() busapi.Snapshot {
 	if why := a.policyErr.Load(); why != nil {
 		s.PolicyError = *why
 	}
-	for _, p := range e.Pinned {
+	for _, p := range e.PinnedBy {
 		s.Pinned += uint64(max(p.Dying, 0))
-		for _, pin := range p.Pins {
-			s.DeadBytes += uint64(max(pin.Bytes, 0))
-		}
+		s.DeadBytes += uint64(max(p.Bytes, 0))
 	}
 	s.Dying, s.Live = a.counts()
 	return s
@@ -210,6 +208,9 @@ func busSweepResult(r reclaim.SweepResult) busapi.SweepResult {
 		Before: r.DyingBefore, After: r.DyingAfter, Freed: r.Freed, Bytes: r.Bytes,
 		Ancestors: len(r.Outcomes), CPU: r.CPU,
 		Live: r.Live, Wall: r.Wall, Outcomes: control.BusOutcomes(r.Outcomes),
+		PassedOver: r.PassedOver.Cgroups, PassedOverDying: r.PassedOver.Dying,
+		PassedOverFirst: r.PassedOver.First, PassedOverWhy: r.PassedOver.Why,
+		Later: r.Later, GivingWay: control.BusGivingWay(r.GivingWay),
 	}
 }
 

@@ -33,6 +33,7 @@ func (a *busAPI) Ancestors(ctx context.Context, under string, limit int) (busapi
 		}
 		more = len(c.Ancestors) - len(s.Ancestors)
 	}
+	more += int(s.PassedOver.Cgroups) // there may be some below them
 	return control.BusSurvey(s, more), nil
 }
 

@@ -20,12 +20,18 @@ import (
 // asProgram makes this test's binary scopereapd.
 const asProgram = "SCOPEREAPD_TEST_PROGRAM"
 
+// testPanics makes that scopereapd panic at once.
+const testPanics = "SCOPEREAPD_TEST_PANICS"
+
 func TestMain(m *testing.M) {
 	// As main does: this binary is started again as a probe's child.
 	if reclaim.ProbeChild() {
 		return
 	}
 	if os.Getenv(asProgram) != "" {
+		if os.Getenv(testPanics) != "" {
+			panic("as a fault would")
+		}
 		os.Exit(run())
 	}
 	os.Exit(m.Run())
@@ -46,6 +52,9 @@ type process struct {
 func (d *process) stateDir() string { return filepath.Join(d.dir, "state") }
 
 func (d *process) runDir() string { return filepath.Join(d.dir, "run") }
+
+// lock is a file of the test's own: the machine's may be somebody else's.
+func (d *process) lock() string { return filepath.Join(d.dir, "run", "lock") }
 
 // lockedBuffer is what a process logs, readable meanwhile.
 type lockedBuffer struct {
@@ -77,7 +86,7 @@ func newDaemon(t *testing.T, bus string, env ...string) *process {
 		t.Fatal(err)
 	}
 	d := &process{t: t, dir: dir, log: &lockedBuffer{}, exited: make(chan struct{})}
-	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--policy-root", dir, "--state-dir", d.stateDir())
+	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--lock", d.lock(), "--policy-root", dir, "--state-dir", d.stateDir())
 	d.cmd.Env = append([]string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + bus, "PATH=" + os.Getenv("PATH")}, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	return d

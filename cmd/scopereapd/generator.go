@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/logind"
 )
@@ -38,7 +39,7 @@ func generate(dirs []string, root string) error {
 func runGenerator(dirs []string) int {
 	if err := generate(dirs, ""); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", generatorName, err)
-		return exitFailed
+		return exitcode.Failed
 	}
 	return 0
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/scopereap/scopereap/internal/policy"
 )
@@ -31,9 +32,26 @@ func sandboxDropIn(m policy.Metrics) string {
 }
 
 // quoteUnitPath writes a path as one word of a unit file: systemd takes quotes,
-// C's escapes (systemd.syntax(7)) and % specifiers (systemd.unit(5)) there.
+// C's escapes (systemd.syntax(7)) and % specifiers (systemd.unit(5)) there. A
+// line break would end the line, and what is no UTF-8 would have it passed over.
 func quoteUnitPath(path string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(path) + `"`
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c == '\\', c == '"':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c == '%':
+			b.WriteString("%%")
+		case c < ' ', c == 0x7f, c >= 0x80 && !utf8.ValidString(path):
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
 }
 
 // generateSandbox writes the drop-in below dir, the generator's first argument.

@@ -5,7 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -47,4 +50,55 @@ func TestGenerateSandbox(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unquoted reads a word of a unit file as systemd does: quotes, C's escapes (systemd.syntax(7)), and %% for %
+// (systemd.unit(5)). ok: it is one word, and the line goes no further.
+func unquoted(word string) (path string, ok bool) {
+	in, ok := strings.CutPrefix(word, `"`)
+	if !ok || !utf8.ValidString(word) || strings.ContainsAny(word, "\n\r\x00") {
+		return "", false
+	}
+	for in != "" {
+		c := in[0]
+		in = in[1:]
+		switch {
+		case c == '"':
+			return path, in == ""
+		case c == '%':
+			if in == "" || in[0] != '%' {
+				return "", false // a specifier
+			}
+			in = in[1:]
+		case c == '\\' && len(in) >= 3 && in[0] == 'x':
+			n, err := strconv.ParseUint(in[1:3], 16, 8)
+			if err != nil || n == 0 {
+				return "", false
+			}
+			c, in = byte(n), in[3:]
+		case c == '\\':
+			if in == "" || in[0] != '\\' && in[0] != '"' {
+				return "", false
+			}
+			c, in = in[0], in[1:]
+		}
+		path += string([]byte{c})
+	}
+	return "", false
+}
+
+// FuzzQuoteUnitPath: systemd reads any path back as it was, as one word of one line.
+func FuzzQuoteUnitPath(f *testing.F) {
+	for _, s := range []string{"/var/lib/node_exporter", "/a b", `/a"b\c%n`, "/a\nExecStart=/bin/evil", "/\xff", "/ö", "/\x7f\r\t", "/\\x20"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		if strings.ContainsRune(path, 0) {
+			return // no path has one
+		}
+		word := quoteUnitPath(path)
+		if got, ok := unquoted(word); !ok || got != path {
+			t.Errorf("%q is written %s, and read %q, %v", path, word, got, ok)
+		}
+	})
 }

@@ -18,10 +18,23 @@ type jobs struct {
 	log       *slog.Logger
 	inventory *cronguard.Cache
 	session   func(id string) (logind.Session, bool)
+	match     func(logind.Session, time.Time, []cronguard.Process) (job string, sure bool)
 
-	mu    sync.Mutex
-	found map[string]*found // by session ID
+	mu      sync.Mutex
+	found   map[string]*found // by session ID
+	late    []lateJob
+	working bool // on late
 }
+
+// lateJob is a session whose job is looked for after its end.
+type lateJob struct {
+	session logind.Session
+	at      time.Time
+	tell    func(job string)
+}
+
+// maxLate bounds those that wait. Of sessions beyond it is not known which job opened them.
+const maxLate = 256
 
 type found struct {
 	began time.Time
@@ -36,7 +49,9 @@ var lookAt = [...]time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond
 const maxFound = 256
 
 func newJobs(root string, log *slog.Logger) *jobs {
-	return &jobs{log: log, inventory: cronguard.NewCache(cmp.Or(root, "/")), found: map[string]*found{}}
+	j := &jobs{log: log, inventory: cronguard.NewCache(cmp.Or(root, "/")), found: map[string]*found{}}
+	j.match = j.matchCrontabs
+	return j
 }
 
 // began follows a session that may be cron's.
@@ -94,27 +109,52 @@ func (j *jobs) forgetOldest() {
 	delete(j.found, oldest)
 }
 
-// ended returns the ID of the job that opened a session which has ended, or "".
-func (j *jobs) ended(s *logind.Session, at time.Time) string {
-	if !cronguard.Runs(s.Service) {
-		return ""
-	}
+// ended returns the ID of the job that opened a session which has ended, where it is known, or "" and since when the
+// session was. search finds it out then.
+func (j *jobs) ended(s *logind.Session, at time.Time) (job string, began time.Time) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	f := j.found[s.ID]
 	delete(j.found, s.ID)
-	if f != nil && f.job != "" {
-		defer j.mu.Unlock()
-		return f.job
+	if f == nil {
+		return "", at
 	}
-	j.mu.Unlock()
-	if f != nil {
-		at = f.began
-	}
-	job, _ := j.match(*s, at, nil)
-	return job
+	return f.job, f.began
 }
 
-func (j *jobs) match(s logind.Session, at time.Time, procs []cronguard.Process) (job string, sure bool) {
+// searchLate has the crontabs searched for the job of a session that has ended, and tells it if it is found. It does not
+// wait: whoever asks delivers everybody's teardowns.
+func (j *jobs) searchLate(s *logind.Session, began time.Time, tell func(job string)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.late) < maxLate {
+		j.late = append(j.late, lateJob{*s, began, tell})
+	}
+	if !j.working {
+		j.working = true
+		go j.search()
+	}
+}
+
+// search looks for the jobs of sessions that have ended, one after the other.
+func (j *jobs) search() {
+	for {
+		j.mu.Lock()
+		if len(j.late) == 0 {
+			j.late, j.working = nil, false
+			j.mu.Unlock()
+			return
+		}
+		next := j.late[0]
+		j.late = j.late[1:]
+		j.mu.Unlock()
+		if job, _ := j.match(next.session, next.at, nil); job != "" {
+			next.tell(job)
+		}
+	}
+}
+
+func (j *jobs) matchCrontabs(s logind.Session, at time.Time, procs []cronguard.Process) (job string, sure bool) {
 	inv, err := j.inventory.Inventory(time.Now())
 	if err != nil {
 		j.log.Debug("cron jobs cannot be read", "err", err)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/internal/atomicfile"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
@@ -78,8 +80,14 @@ func (a *account) ended(ev logind.Event) {
 		if s.Service != "" {
 			keys = append(keys, ledger.Key{Kind: ledger.Service, Name: s.Service})
 		}
-		if job := a.jobs.ended(s, ev.At); job != "" {
-			keys = append(keys, ledger.Key{Kind: ledger.Cron, Name: job})
+		if cronguard.Runs(s.Service) {
+			if job, began := a.jobs.ended(s, ev.At); job != "" {
+				keys = append(keys, ledger.Key{Kind: ledger.Cron, Name: job})
+			} else {
+				defer a.jobs.searchLate(s, began, func(job string) {
+					a.Also(ev.ControlGroup, ledger.Key{Kind: ledger.Cron, Name: job})
+				})
+			}
 		}
 	}
 	if ev.HasUID {
@@ -131,6 +139,7 @@ func (d *node) openLedger() *account {
 		d.log.Info("no state directory: who leaks is forgotten when scopereapd ends", "dir", d.flags.stateDir)
 		a.path = ""
 	}
+	_ = atomicfile.Clean(d.flags.stateDir) // what a killed one left does no harm
 	var err error
 	if a.Ledger, err = ledger.Load(a.path); err != nil {
 		d.log.Warn("who leaked before is not known", "err", err)

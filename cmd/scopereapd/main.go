@@ -11,21 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
 // version is set by the linker.
 var version = "dev"
-
-// Exit codes, documented in scopereapd(8).
-const (
-	exitFailed  = 1
-	exitUsage   = 2 // bad flags, or a policy with errors
-	exitNoWork  = 3 // no memory cgroup hierarchy: nothing to do on this machine
-	exitNotRoot = 4
-	exitLocked  = 5 // another scopereap is reaping
-)
 
 // exitError carries an exit code.
 type exitError struct {
@@ -39,6 +32,7 @@ func (e *exitError) Unwrap() error { return e.err }
 // flags are the daemon's.
 type flags struct {
 	runDir     string
+	lock       string
 	stateDir   string
 	policyRoot string
 	restore    bool
@@ -52,7 +46,7 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "scopereapd:", err)
+	fmt.Fprintln(os.Stderr, "scopereapd:", names.Safe(err.Error()))
 	return exitCode(err)
 }
 
@@ -62,11 +56,11 @@ func exitCode(err error) int {
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.Is(err, reclaim.ErrNoMemoryController):
-		return exitNoWork
+		return exitcode.Unavailable
 	case errors.Is(err, reclaim.ErrLocked):
-		return exitLocked
+		return exitcode.Busy
 	}
-	return exitFailed
+	return exitcode.Failed
 }
 
 func newCommand() *cobra.Command {
@@ -89,12 +83,13 @@ the rule goes, or with --undo.
 
 It runs as root, in the foreground. SIGHUP reloads the policy.
 
-Exit codes: 0 stopped as asked, 1 failed, 2 bad flags or a policy with errors,
-3 this machine has no memory cgroup hierarchy, 4 not root, 5 another scopereap
-is reaping.`,
+Exit codes: 0 stopped as asked, 1 failed, 4 not root, 5 another scopereap is
+reaping, 64 bad flags, 69 this machine has no memory cgroup hierarchy, 78 a policy
+with errors. After 64, 69 and 78 systemd does not start it again. A crash ends
+with 2.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.NoArgs(cmd, args); err != nil {
-				return &exitError{exitUsage, err}
+				return &exitError{exitcode.Usage, err}
 			}
 			return nil
 		},
@@ -103,7 +98,7 @@ is reaping.`,
 		Version:       version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
-				return &exitError{exitNotRoot, errors.New("must be root: only root may write to other users' cgroups (try: sudo scopereapd)")}
+				return &exitError{exitcode.NotRoot, errors.New("must be root: only root may write to other users' cgroups (try: sudo scopereapd)")}
 			}
 			switch {
 			case f.restore:
@@ -114,9 +109,10 @@ is reaping.`,
 			return serve(cmd.Context(), f)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitcode.Usage, err} })
 	fl := cmd.Flags()
-	fl.StringVar(&f.runDir, "run-dir", "/run/scopereap", "directory for the socket, the lock and the journals")
+	fl.StringVar(&f.runDir, "run-dir", "/run/scopereap", "directory for the sockets and the journals")
+	fl.StringVar(&f.lock, "lock", reclaim.DefaultLock, "lock file that keeps a second reaper off this machine, whatever its run directory")
 	fl.StringVar(&f.stateDir, "state-dir", "/var/lib/scopereap", "directory for the ledger and for which users were made to linger")
 	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
@@ -129,7 +125,7 @@ is reaping.`,
 func loadPolicy(root string) (*policy.Loaded, error) {
 	loaded, err := policy.Load(policy.Dirs{Root: root})
 	if err != nil {
-		return nil, &exitError{exitUsage, fmt.Errorf("the policy has errors:\n%w", err)}
+		return nil, &exitError{exitcode.Config, fmt.Errorf("the policy has errors:\n%w", err)}
 	}
 	return loaded, nil
 }

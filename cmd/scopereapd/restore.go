@@ -13,7 +13,6 @@ import (
 
 // Names in the daemon's runtime directory.
 const (
-	lockName   = "lock"
 	shieldName = "shields"
 	holdName   = "holds"
 )
@@ -29,7 +28,7 @@ func restore(f flags) error {
 	if err != nil {
 		return err
 	}
-	lock, err := reclaim.Lock(filepath.Join(f.runDir, lockName))
+	lock, err := reclaim.Lock(f.lock)
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func giveUpHeld(f flags) error {
 	if err != nil {
 		return err
 	}
-	lock, err := reclaim.Lock(filepath.Join(f.runDir, lockName))
+	lock, err := reclaim.Lock(f.lock)
 	if err != nil {
 		return err
 	}

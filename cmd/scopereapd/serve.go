@@ -56,8 +56,7 @@ func serve(ctx context.Context, f flags) (err error) {
 	if d.machine, err = reclaim.FindHierarchy(); err != nil {
 		return err
 	}
-	lockPath := filepath.Join(f.runDir, lockName)
-	lock, err := reclaim.Lock(lockPath)
+	lock, err := reclaim.Lock(f.lock)
 	if err != nil {
 		return err
 	}
@@ -128,6 +127,10 @@ func (d *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rootListener, err := control.ListenRoot(filepath.Join(d.flags.runDir, control.RootSocketName))
+	if err != nil {
+		return err
+	}
 	server := &control.Server{Verbs: d.verbs(), Logger: d.log}
 	hangup := hangups()
 	var parts sync.WaitGroup
@@ -139,7 +142,7 @@ func (d *node) run(ctx context.Context) error {
 		})
 	}
 	part("reaping", func() error { return d.engine.Run(ctx) })
-	part("control socket", func() error { return server.Serve(ctx, listener) })
+	part("control socket", func() error { return server.Serve(ctx, listener, rootListener) })
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
 	part("triggers", func() error { d.removeTriggers(ctx); return nil })
@@ -240,8 +243,12 @@ func (d *node) leaveNothing() {
 			_ = os.Remove(p)
 		}
 	}
-	for _, name := range []string{control.SocketName, metricsSocket, lockName, ""} {
-		_ = os.Remove(filepath.Join(d.flags.runDir, name)) // the directory only when empty
+	for _, name := range []string{control.SocketName, control.RootSocketName, metricsSocket} {
+		_ = os.Remove(filepath.Join(d.flags.runDir, name))
+	}
+	_ = os.Remove(d.flags.lock)
+	for _, dir := range []string{d.flags.runDir, filepath.Dir(d.flags.lock)} {
+		_ = os.Remove(dir) // only when empty
 	}
 }
 

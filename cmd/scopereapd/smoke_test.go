@@ -13,6 +13,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -97,12 +98,12 @@ func TestSecondIsRefused(t *testing.T) {
 	}
 	second := first.again()
 	second.spawn()
-	second.ends(exitLocked)
+	second.ends(exitcode.Busy)
 	second.oneLine("another scopereap")
 	restore := first.again("--restore")
 	restore.spawn()
-	restore.ends(exitLocked) // it may still need what it has changed
-	first.status()           // undisturbed
+	restore.ends(exitcode.Busy) // it may still need what it has changed
+	first.status()              // undisturbed
 
 	// Killed, it leaves its files; they are put in order and the next one runs.
 	first.signal(syscall.SIGKILL)
@@ -120,6 +121,83 @@ func TestSecondIsRefused(t *testing.T) {
 	third.leftNothing()
 }
 
+// Two run directories do not make two machines.
+func TestSecondWithItsOwnDirectoriesIsRefused(t *testing.T) {
+	needMachine(t)
+	first := newDaemon(t, noBus)
+	first.start()
+	second := newDaemon(t, noBus)
+	second.cmd.Args = append(second.cmd.Args, "--lock", first.lock())
+	second.spawn()
+	second.ends(exitcode.Busy)
+	second.oneLine("another scopereap")
+	first.status() // undisturbed
+	if _, err := os.Stat(first.lock()); err != nil {
+		t.Errorf("the second one took the first one's lock along: %v", err)
+	}
+	first.signal(syscall.SIGTERM)
+	first.ends(0)
+	first.leftNothing()
+}
+
+// The lock's file is the same whatever the run directory.
+func TestLockIsTheMachines(t *testing.T) {
+	cmd := newCommand()
+	if got := cmd.Flags().Lookup("lock").DefValue; got != reclaim.DefaultLock {
+		t.Errorf("by default %s is locked", got)
+	}
+}
+
+// A start whose restore fails changes nothing more, and leaves the journal to the next one.
+func TestRestoreFailsTheStart(t *testing.T) {
+	needMachine(t)
+	d := newDaemon(t, noBus)
+	journal := filepath.Join(d.runDir(), shieldName)
+	if err := os.MkdirAll(journal, 0o755); err != nil { // which cannot be read as a file
+		t.Fatal(err)
+	}
+	d.spawn()
+	d.ends(exitcode.Failed)
+	if !strings.Contains(d.log.String(), "cannot put back what an earlier run changed, so nothing more is changed") {
+		t.Errorf("it says:\n%s", d.log)
+	}
+	if _, err := os.Stat(journal); err != nil {
+		t.Errorf("what it could not read is gone: %v", err)
+	}
+}
+
+// At its end it takes its files along, but for a journal that still says something.
+func TestLeavesJournalsThatSaySomething(t *testing.T) {
+	for _, said := range []string{shieldName, holdName} {
+		dir := filepath.Join(t.TempDir(), "run")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d := &node{flags: flags{runDir: dir, lock: filepath.Join(dir, "lock")}}
+		for _, name := range []string{shieldName, holdName, control.SocketName, metricsSocket, "lock"} {
+			text := ""
+			if name == said {
+				text = "something\n"
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d.leaveNothing()
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != 1 || left[0].Name() != said {
+			t.Errorf("%s says something: left %v, %v", said, left, err)
+		}
+		if err := os.Truncate(filepath.Join(dir, said), 0); err != nil {
+			t.Fatal(err)
+		}
+		d.leaveNothing()
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("nothing is said any more, and it left its directory: %v", err)
+		}
+	}
+}
+
 func TestRefusesToStart(t *testing.T) {
 	const nobody = 65534
 	t.Run("bad policy", func(t *testing.T) {
@@ -127,7 +205,7 @@ func TestRefusesToStart(t *testing.T) {
 		d := newDaemon(t, noBus)
 		file := d.policy("[sweep]\ninterval = \"often\"\n\n[budgt]\n")
 		d.spawn()
-		d.ends(exitUsage)
+		d.ends(exitcode.Config)
 		for _, words := range []string{file + ":2:", "sweep.interval", file + ":4:", "did you mean [budget]?"} {
 			if !strings.Contains(d.log.String(), words) {
 				t.Errorf("no %q in:\n%s", words, d.log)
@@ -149,14 +227,14 @@ func TestRefusesToStart(t *testing.T) {
 		}
 		d.asUser(nobody)
 		d.spawn()
-		d.ends(exitNotRoot)
+		d.ends(exitcode.NotRoot)
 		d.oneLine("must be root", "sudo scopereapd")
 	})
 	for _, args := range [][]string{{"--bogus"}, {"extra"}, {"--run-dir"}} {
 		t.Run(args[0], func(t *testing.T) {
 			d := newDaemon(t, noBus).again(args...)
 			d.spawn()
-			d.ends(exitUsage)
+			d.ends(exitcode.Usage)
 			d.oneLine()
 		})
 	}
@@ -216,7 +294,7 @@ func TestNoMemoryCgroups(t *testing.T) {
 	d.cmd.Args = append([]string{unshare, "--mount", "--propagation", "private", "sh", "-c",
 		`umount -R /sys/fs/cgroup && exec "$0" "$@"`, self}, d.cmd.Args[1:]...)
 	d.spawn()
-	d.ends(exitNoWork)
+	d.ends(exitcode.Unavailable)
 	d.oneLine("no memory cgroup hierarchy")
 	d.leftNothing()
 }

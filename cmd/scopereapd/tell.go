@@ -21,7 +21,7 @@ func (d *node) introduce(a reclaim.Abilities) {
 	if d.machine.Mode.V2() {
 		d.log.Info("kernel", "memory.reclaim", a.Reclaim.State, "swappiness", a.Swappiness.State,
 			"nr_dying_subsys_memory", a.DyingMemory.State, "memory_recursiveprot", a.RecursiveProt.State,
-			"reparents", a.Reparents.State, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
+			"reparents", a.Reparents.State, "fresh_protection", a.FreshProtection.State, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
 	} else {
 		d.log.Info("kernel", "hold", d.hold != nil, "memcg_reaper", a.Reaper.State, "psi", a.PSI.State)
 	}
@@ -30,6 +30,9 @@ func (d *node) introduce(a reclaim.Abilities) {
 	}
 	if !a.Reclaim.OK() && d.machine.Mode.V2() {
 		d.log.Info("no memory.reclaim on this kernel: squeezing memory.high instead")
+	}
+	if !a.FreshProtection.OK() && d.machine.Mode.V2() {
+		d.log.Info("this kernel keeps stale protection, or may: the shield is memory.low, never memory.min", "why", a.FreshProtection.Why)
 	}
 	d.tellMonitorOnly()
 }
@@ -67,22 +70,28 @@ func leftWhy(o reclaim.Outcome) string {
 // for more.
 const statusEvery = 30 * time.Second
 
-// notify tells systemd that the daemon is ready, what it does, and that it
-// lives (sd_notify(3)). Each sign of life comes from the engine's own
-// goroutine.
+// watchdogPart: so many times within WatchdogSec= it is looked whether the reaping
+// thread has got on. Twice in a row it may not have.
+const watchdogPart = 3
+
+// notify tells systemd that the daemon is ready, what it does, and that it lives
+// (sd_notify(3)): that the reaping thread gets on, whatever it is about, see
+// reclaim.Engine.Alive.
 func (d *node) notify(ctx context.Context) {
 	every := statusEvery
 	if watchdog, err := daemon.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
-		every = min(every, watchdog/2)
+		every = min(every, watchdog/watchdogPart)
 	}
 	d.engine.Ping(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
 	debug.FreeOSMemory() // what only the start needed
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		d.engine.Ping(func() {
-			_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\nSTATUS="+d.statusLine())
-		})
+		state := "STATUS=" + d.statusLine()
+		if d.engine.Alive() {
+			state = daemon.SdNotifyWatchdog + "\n" + state
+		}
+		_, _ = daemon.SdNotify(false, state)
 		d.flush(time.Now(), false)
 		select {
 		case <-ctx.Done():
@@ -96,13 +105,16 @@ func (d *node) notify(ctx context.Context) {
 func (d *node) statusLine() string {
 	s := d.engine.Status()
 	pinned := int64(0)
-	for _, p := range s.Pinned {
+	for _, p := range s.PinnedBy {
 		pinned += p.Dying
 	}
 	line := fmt.Sprintf("%s memcgs and %s freed since start, %d pinned", humanize.Comma(s.Totals.Freed),
 		humanize.IBytes(uint64(s.Totals.Bytes)), pinned)
 	if s.MonitorOnly != "" {
 		return "Monitoring only (" + s.MonitorOnly + ")"
+	}
+	if s.GivingWay != nil && s.GivingWay.Part < 1 {
+		line += "; gives way: " + s.GivingWay.Why
 	}
 	return line
 }

@@ -14,7 +14,7 @@ import (
 // verbs is what the control socket answers.
 func (d *node) verbs() map[string]control.Verb {
 	return map[string]control.Verb{
-		control.VerbStatus: {Handler: d.status},
+		control.VerbStatus: {Handler: d.status, Shared: true},
 		control.VerbSweep:  {Handler: d.sweep, RootOnly: true},
 		// It names users and cron entries.
 		control.VerbLeaks: {Handler: d.leaks, RootOnly: true},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -169,5 +170,91 @@ func TestReadersSeeWholeFiles(t *testing.T) {
 		if err != nil || !bytes.Equal(got, content('a')) && !bytes.Equal(got, content('b')) {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
+	}
+}
+
+// What a killed Write left is removed; what is being written, what has another name, and what is others' stays.
+func TestClean(t *testing.T) {
+	dir := t.TempDir()
+	make := func(name string) string {
+		t.Helper()
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	make(prefix + "123" + suffix)
+	make(prefix + "4294967295" + suffix)
+	want := []string{
+		prefix + suffix, prefix + "12x" + suffix, prefix + "123", "scopereap-1.tmp", "file", // others' names
+		prefix + "1" + suffix, prefix + "2" + suffix, prefix + "3" + suffix, "linked", prefix + "5" + suffix,
+	}
+	for _, name := range want[:5] {
+		make(name)
+	}
+	if err := os.Symlink("file", filepath.Join(dir, prefix+"1"+suffix)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, prefix+"2"+suffix), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(make(prefix+"3"+suffix), filepath.Join(dir, "linked")); err != nil {
+		t.Fatal(err)
+	}
+	if theirs := make(prefix + "5" + suffix); os.Geteuid() == 0 {
+		if err := os.Chown(theirs, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		want = want[:len(want)-1]
+	}
+	writing, err := create(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writing.Close()
+	want = append(want, filepath.Base(writing.Name()))
+	for range 2 {
+		if err := Clean(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, names(t, dir)); diff != "" {
+		t.Error(diff)
+	}
+	if err := Clean(filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Cleaning takes nothing from those who write meanwhile.
+func TestCleanWhileWriting(t *testing.T) {
+	dir := t.TempDir()
+	var writers sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 3 {
+		writers.Go(func() {
+			for range 300 {
+				if err := Write(filepath.Join(dir, string(rune('a'+i))), []byte("x"), Options{Mode: 0o600}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() { writers.Wait(); close(done) }()
+	for cleaning := true; cleaning; {
+		select {
+		case <-done:
+			cleaning = false
+		default:
+		}
+		if err := Clean(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"a", "b", "c"}, names(t, dir)); diff != "" {
+		t.Error(diff)
 	}
 }

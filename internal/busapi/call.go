@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/busframe"
 )
 
 // call is a method call under way.
@@ -30,15 +32,35 @@ func objectPath(m *dbus.Message) dbus.ObjectPath {
 	return p
 }
 
-// take decides on a call that has come in. It runs in the connection's reader: it waits for nothing but the socket.
+// lookUp asks the bus whose new connections are, and has their calls served that may be.
+func (s *session) lookUp() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case name := <-s.places.unknown:
+			if s.places.pace.Wait(s.ctx) != nil {
+				return
+			}
+			uid, err := s.userOf(name)
+			for _, m := range s.places.met(name, uid, err == nil) {
+				if msg := busframe.Decode(m); msg != nil {
+					s.take(msg)
+				}
+			}
+		}
+	}
+}
+
+// take decides on a call that has come in. It runs in the connection's reader too: it waits for nothing but the socket.
 func (s *session) take(msg *dbus.Message) {
 	t, ok := s.places.arrive(text(msg, dbus.FieldSender))
 	if !ok {
-		s.fail(msg, Errorf(ErrBusy, "too many calls under way; wait for answers"))
+		s.fail(msg, Errorf(ErrBusy, "too many calls of this connection, this user, or all under way; wait for answers"))
 		return
 	}
 	s.calls.Go(func() {
-		defer s.places.leave(t)
+		defer t.leave()
 		s.serve(t, msg)
 	})
 }
@@ -47,15 +69,7 @@ func (s *session) take(msg *dbus.Message) {
 func (s *session) serve(t *ticket, msg *dbus.Message) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	uid, err := s.userOf(ctx, t.name)
-	if err != nil {
-		return // it has gone
-	}
-	if !s.places.seat(t, uid) {
-		s.fail(msg, Errorf(ErrBusy, "too many calls of this user, or of all, under way; try again"))
-		return
-	}
-	c := &call{s: s, msg: msg, sender: t.name, uid: uid}
+	c := &call{s: s, msg: msg, sender: t.name, uid: t.uid}
 	out, err := c.dispatch(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -71,11 +85,8 @@ func (s *session) serve(t *ticket, msg *dbus.Message) {
 }
 
 // userOf asks the bus who a sender is.
-func (s *session) userOf(ctx context.Context, name string) (uid uint32, err error) {
-	if uid, ok := s.places.uid(name); ok {
-		return uid, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+func (s *session) userOf(name string) (uid uint32, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, callTime)
 	defer cancel()
 	err = s.conn.BusObject().CallWithContext(ctx, busName+".GetConnectionUnixUser", 0, name).Store(&uid)
 	return uid, err

@@ -2,22 +2,17 @@ package busapi
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/busframe"
 )
 
 const (
-	// addressEnv and defaultAddress: D-Bus specification, "Well-known Message Bus Instances".
-	addressEnv     = "DBUS_SYSTEM_BUS_ADDRESS"
-	defaultAddress = "unix:path=/run/dbus/system_bus_socket"
 	// dialTime bounds connecting and greeting.
 	dialTime = 10 * time.Second
 	// writeTime bounds a write: the bus reads at once, or it is stuck.
@@ -28,10 +23,10 @@ const (
 // before a message is even decoded; prepare is given the connection
 // before anything can come from it.
 func dial(
-	ctx context.Context, address string, allow func(sender []byte) bool,
+	ctx context.Context, address string, allow func(sender, msg []byte) bool,
 	prepare func(*dbus.Conn), take func(*dbus.Message),
 ) (*dbus.Conn, error) {
-	socket, err := socketOf(address)
+	socket, err := busframe.Socket(address)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +35,7 @@ func dial(
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dbus.NewConn(newFramed(patient{raw}, allow),
+	conn, err := dbus.NewConn(framed(patient{raw}, allow),
 		dbus.WithContext(ctx),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()),
 		// It runs in godbus's reader, before a goroutine is made for a call.
@@ -78,33 +73,4 @@ func (p patient) Write(b []byte) (int, error) {
 		p.Close()
 	}
 	return n, err
-}
-
-// socketOf finds the first Unix socket in a bus address, D-Bus specification, "Server Addresses".
-func socketOf(address string) (string, error) {
-	if address == "" {
-		address = os.Getenv(addressEnv)
-	}
-	if address == "" {
-		address = defaultAddress
-	}
-	for one := range strings.SplitSeq(address, ";") {
-		keys, ok := strings.CutPrefix(one, "unix:")
-		if !ok {
-			continue
-		}
-		for pair := range strings.SplitSeq(keys, ",") {
-			key, value, _ := strings.Cut(pair, "=")
-			value, err := url.PathUnescape(value)
-			switch {
-			case err != nil:
-				return "", fmt.Errorf("bus address %q: %w", address, err)
-			case key == "path" && value != "":
-				return value, nil
-			case key == "abstract" && value != "":
-				return "@" + value, nil
-			}
-		}
-	}
-	return "", fmt.Errorf("bus address %q: %w", address, errors.New("no Unix socket in it"))
 }

@@ -172,11 +172,11 @@ func TestVanishesWhileAsked(t *testing.T) {
 func (r *running) session(t *testing.T) *session {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	se := &session{svc: r.svc, ctx: ctx, places: newPlaces(), watches: watches{of: map[string]*watch{}}}
-	conn, err := dial(ctx, r.address, se.places.mayCall, func(c *dbus.Conn) { se.conn = c }, se.take)
+	se, err := r.svc.newSession(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn := se.conn
 	signals := make(chan *dbus.Signal, 64)
 	conn.Signal(signals)
 	go func() {
@@ -279,23 +279,5 @@ func TestUnreadable(t *testing.T) {
 	r.call(conn, "GetPolicy")
 	if !se() || strings.Contains(r.log.String(), "no D-Bus API") {
 		t.Errorf("the connection was lost:\n%s", r.log)
-	}
-}
-
-func TestMessageSize(t *testing.T) {
-	body := []any{"hello", uint32(3)}
-	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
-		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("", uint32(0))),
-	}}
-	text := encode(t, m)
-	if n, err := messageSize(text[:fixedPart]); err != nil || n != int64(len(text)) {
-		t.Errorf("%d, %v; want %d", n, err, len(text))
-	}
-	if !readable(text) || readable(text[:len(text)-1]) || readable(append(text, 0)) {
-		t.Error("what is whole, and that alone, can be read")
-	}
-	if _, err := messageSize(make([]byte, fixedPart)); err == nil {
-		t.Error("no byte order is no error")
 	}
 }

@@ -1,10 +1,13 @@
 package busapi
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/scopereap/scopereap/internal/callers"
 )
 
 // Limits to what is under way. A place is held from a call's arrival to its answer.
@@ -13,14 +16,20 @@ const (
 	maxPerUser   = 16 // of all connections of one user, root excepted
 	maxOthers    = 64 // of all users but root
 	maxRoot      = 64
-	maxUnknown   = 64 // whose user the bus is being asked for, which takes a moment
-	maxSenders   = 1024
+	maxSenders   = 1024 // whose users are known; the rest is asked about again
 	pruneEvery   = 100 * time.Millisecond
-	// maxRate calls a second of a sender are answered, maxRate at once; beyond, nothing is, not even with an error.
-	// Answers that nobody reads would pile up in the bus, on our account.
+	// maxRate calls a second of a connection of root's are answered, maxRate at once; beyond, nothing is, not even with
+	// an error. Answers that nobody reads would pile up in the bus, on our account.
 	maxRate = 200
-	// maxUsers whose rates are kept; root's are not limited together.
-	maxUsers = 1024
+	// Of a new connection only the bus knows whose it is, and to ask costs some 60 µs: so many a second, of which
+	// lookUpAtOnce may be asked about at once, are 3 % of a CPU. Others wait, with what they have said so far; what
+	// there is no room for is dropped.
+	lookUpRate      = 500
+	lookUpAtOnce    = 100
+	lookers         = 8 // questions under way at once: while the bus is flooded an answer takes some 10 ms
+	maxUnknown      = 64
+	maxWaiting      = 4 * maxPerSender // messages of one new connection
+	maxWaitingBytes = 256 << 10        // of all of them
 	// Sweeps, each of which may take minutes.
 	maxSweeps          = 8
 	maxSweepsPerSender = 1
@@ -29,47 +38,63 @@ const (
 	maxAskingPerUser = 4
 )
 
-// fullRate is how many calls may come.
-func fullRate() *rate.Limiter { return rate.NewLimiter(maxRate, maxRate) }
+// userLimits are how many calls are answered. By user and not by connection: anybody may have as many as he likes, and
+// a new one for each call.
+func userLimits() callers.Limits {
+	return callers.Limits{Each: 50, EachAtOnce: 100, All: 200, AllAtOnce: 400}
+}
 
-// sender is what is under way of one connection.
+// sender is what is known of one connection, and what it has under way.
 type sender struct {
-	rate          *rate.Limiter
-	calls, sweeps int
 	uid           uint32
-	known         bool // uid
+	known         bool          // uid: a connection's never changes
+	rate          *rate.Limiter // root's only
+	calls, sweeps int
+	waiting       [][]byte // messages that came before it was known whose they are
 }
 
 // places says who may have something under way.
 type places struct {
+	rates   *callers.Rates
+	calls   callers.Places
+	unknown chan string // whom to ask the bus about
+	pace    *rate.Limiter
+
 	mu      sync.Mutex
 	senders map[string]*sender
-	users   map[uint32]int
-	rates   map[uint32]*rate.Limiter // of users but root, over all of their connections
+	waiting int // bytes of messages
 	asking  map[uint32]int
-	unknown int
-	others  int
-	root    int
 	sweeps  int
 	askers  int
 	pruned  time.Time
 }
 
 func newPlaces() *places {
-	return &places{senders: map[string]*sender{}, users: map[uint32]int{}, rates: map[uint32]*rate.Limiter{},
-		asking: map[uint32]int{}}
+	return &places{
+		rates:   callers.NewRates(userLimits()),
+		calls:   callers.Places{Each: maxPerUser, All: maxOthers, Root: maxRoot},
+		unknown: make(chan string, maxUnknown),
+		pace:    rate.NewLimiter(lookUpRate, lookUpAtOnce),
+		senders: map[string]*sender{}, asking: map[uint32]int{},
+	}
 }
 
-// mayCall counts a call of a sender against its rate, and its user's. It is asked about every message, so it makes
-// nothing but a new sender's entry.
-func (p *places) mayCall(name []byte) bool {
+// mayCall counts a call against its user's rate. It is asked about every message, before that is even decoded. A message
+// of a connection that is not known yet is kept until it is; met hands it out.
+func (p *places) mayCall(name, msg []byte) bool {
 	if len(name) == 0 {
 		return false // not from a bus
 	}
-	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
 	s := p.senders[string(name)]
+	if s != nil && s.known {
+		return p.allow(s, now)
+	}
+	if p.waiting+len(msg) > maxWaitingBytes || s != nil && len(s.waiting) >= maxWaiting {
+		return false
+	}
 	if s == nil {
 		if len(p.senders) >= maxSenders {
 			p.prune(now)
@@ -77,125 +102,92 @@ func (p *places) mayCall(name []byte) bool {
 		if len(p.senders) >= maxSenders {
 			return false
 		}
-		s = &sender{rate: fullRate()}
+		select {
+		case p.unknown <- string(name):
+		default:
+			return false
+		}
+		s = &sender{}
 		p.senders[string(name)] = s
 	}
-	if !s.rate.AllowN(now, 1) {
-		return false
-	}
-	r := p.rates[s.uid]
-	return !s.known || r == nil || r.AllowN(now, 1)
+	s.waiting = append(s.waiting, slices.Clone(msg))
+	p.waiting += len(msg)
+	return false
 }
 
-// arrive gives a call a place, for which leave must be called later. false: there is none.
-func (p *places) arrive(name string) (*ticket, bool) {
+func (p *places) allow(s *sender, now time.Time) bool {
+	if s.uid == callers.Root {
+		return s.rate.AllowN(now, 1)
+	}
+	return p.rates.Allow(s.uid, now)
+}
+
+// met notes whose a connection is, and returns those of its messages that may be answered. There are none where the bus
+// does not know it any more.
+func (p *places) met(name string, uid uint32, known bool) (msgs [][]byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.senders[name]
-	if s == nil || s.calls >= maxPerSender || !s.known && p.unknown >= maxUnknown {
-		return nil, false
+	if s == nil {
+		return nil
 	}
-	s.calls++
-	if !s.known {
-		p.unknown++
+	waiting := s.waiting
+	s.waiting = nil
+	for _, m := range waiting {
+		p.waiting -= len(m)
 	}
-	return &ticket{name: name, unknown: !s.known}, true
+	if !known {
+		delete(p.senders, name)
+		return nil
+	}
+	s.uid, s.known = uid, true
+	if uid == callers.Root {
+		s.rate = rate.NewLimiter(maxRate, maxRate)
+	}
+	now := time.Now()
+	return slices.DeleteFunc(waiting, func([]byte) bool { return !p.allow(s, now) })
 }
 
-// prune forgets senders with nothing under way that could have as many calls as a new one, and users likewise.
+// prune forgets connections with nothing under way.
 func (p *places) prune(now time.Time) {
 	if now.Sub(p.pruned) < pruneEvery {
 		return
 	}
 	p.pruned = now
 	for name, s := range p.senders {
-		if s.calls == 0 && s.sweeps == 0 && s.rate.TokensAt(now) >= maxRate {
+		idle := s.known && s.calls == 0 && s.sweeps == 0
+		if idle && (s.uid != callers.Root || s.rate.TokensAt(now) >= maxRate) {
 			delete(p.senders, name)
 		}
 	}
-	for uid, r := range p.rates {
-		if r.TokensAt(now) >= maxRate {
-			delete(p.rates, uid)
-		}
-	}
-}
-
-// meet keeps a rate for a user, where one has to be kept.
-func (p *places) meet(uid uint32) {
-	if uid == 0 || p.rates[uid] != nil {
-		return
-	}
-	if len(p.rates) >= maxUsers {
-		p.prune(time.Now())
-	}
-	if len(p.rates) < maxUsers {
-		p.rates[uid] = fullRate()
-	}
-}
-
-// uid is a sender's user, where it is known already: a connection's never changes.
-func (p *places) uid(name string) (uint32, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s := p.senders[name]; s != nil && s.known {
-		return s.uid, true
-	}
-	return 0, false
 }
 
 // ticket is a call's place.
 type ticket struct {
-	name    string
-	unknown bool // counted there
-	uid     uint32
-	seated  bool // counted with its user
+	name  string
+	uid   uint32
+	leave func()
 }
 
-// seat counts a call with its user. false: there are too many.
-func (p *places) seat(t *ticket, uid uint32) bool {
+// arrive gives a call a place, which leave gives back. false: there is none.
+func (p *places) arrive(name string) (*ticket, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t.unknown {
-		p.unknown--
-		t.unknown = false
+	s := p.senders[name]
+	if s == nil || !s.known || s.calls >= maxPerSender {
+		return nil, false
 	}
-	if s := p.senders[t.name]; s != nil {
-		s.uid, s.known = uid, true
-		p.meet(uid)
+	leave, ok := p.calls.Enter(s.uid)
+	if !ok {
+		return nil, false
 	}
-	switch {
-	case uid == 0 && p.root >= maxRoot:
-		return false
-	case uid != 0 && (p.others >= maxOthers || p.users[uid] >= maxPerUser):
-		return false
-	case uid == 0:
-		p.root++
-	default:
-		p.others++
-		p.users[uid]++
-	}
-	t.uid, t.seated = uid, true
-	return true
-}
-
-// leave ends a call's place.
-func (p *places) leave(t *ticket) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s := p.senders[t.name]; s != nil {
+	s.calls++
+	return &ticket{name: name, uid: s.uid, leave: func() {
+		leave()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		s.calls--
-	}
-	if t.unknown {
-		p.unknown--
-	}
-	switch {
-	case !t.seated:
-	case t.uid == 0:
-		p.root--
-	default:
-		p.others--
-		take(p.users, t.uid)
-	}
+	}}, true
 }
 
 // take counts one off and forgets who has none.

@@ -157,15 +157,27 @@ type session struct {
 	sweeps    sync.WaitGroup
 }
 
+// newSession makes a connection, which ends with ctx.
+func (s *Service) newSession(ctx context.Context) (*session, error) {
+	se := &session{svc: s, ctx: ctx, places: newPlaces(), watches: watches{of: map[string]*watch{}}}
+	if _, err := dial(ctx, s.address, se.places.mayCall, func(c *dbus.Conn) { se.conn = c }, se.take); err != nil {
+		return nil, err
+	}
+	for range lookers {
+		se.calls.Go(se.lookUp)
+	}
+	return se, nil
+}
+
 // connect serves on one connection until it ends, and returns why. up is called once the name is ours.
 func (s *Service) connect(ctx context.Context, up func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	se := &session{svc: s, ctx: ctx, places: newPlaces(), watches: watches{of: map[string]*watch{}}}
-	conn, err := dial(ctx, s.address, se.places.mayCall, func(c *dbus.Conn) { se.conn = c }, se.take)
+	se, err := s.newSession(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the system bus: %w", err)
 	}
+	conn := se.conn
 	defer func() {
 		s.online.Store(false)
 		cancel()

@@ -27,8 +27,11 @@ type Status struct {
 	LastReap            uint64
 	LastSweep           uint64
 	TeardownToFreed     Latency
-	Pinned              []PinnedBelow
+	Pinned              []PinnedBelow // of the ancestors with most, see PinnedMore
+	PinnedMore          uint64        // ancestors that are not listed
+	PinnedBy            []PinnedSum   // over all of them
 	Held                Held
+	GivingWay           GivingWay
 
 	BusConnected  bool
 	BusStatistics map[string]uint64
@@ -53,15 +56,26 @@ type PinnedBelow struct {
 	Pins     []Pin
 }
 
+// PinnedSum is what a reason pins below all ancestors: (stt).
+type PinnedSum struct {
+	Reason        string
+	Memcgs, Bytes uint64
+}
+
 // Held is what cgroup v1's hold has: (uuu).
 type Held struct{ Live, Ended, Threads uint32 }
 
-// maxPinned is how many ancestors with pinned memcgs one answer lists.
-const maxPinned = 500
+// GivingWay is the pressure that reaping has met: (sttdbs). Without any, Why is empty.
+type GivingWay struct {
+	Why          string
+	Since, Until uint64
+	Part         float64 // of its budget that reaping has
+	Idle         bool    // no disk is busy, so it is not given way to
+	Disk         string  // the busiest
+}
 
 // dictionary is a status as GetStatus answers it.
 func (s Status) dictionary() map[string]dbus.Variant {
-	s.Pinned = s.Pinned[:min(len(s.Pinned), maxPinned)]
 	v := reflect.ValueOf(cleaned(s))
 	out := make(map[string]dbus.Variant, v.NumField())
 	for i := range v.NumField() {

@@ -72,7 +72,7 @@ func (s *Service) sweeping(id uint64, under string, dry, asked bool) (func(Sweep
 		if err != nil {
 			why = clean(err.Error())
 		}
-		s.tell("SweepFinished", id, why, map[string]dbus.Variant{
+		result := map[string]dbus.Variant{
 			"DyingBefore": dbus.MakeVariant(count(r.Before)),
 			"DyingAfter":  dbus.MakeVariant(count(r.After)),
 			"Freed":       dbus.MakeVariant(count(r.Freed)),
@@ -82,7 +82,20 @@ func (s *Service) sweeping(id uint64, under string, dry, asked bool) (func(Sweep
 			"Live":        dbus.MakeVariant(count(r.Live)),
 			"WallUSec":    dbus.MakeVariant(count(r.Wall.Microseconds())),
 			"Outcomes":    dbus.MakeVariant(some(r.Outcomes[:min(len(r.Outcomes), maxAncestors)])),
-		})
+		}
+		if r.PassedOver > 0 {
+			result["PassedOver"] = dbus.MakeVariant(count(r.PassedOver))
+			result["PassedOverDying"] = dbus.MakeVariant(count(r.PassedOverDying))
+			result["PassedOverFirst"] = dbus.MakeVariant(clean(r.PassedOverFirst))
+			result["PassedOverWhy"] = dbus.MakeVariant(clean(r.PassedOverWhy))
+		}
+		if r.Later > 0 {
+			result["Later"] = dbus.MakeVariant(count(r.Later))
+		}
+		if r.GivingWay.Why != "" {
+			result["GivingWay"] = dbus.MakeVariant(r.GivingWay)
+		}
+		s.tell("SweepFinished", id, why, result)
 		s.Poke()
 	}
 }

@@ -160,6 +160,11 @@ type SweepResult struct {
 	Live     int64
 	Wall     time.Duration
 	Outcomes []Outcome
+	// PassedOver is how many cgroups the census could not look into, and so on, see reclaim.PassedOver.
+	PassedOver, PassedOverDying    int64
+	PassedOverFirst, PassedOverWhy string
+	Later                          int64 // ancestors left to the next sweeps
+	GivingWay                      GivingWay
 }
 
 // Outcome is how a sweep ended for one ancestor: (ssstttta(st)uutt).

@@ -17,6 +17,7 @@ type users struct {
 	clock   func() time.Time // sets the times of the files; nil: the file system's
 	failing map[uint32]string
 	after   map[uint32]string
+	asked   func(uid uint32, on bool)
 	log     []string
 }
 
@@ -50,6 +51,13 @@ func (m *Machine) FailLinger(uid uint32, errName string, after bool) {
 	} else {
 		m.users.failing[uid] = errName
 	}
+}
+
+// OnLinger calls fn when SetUserLinger is asked, before anything is done.
+func (m *Machine) OnLinger(fn func(uid uint32, on bool)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users.asked = fn
 }
 
 // Lingering lists the files there are.
@@ -206,6 +214,9 @@ func (m *Machine) setUserLinger(r request) reply {
 		return fail("org.freedesktop.DBus.Error.InvalidArgs")
 	}
 	m.users.log = append(m.users.log, fmt.Sprint(uid, " ", on))
+	if m.users.asked != nil {
+		m.users.asked(uid, on)
+	}
 	if name := m.users.failing[uid]; name != "" {
 		return fail(name)
 	}

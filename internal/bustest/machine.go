@@ -87,7 +87,23 @@ func (m *Machine) Disconnect() {
 }
 
 // StartSystemd puts PID 1 on the bus. It knows its units but no subscribers.
-func (m *Machine) StartSystemd() { m.start(&m.systemd, sdName, m.systemdCall) }
+func (m *Machine) StartSystemd() { m.startSystemd(m.systemdCall) }
+
+func (m *Machine) startSystemd(handle func(request) reply) {
+	m.t.Helper()
+	// Made before it has its name: from then on it may be called. Each has a list of its own, so that nobody who called
+	// the old one last is on the new one's.
+	subscribers := make(map[string]bool)
+	m.mu.Lock()
+	m.subscribers = subscribers
+	m.mu.Unlock()
+	m.start(&m.systemd, sdName, func(r request) reply {
+		if r.member == "Subscribe" {
+			return subscribe(subscribers, r.sender)
+		}
+		return handle(r)
+	})
+}
 
 // StopSystemd takes PID 1 off the bus.
 func (m *Machine) StopSystemd() { m.stop(&m.systemd) }
@@ -109,9 +125,6 @@ func (m *Machine) start(s **service, name string, handle func(request) reply) {
 	m.mu.Lock()
 	old := *s
 	*s = fresh
-	if name == sdName {
-		clear(m.subscribers)
-	}
 	m.mu.Unlock()
 	if old != nil {
 		old.close()

@@ -15,7 +15,7 @@ type Reloader struct {
 func (m *Machine) AnswerReload(onLoad func()) *Reloader {
 	m.t.Helper()
 	r := &Reloader{m: m, loads: onLoad, props: map[string]map[string]dbus.Variant{}}
-	m.start(&m.systemd, sdName, r.call)
+	m.startSystemd(r.call)
 	return r
 }
 

@@ -35,15 +35,18 @@ func cgroup(u *Unit) string {
 	return p
 }
 
+// subscribe answers PID 1's Subscribe().
+func subscribe(subscribers map[string]bool, sender string) reply {
+	if subscribers[sender] {
+		return fail(sdName + ".AlreadySubscribed")
+	}
+	subscribers[sender] = true
+	return ok()
+}
+
 // systemdCall answers PID 1's calls. The lock is held.
 func (m *Machine) systemdCall(r request) reply {
 	switch r.member {
-	case "Subscribe":
-		if m.subscribers[r.sender] {
-			return fail(sdName + ".AlreadySubscribed")
-		}
-		m.subscribers[r.sender] = true
-		return ok()
 	case "ListUnits":
 		rows := []sdbus.UnitStatus{}
 		for _, u := range m.units {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,11 +15,22 @@ import (
 // maxAnswer bounds a line of an answer: a sweep's outcomes are the longest.
 const maxAnswer = 64 << 20
 
+// connectAgain is how long to wait where no more can connect.
+const connectAgain = 10 * time.Millisecond
+
 // Call asks the daemon at socket. args and result may be nil; progress, where
 // not nil, is given each progress line. ErrNoDaemon means that none listens.
 func Call(ctx context.Context, socket, verb string, args, result any, progress func(json.RawMessage)) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
+	for errors.Is(err, unix.EAGAIN) && ctx.Err() == nil { // its queue is full, connect(2): others are faster
+		select {
+		case <-time.After(connectAgain):
+		case <-ctx.Done():
+			return &Error{CodeBusy, "scopereapd has too many clients; try again"}
+		}
+		conn, err = d.DialContext(ctx, "unix", socket)
+	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return ErrNoDaemon
 	}

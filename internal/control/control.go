@@ -7,7 +7,10 @@
 // any number of {"progress": …} lines and one {"result": …} or {"error": …}.
 //
 // Reading is open to everyone, as cgroupfs is; what changes anything needs
-// root, which the kernel vouches for (SO_PEERCRED).
+// root, which the kernel vouches for (SO_PEERCRED). There are two sockets, one
+// for everybody, where each user may ask so often and no more, and one that
+// root alone can connect to: nobody else's connections stand before root's in
+// its queue.
 package control
 
 import (
@@ -15,8 +18,11 @@ import (
 	"errors"
 )
 
-// SocketName is the socket's name in the daemon's runtime directory.
-const SocketName = "control.sock"
+// Names of the sockets in the daemon's runtime directory: everybody's, and root's own.
+const (
+	SocketName     = "control.sock"
+	RootSocketName = "control-root.sock"
+)
 
 // ErrNoDaemon means that no daemon listens.
 var ErrNoDaemon = errors.New("scopereapd is not running")

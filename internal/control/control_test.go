@@ -30,6 +30,19 @@ const askEnv = "CONTROL_TEST_ASK"
 func TestMain(m *testing.M) {
 	if socket, verb, ok := strings.Cut(os.Getenv(askEnv), " "); ok {
 		var result string
+		if verb == "flood" {
+			for range 200 {
+				var e *Error
+				fine := ""
+				if err := Call(context.Background(), socket, VerbStatus, nil, &fine, nil); errors.As(err, &e) {
+					fine = e.Code
+				} else if err != nil {
+					fine = err.Error()
+				}
+				fmt.Println(fine)
+			}
+			os.Exit(0)
+		}
 		err := Call(context.Background(), socket, verb, nil, &result, nil)
 		var e *Error
 		if errors.As(err, &e) {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/callers"
 )
 
 // Handler answers one request. progress may be called any number of times
@@ -23,19 +26,35 @@ type Handler func(ctx context.Context, args json.RawMessage, progress func(any) 
 type Verb struct {
 	Handler  Handler
 	RootOnly bool
+	// Shared: the answer is the same whoever asks, and takes no arguments.
+	// It is made once for all users but root who ask within sharedFor, and
+	// is in memory once however many read it.
+	Shared bool
 }
 
-// Server listens on the control socket.
+// Server listens on the control sockets.
 type Server struct {
 	Verbs  map[string]Verb
 	Logger *slog.Logger
+
+	writeTime              time.Duration // 0: the constant
+	shared                 shared
+	inFlight, rootInFlight callers.Bytes
 }
 
 const (
-	// maxClients bounds what a flood of connections can cost. Root's are
-	// counted apart: no other user's flood keeps the administrator out.
+	// maxClients and maxEach bound the connections of all users but root and
+	// of each of them, and maxRootClients root's.
 	maxClients     = 32
+	maxEach        = 4
 	maxRootClients = 32
+	// maxInFlight bounds, in bytes, the answers that clients have not read yet;
+	// root's are counted apart. A status has some 4 kB, and 500 kB with as much
+	// pinned as is listed.
+	maxInFlight     = 4 << 20
+	maxRootInFlight = 16 << 20
+	// sharedFor is how old a shared answer may be.
+	sharedFor = time.Second
 	// maxRequest bounds a request line: verbs take a path at most.
 	maxRequest = 16 << 10
 	// requestTime is how long a client may take to say what it wants.
@@ -46,12 +65,33 @@ const (
 	// memory: that passes, and reaping goes on meanwhile.
 	acceptAgain = 100 * time.Millisecond
 	// socketMode: everyone may ask; root-only verbs check who asks.
-	socketMode = 0o666
+	socketMode     = 0o666
+	rootSocketMode = 0o600
 )
 
-// Listen makes the socket. One that a dead daemon has left is replaced; the
+// limits are how often the socket of all may be asked. scopereapctl top asks once
+// a second.
+func limits() callers.Limits {
+	return callers.Limits{Each: 5, EachAtOnce: 20, All: 50, AllAtOnce: 100}
+}
+
+// busy is what those get who ask more often. Nothing is made of their request.
+const busy = `{"error":{"code":"` + CodeBusy + `","message":"this was asked too often, or by too many; try again in a second"}}` + "\n"
+
+// Listen makes the socket of all. One that a dead daemon has left is replaced; the
 // caller holds the reaper's lock, so no living one is.
 func Listen(path string) (net.Listener, error) {
+	l, err := listen(path, socketMode)
+	if err != nil {
+		return nil, err
+	}
+	return callers.NewGate(l, callers.NewRates(limits()), busy), nil
+}
+
+// ListenRoot makes root's own, likewise.
+func ListenRoot(path string) (net.Listener, error) { return listen(path, rootSocketMode) }
+
+func listen(path string, mode os.FileMode) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("replace the control socket: %w", err)
 	}
@@ -59,18 +99,37 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on the control socket: %w", err)
 	}
-	if err := os.Chmod(path, socketMode); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("open the control socket to all users: %w", err)
+		return nil, fmt.Errorf("say who may use the control socket: %w", err)
 	}
 	return l, nil
 }
 
 // Serve answers clients until ctx ends.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	s.inFlight.Most, s.rootInFlight.Most = maxInFlight, maxRootInFlight
+	places := &callers.Places{Each: maxEach, All: maxClients, Root: maxRootClients}
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		all.Go(func() { ended <- s.accept(ctx, l, places) })
+	}
+	for range listeners {
+		if err := <-ended; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// accept lets clients in at one listener.
+func (s *Server) accept(ctx context.Context, l net.Listener, places *callers.Places) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	others, roots := make(chan struct{}, maxClients), make(chan struct{}, maxRootClients)
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	for {
@@ -94,19 +153,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			conn.Close() // gone already
 			continue
 		}
-		places := others
-		if peer.uid == 0 {
-			places = roots
-		}
-		select {
-		case places <- struct{}{}:
-		default:
-			_ = writeLine(conn, response{Error: &Error{CodeBusy, "scopereapd has too many clients; try again"}})
+		peer.writeTime = cmp.Or(s.writeTime, writeTime)
+		leave, ok := places.Enter(peer.uid)
+		if !ok {
+			peer.refuse(CodeBusy, "scopereapd has too many clients; try again")
 			conn.Close()
 			continue
 		}
 		clients.Go(func() {
-			defer func() { <-places }()
+			defer leave()
 			s.serve(ctx, peer)
 		})
 	}
@@ -138,22 +193,22 @@ func (s *Server) serve(ctx context.Context, peer client) {
 	sc.Buffer(nil, maxRequest)
 	if !sc.Scan() {
 		if errors.Is(sc.Err(), bufio.ErrTooLong) {
-			refuse(peer, CodeBadRequest, fmt.Sprintf("the request is longer than %d bytes", maxRequest))
+			peer.refuse(CodeBadRequest, fmt.Sprintf("the request is longer than %d bytes", maxRequest))
 		}
 		return
 	}
 	var req request
 	if err := json.Unmarshal(sc.Bytes(), &req); err != nil {
-		refuse(peer, CodeBadRequest, "not a JSON request: "+err.Error())
+		peer.refuse(CodeBadRequest, "not a JSON request: "+err.Error())
 		return
 	}
 	verb, ok := s.Verbs[req.Verb]
 	switch {
 	case !ok:
-		refuse(peer, CodeBadRequest, fmt.Sprintf("no verb %q; is scopereapctl newer than scopereapd?", req.Verb))
+		peer.refuse(CodeBadRequest, fmt.Sprintf("no verb %q; is scopereapctl newer than scopereapd?", req.Verb))
 		return
 	case verb.RootOnly && peer.uid != 0:
-		refuse(peer, CodeNotRoot, fmt.Sprintf("%s changes the machine and needs root (try with sudo)", req.Verb))
+		peer.refuse(CodeNotRoot, fmt.Sprintf("%s changes the machine and needs root (try with sudo)", req.Verb))
 		return
 	}
 	// A client that goes away ends its request: nothing else is read from it.
@@ -163,35 +218,40 @@ func (s *Server) serve(ctx context.Context, peer client) {
 		_, _ = peer.Read(b[:])
 		cancel()
 	}()
+	answer := func() []byte { return s.answer(ctx, req, verb, peer) }
+	line, inFlight := []byte(nil), &s.inFlight
+	switch {
+	case peer.uid == callers.Root:
+		line, inFlight = answer(), &s.rootInFlight
+	case verb.Shared:
+		line = s.shared.get(req.Verb, answer)
+	default:
+		line = answer()
+	}
+	done, ok := inFlight.Take(len(line))
+	if !ok {
+		peer.refuse(CodeBusy, "others have not read their answers yet; try again")
+		return
+	}
+	defer done()
+	_ = peer.write(line)
+}
+
+// answer is the last line of an answer.
+func (s *Server) answer(ctx context.Context, req request, verb Verb, peer client) []byte {
 	result, err := verb.Handler(ctx, req.Args, func(v any) bool {
 		b, err := json.Marshal(v)
-		return err == nil && writeLine(peer, response{Progress: b}) == nil
+		return err == nil && peer.write(encoded(response{Progress: b})) == nil
 	})
 	if err != nil {
 		e := &Error{CodeFailed, err.Error()}
 		errors.As(err, &e)
-		_ = writeLine(peer, response{Error: e})
-		return
+		return encoded(response{Error: e})
 	}
 	b, err := json.Marshal(result)
 	if err != nil {
 		s.Logger.Error("answer cannot be encoded", "verb", req.Verb, "err", err)
-		refuse(peer, CodeFailed, "scopereapd could not encode its answer: "+err.Error())
-		return
+		return encoded(response{Error: &Error{CodeFailed, "scopereapd could not encode its answer: " + err.Error()}})
 	}
-	_ = writeLine(peer, response{Result: b})
-}
-
-func refuse(conn net.Conn, code, message string) {
-	_ = writeLine(conn, response{Error: &Error{code, message}})
-}
-
-func writeLine(conn net.Conn, r response) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	_ = conn.SetWriteDeadline(time.Now().Add(writeTime))
-	_, err = conn.Write(append(b, '\n'))
-	return err
+	return encoded(response{Result: b})
 }

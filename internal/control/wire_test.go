@@ -24,6 +24,9 @@ func fill(v reflect.Value, n *int64) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
@@ -64,6 +67,7 @@ func TestWire(t *testing.T) {
 		t.Errorf("status, %v:\n%s", err, diff)
 	}
 	survey := filled[reclaim.Survey]()
+	survey.PassedOver = reclaim.PassedOver{} // which has clients read for themselves
 	gotSurvey, err := FromBusSurvey(BusSurvey(survey, 0))
 	if diff := cmp.Diff(survey, gotSurvey); diff != "" || err != nil {
 		t.Errorf("survey, %v:\n%s", err, diff)

@@ -21,14 +21,35 @@ func BusStatus(s Status) busapi.Status {
 			P50: micros(e.Totals.Latency.P50), P99: micros(e.Totals.Latency.P99)},
 		Held: busapi.Held{Live: uint32(e.Held.Held), Ended: uint32(e.Held.Waiting), Threads: uint32(e.Held.Threads)},
 
+		GivingWay:    BusGivingWay(e.GivingWay),
 		BusConnected: s.Bus.Connected, BusStatistics: busStatistics(s.Bus),
-		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError,
+		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError, PinnedMore: count(e.PinnedMore),
 	}
 	for _, p := range e.Pinned {
 		out.Pinned = append(out.Pinned, busapi.PinnedBelow{Ancestor: p.Ancestor, Dying: count(p.Dying),
 			Since: BusTime(p.Since), Pins: BusPins(p.Pins)})
 	}
+	for _, p := range e.PinnedBy {
+		out.PinnedBy = append(out.PinnedBy, busapi.PinnedSum{Reason: string(p.Reason), Memcgs: count(p.Dying),
+			Bytes: count(p.Bytes)})
+	}
 	return out
+}
+
+// BusGivingWay is what reaping gives way to on the bus.
+func BusGivingWay(g *reclaim.GivingWay) busapi.GivingWay {
+	if g == nil {
+		return busapi.GivingWay{}
+	}
+	return busapi.GivingWay{Why: g.Why, Since: BusTime(g.Since), Until: BusTime(g.Until), Part: g.Part, Idle: g.Idle, Disk: g.Disk}
+}
+
+// FromBusGivingWay is it again.
+func FromBusGivingWay(g busapi.GivingWay) *reclaim.GivingWay {
+	if g.Why == "" {
+		return nil
+	}
+	return &reclaim.GivingWay{Why: g.Why, Since: FromBusTime(g.Since), Until: FromBusTime(g.Until), Part: g.Part, Idle: g.Idle, Disk: g.Disk}
 }
 
 // FromBusStatus is the status again.
@@ -37,6 +58,7 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 		Version: s.Version, PID: int(s.PID), Since: FromBusTime(s.Since),
 		Engine: reclaim.Status{
 			Mode: reclaim.Mode(s.CgroupMode), MonitorOnly: s.MonitorOnly, Pinned: []reclaim.Pinned{},
+			PinnedMore: int(s.PinnedMore),
 			Totals: reclaim.Totals{
 				Freed: int64(s.Reaped), Bytes: int64(s.ReapedBytes), Turns: int64(s.Turns), Batches: int64(s.Batches),
 				CPU: duration(s.CPUTimeUSec), Events: int64(s.Teardowns), Sweeps: int64(s.Sweeps),
@@ -44,13 +66,18 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 					P50: duration(s.TeardownToFreed.P50), P99: duration(s.TeardownToFreed.P99)},
 				LastReap: FromBusTime(s.LastReap), LastSweep: FromBusTime(s.LastSweep),
 			},
-			Held: reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads)},
+			Held:      reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads)},
+			GivingWay: FromBusGivingWay(s.GivingWay),
 		},
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError,
 	}
 	for _, p := range s.Pinned {
 		out.Engine.Pinned = append(out.Engine.Pinned, reclaim.Pinned{Ancestor: p.Ancestor, Dying: int64(p.Dying),
 			Since: FromBusTime(p.Since), Pins: FromBusPins(p.Pins)})
+	}
+	for _, p := range s.PinnedBy {
+		out.Engine.PinnedBy = append(out.Engine.PinnedBy, reclaim.PinnedSum{Reason: reclaim.Reason(p.Reason),
+			Dying: int64(p.Memcgs), Bytes: int64(p.Bytes)})
 	}
 	out.Bus = fromBusStatistics(s.BusStatistics)
 	out.Bus.Connected = s.BusConnected

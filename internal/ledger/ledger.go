@@ -125,6 +125,17 @@ func (l *Ledger) Teardown(cgroup string, session bool, keys ...Key) {
 	l.pending[cgroup] = keys
 }
 
+// Also counts the teardown of a login session's cgroup for one more key, which was found out after it. What it left
+// counts for that key too, unless it was told already.
+func (l *Ledger) Also(cgroup string, k Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(k, Count{Teardowns: 1, Sessions: 1})
+	if keys, ok := l.pending[cgroup]; ok {
+		l.pending[cgroup] = append(slices.Clone(keys), k)
+	}
+}
+
 // Left shares dying memcgs between the cgroups whose teardowns left them.
 func (l *Ledger) Left(cgroups []string, dying int64) {
 	l.mu.Lock()

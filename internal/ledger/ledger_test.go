@@ -203,3 +203,39 @@ func FuzzPattern(f *testing.F) {
 		}
 	})
 }
+
+// What was counted while the clock was ahead does not come back when the time is reached again.
+func TestClockSetBack(t *testing.T) {
+	c := newClock()
+	l := newAt(c.now)
+	k := Key{User, "alice"}
+	ahead := c.t.Add(2 * time.Hour)
+	now := c.t
+	c.t = ahead
+	l.Teardown("/a", false, k)
+	c.t = now
+	l.Teardown("/b", false, k)
+	if r, _ := l.Get(k); r.LastHour.Teardowns != 1 || r.Total.Teardowns != 2 {
+		t.Errorf("after the clock was set back: %+v", r)
+	}
+	c.t = ahead
+	if r, _ := l.Get(k); r.LastHour.Teardowns != 0 {
+		t.Errorf("two hours later the last hour has %+v", r.LastHour)
+	}
+}
+
+// A key that is found out after a teardown counts as the others do.
+func TestAlso(t *testing.T) {
+	c := newClock()
+	l := newAt(c.now)
+	user, cron := Key{User, "alice"}, Key{Cron, "/etc/crontab:1"}
+	l.Teardown("/a", true, user)
+	l.Also("/a", cron)
+	l.Left([]string{"/a"}, 3)
+	l.Also("/a", Key{Cron, "late"}) // what it left is told already
+	for k, left := range map[Key]float64{user: 3, cron: 3, {Cron, "late"}: 0} {
+		if r, ok := l.Get(k); !ok || r.Total != (Count{Sessions: 1, Teardowns: 1, Left: left}) {
+			t.Errorf("%v: %+v, want one session that left %v", k, r.Total, left)
+		}
+	}
+}

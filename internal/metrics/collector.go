@@ -52,10 +52,13 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := src.Status()
 	put("build_info", 1, s.Version, string(s.Engine.Mode))
 	put("monitor_only", flag(s.Engine.MonitorOnly != ""))
+	if fresh := s.Engine.Abilities.FreshProtection; fresh.State == reclaim.Yes || fresh.State == reclaim.No {
+		put("fresh_protection", flag(fresh.OK()))
+	}
 	put("policy_error", flag(s.PolicyError != ""))
 	// Text holds m.mu meanwhile, so the context is not changed.
 	putCensus(put, c.m.census.get(c.m.ctx), c.m.opts.Config().Ancestors)
-	putPinned(put, s.Engine.Pinned)
+	putPinned(put, s.Engine.PinnedBy)
 	putTotals(put, s.Engine.Totals)
 	c.m.slots.each(func(ancestor string, r reaped) {
 		put("ancestor_reaped_memcgs_total", r.memcgs, ancestor)
@@ -159,22 +162,15 @@ func reasons() []reclaim.Reason {
 		reclaim.PinnedDirty, reclaim.PinnedAnon, reclaim.PinnedKernel, reclaim.PinnedUnknown}
 }
 
-// putPinned tells what is pinned. Which memcg is pinned by what the kernel
-// does not tell: all of an ancestor's count for its first, most lasting reason.
-func putPinned(put put, pinned []reclaim.Pinned) {
+// putPinned tells what is pinned, by reason.
+func putPinned(put put, pinned []reclaim.PinnedSum) {
 	memcgs, bytes := map[reclaim.Reason]float64{}, map[reclaim.Reason]float64{}
 	for _, r := range reasons() {
 		memcgs[r], bytes[r] = 0, 0
 	}
 	for _, p := range pinned {
-		first := reclaim.PinnedUnknown
-		if len(p.Pins) > 0 {
-			first = p.Pins[0].Reason
-		}
-		memcgs[first] += float64(p.Dying)
-		for _, pin := range p.Pins {
-			bytes[pin.Reason] += float64(pin.Bytes)
-		}
+		memcgs[p.Reason] += float64(p.Dying)
+		bytes[p.Reason] += float64(p.Bytes)
 	}
 	for _, r := range slices.Sorted(maps.Keys(memcgs)) {
 		put("pinned_memcgs", memcgs[r], string(r))

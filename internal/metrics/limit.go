@@ -2,30 +2,50 @@ package metrics
 
 import (
 	"net"
-	"strconv"
-	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/scopereap/scopereap/internal/callers"
 )
 
 const (
-	// maxClients bounds the connections of one listener.
+	// maxClients bounds the connections of one listener, and root's apart from
+	// the others': nobody's flood keeps the administrator out.
 	maxClients = 64
 	// maxEach bounds those of one user on the Unix socket, so that nobody
 	// keeps the others out.
 	maxEach = 4
 )
 
-// limited is a listener that hangs up on who has too many connections. root is
-// bounded apart: nobody's flood keeps the administrator out.
-type limited struct {
-	net.Listener
-	mu     sync.Mutex
-	others int
-	by     map[string]int
+// tooOften is what those get who ask more often. Nothing is made of their
+// request.
+const tooOften = "HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+// limits are how often metrics may be asked for: Prometheus does it every 15 s
+// or more, and several may.
+func limits(network string) callers.Limits {
+	l := callers.Limits{Each: 2, EachAtOnce: 10, All: 20, AllAtOnce: 40}
+	if network != "unix" { // nobody knows who it is
+		l.Each, l.EachAtOnce = l.All, l.AllAtOnce
+	}
+	return l
 }
 
-func limit(l net.Listener) *limited { return &limited{Listener: l, by: map[string]int{}} }
+// limited is a listener that hangs up on who has too many connections.
+type limited struct {
+	net.Listener
+	places *callers.Places
+}
+
+// limit bounds how often, and how many at a time, clients of a listener come.
+func limit(l net.Listener, network string) *limited {
+	each := maxEach
+	if network != "unix" {
+		each = maxClients
+	}
+	return &limited{
+		Listener: callers.NewGate(l, callers.NewRates(limits(network)), tooOften),
+		places:   &callers.Places{Each: each, All: maxClients, Root: maxClients},
+	}
+}
 
 func (l *limited) Accept() (net.Conn, error) {
 	for {
@@ -33,63 +53,10 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		who, each, ok := caller(conn)
-		if ok && l.enter(who, each) {
-			return &limitedConn{Conn: conn, leave: sync.OnceFunc(func() { l.leave(who) })}, nil
+		if leave, ok := l.places.Enter(conn.(*callers.Conn).UID); ok {
+			return &limitedConn{Conn: conn, leave: leave}, nil
 		}
 		conn.Close()
-	}
-}
-
-// callerRoot and callerTCP stand beside users' IDs.
-const (
-	callerRoot = "root"
-	callerTCP  = "tcp"
-)
-
-// caller names who connected and says how many connections that one may have.
-// The kernel vouches for users (SO_PEERCRED); who has gone already is not ok.
-func caller(conn net.Conn) (who string, each int, ok bool) {
-	c, ok := conn.(*net.UnixConn)
-	if !ok {
-		return callerTCP, maxClients, true
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return "", 0, false
-	}
-	var cred *unix.Ucred
-	ctl := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if ctl != nil || err != nil {
-		return "", 0, false
-	}
-	if cred.Uid == 0 {
-		return callerRoot, maxClients, true
-	}
-	return "uid " + strconv.FormatUint(uint64(cred.Uid), 10), maxEach, true
-}
-
-func (l *limited) enter(who string, each int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[who] >= each || who != callerRoot && l.others >= maxClients {
-		return false
-	}
-	l.by[who]++
-	if who != callerRoot {
-		l.others++
-	}
-	return true
-}
-
-func (l *limited) leave(who string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.by[who]--; l.by[who] == 0 {
-		delete(l.by, who)
-	}
-	if who != callerRoot {
-		l.others--
 	}
 }
 

@@ -28,6 +28,7 @@ func List() []Metric {
 	return []Metric{
 		{"scopereap_build_info", Gauge, []string{"version", "mode"}, "Always 1; version of scopereapd and cgroup mode of the machine."},
 		{"scopereap_monitor_only", Gauge, nil, "1 where nothing is reclaimed: the policy says so, or the kernel re-parents."},
+		{"scopereap_fresh_protection", Gauge, nil, "1 where the shield is memory.min, 0 where the kernel keeps stale protection and it is memory.low; none where that is not known."},
 		{"scopereap_policy_error", Gauge, nil, "1 while the policy on disk has errors and an older one is in force."},
 
 		{"scopereap_dying_memcgs", Gauge, nil, "Dying memory cgroups on the machine."},

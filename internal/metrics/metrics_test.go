@@ -8,12 +8,16 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
@@ -41,11 +45,12 @@ func newRig(t *testing.T) *rig {
 		Source: Source{
 			Status: func() control.Status {
 				return control.Status{Version: "1.2.3", PolicyError: "x", Bus: control.Bus{Connected: true, Signals: 5}, Engine: reclaim.Status{
-					Mode:   reclaim.Unified,
-					Totals: reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
-					Pinned: []reclaim.Pinned{
-						{Ancestor: "/x", Dying: 3, Pins: []reclaim.Pin{{Reason: reclaim.PinnedShmem, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1}}},
-						{Ancestor: "/y", Dying: 2},
+					Abilities: reclaim.Abilities{FreshProtection: reclaim.Ability{State: reclaim.No}},
+					Mode:      reclaim.Unified,
+					Totals:    reclaim.Totals{Freed: 12, Bytes: 34, CPU: 1500 * time.Millisecond},
+					PinnedBy: []reclaim.PinnedSum{
+						{Reason: reclaim.PinnedShmem, Dying: 3, Bytes: 8192}, {Reason: reclaim.PinnedSwap, Bytes: 1},
+						{Reason: reclaim.PinnedUnknown, Dying: 2},
 					},
 				}}
 			},
@@ -324,29 +329,105 @@ func TestFlood(t *testing.T) {
 	waitFor(t, "it answers again", func() bool { s, err := get("unix", sock); return err == nil && strings.HasPrefix(s, "200") })
 }
 
-func TestPlacesOfEach(t *testing.T) {
-	l := limit(nil)
-	for i := range maxEach {
-		if !l.enter("uid 1", maxEach) {
-			t.Fatalf("the %d. is refused", i+1)
+// A user who asks again and again is refused before anything is made for him, whatever number of connections it takes;
+// root is not.
+func TestTooOften(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to be somebody else")
+	}
+	dir, err := os.MkdirTemp("", "metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	sock := filepath.Join(dir, "m.sock")
+	l, err := endpoint{"unix", sock}.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t)
+	asked := atomic.Int64{}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked.Add(1)
+		r.handler().ServeHTTP(w, q)
+	})}
+	srv.SetKeepAlivesEnabled(false)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(limit(l, "unix")) }()
+	defer func() { srv.Close(); <-done }()
+	lim := limits("unix")
+	began := time.Now()
+	const many = 100
+	var fine, refused int
+	asNobody(t, func() {
+		for range many {
+			switch s := getHere(sock); {
+			case strings.HasPrefix(s, "HTTP/1.0 200"):
+				fine++
+			case strings.HasPrefix(s, "HTTP/1.0 503"):
+				refused++
+			}
+		}
+	})
+	most := int(lim.EachAtOnce + lim.Each*(time.Since(began).Seconds()+1))
+	if fine == 0 || fine > most || fine+refused != many || int(asked.Load()) != fine {
+		t.Errorf("%d of a user's %d requests were answered, want at most %d; %d refused; %d made", fine, many, most, refused, asked.Load())
+	}
+	for range many {
+		if s := getHere(sock); !strings.HasPrefix(s, "HTTP/1.0 200") {
+			t.Fatalf("root: %.40q", s)
 		}
 	}
-	if l.enter("uid 1", maxEach) {
-		t.Error("one more than one may have")
+}
+
+// getHere asks on the caller's own thread.
+func getHere(sock string) string {
+	conn, err := net.Dial("unix", sock)
+	if err != nil {
+		return err.Error()
 	}
-	if !l.enter("uid 2", maxEach) {
-		t.Error("another user is refused")
+	defer conn.Close()
+	_, _ = conn.Write([]byte("GET " + Path + " HTTP/1.0\r\n\r\n")) // who is refused may be too late
+	b, _ := io.ReadAll(conn)
+	return string(b)
+}
+
+// asNobody does something as a user without rights, on a thread of its own. Who connects is the thread's user
+// (SO_PEERCRED, unix(7)).
+func asNobody(t *testing.T, do func()) {
+	t.Helper()
+	const nobody = 65534
+	done := make(chan unix.Errno)
+	go func() {
+		runtime.LockOSThread() // and never unlock it: it ends with this goroutine
+		_, _, errno := unix.Syscall(unix.SYS_SETRESUID, ^uintptr(0), nobody, ^uintptr(0))
+		if errno == 0 {
+			do()
+		}
+		done <- errno
+	}()
+	if errno := <-done; errno != 0 {
+		t.Fatal(errno)
 	}
-	for l.enter(callerTCP, maxClients) {
+}
+
+// FuzzLabel: a label of any cgroup can be written into the text format, is no longer than it may be, and is never the
+// one of all others.
+func FuzzLabel(f *testing.F) {
+	for _, s := range []string{"/user.slice", "/a\xff\nb\"", "/" + strings.Repeat("ö", maxLabel), "/\x1b[2J", ""} {
+		f.Add(s)
 	}
-	if l.others != maxClients || l.enter("uid 3", maxEach) {
-		t.Errorf("%d in all", l.others)
-	}
-	if !l.enter(callerRoot, maxClients) {
-		t.Error("root is refused")
-	}
-	l.leave("uid 1")
-	if !l.enter("uid 3", maxEach) {
-		t.Error("a place that was given back cannot be had")
-	}
+	f.Fuzz(func(t *testing.T, path string) {
+		path = "/" + path
+		got := label(path)
+		if !utf8.ValidString(got) || len(got) > maxLabel || got == other || got[0] != '/' {
+			t.Errorf("%q is labelled %q", path, got)
+		}
+		if strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q is labelled %q, which cannot be printed", path, got)
+		}
+	})
 }

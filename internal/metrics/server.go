@@ -97,7 +97,7 @@ func (m *Metrics) serve(ctx context.Context, e endpoint) (ended chan struct{}, e
 	go func() {
 		defer close(ended)
 		defer stop()
-		err := srv.Serve(limit(l))
+		err := srv.Serve(limit(l, e.network))
 		_ = srv.Close()
 		if ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
 			m.opts.Logger.Warn("metrics are no longer offered, tried again", "at", e.String(), "err", err)

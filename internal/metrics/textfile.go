@@ -3,8 +3,12 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/atomicfile"
 )
@@ -43,8 +47,13 @@ func (m *Metrics) writeText(ctx context.Context, kick <-chan struct{}) {
 }
 
 func (m *Metrics) removeText(path string) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.opts.Logger.Warn("metrics of the past stay there", "err", err)
+	dir, err := trustedDir(filepath.Dir(path))
+	if err == nil {
+		defer dir.Close()
+		err = unix.Unlinkat(int(dir.Fd()), filepath.Base(path), 0)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.opts.Logger.Warn("metrics of the past stay there", "file", path, "err", err)
 	}
 }
 
@@ -59,5 +68,17 @@ func (m *Metrics) writeTextOnce(path string) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, text, atomicfile.Options{Mode: textfileMode})
+	dir, err := trustedDir(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer dir.Close()
+	// The directory that was opened, whatever is at its path by now.
+	at := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
+	_ = atomicfile.Clean(at) // what a killed one left does no harm
+	err = atomicfile.Write(filepath.Join(at, filepath.Base(path)), text, atomicfile.Options{Mode: textfileMode})
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return fmt.Errorf("write %s: %w", path, errno) // and not of a descriptor's number
+	}
+	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 
+	"github.com/scopereap/scopereap/internal/names"
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
@@ -43,10 +43,12 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // Handle sends one record: the message with its attributes behind it, as a
-// terminal would show it, and each attribute as a field of its own.
+// terminal would show it, and each attribute as a field of its own. Names in
+// it are as package names shows them: journalctl writes what it gets to a
+// terminal.
 func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	e := entry{vars: map[string]string{"SYSLOG_IDENTIFIER": "scopereapd"}}
-	e.text.WriteString(r.Message)
+	e.text.WriteString(names.Safe(r.Message))
 	for _, a := range h.attrs {
 		e.add(a)
 	}
@@ -91,7 +93,7 @@ func (e *entry) add(a slog.Attr) {
 		}
 		return
 	}
-	fmt.Fprintf(&e.text, " %s=%s", a.Key, quote(words.String()))
+	fmt.Fprintf(&e.text, " %s=%s", names.Shown(a.Key), quote(words.String()))
 	e.field(a.Key, field.Resolve())
 }
 
@@ -102,32 +104,21 @@ func (e *entry) field(key string, v slog.Value) {
 	if d, ok := v.Any().(time.Duration); ok {
 		name, text = name+"_USEC", strconv.FormatInt(d.Microseconds(), 10)
 	}
-	e.vars[name] = text
+	e.vars[name] = names.Safe(text)
 	if key == "ancestor" || key == "cgroup" {
-		if unit := unitOf(text); unit != "" {
+		e.vars[name] = names.Shown(text)
+		if unit := names.Unit(text); unit != "" {
 			e.vars[message.UnitKey] = unit
 		}
 	}
 }
 
-// unitOf is the unit that a cgroup belongs to by its name, or "". systemd puts
-// "_" before a name that the kernel could take for its own (cg_escape, systemd's
-// src/basic/cgroup-util.c).
-func unitOf(cgroup string) string {
-	unit := strings.TrimPrefix(path.Base(cgroup), "_")
-	switch path.Ext(unit) {
-	case ".slice", ".scope", ".service":
-		return unit
-	}
-	return ""
-}
-
-// quote quotes a value that would not read as one word.
+// quote quotes a value that would not read as one word, or not be safe to show.
 func quote(v string) string {
 	if v == "" || strings.ContainsAny(v, " \t\n\"=") {
 		return strconv.Quote(v)
 	}
-	return v
+	return names.Shown(v)
 }
 
 // fieldPrefix keeps our fields apart from everybody else's.

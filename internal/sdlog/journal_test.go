@@ -10,11 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
@@ -99,7 +103,7 @@ var wantEntries = []map[string]string{
 		"MESSAGE":  "not\nthis way err=\"write\\nx: device or resource busy\" cgroup=\"/a b/_x.scope\"",
 		"PRIORITY": "4", "SYSLOG_IDENTIFIER": "scopereapd",
 		"SCOPEREAP_ERROR": "write\nx: device or resource busy", "ERRNO": "16",
-		"SCOPEREAP_CGROUP": "/a b/_x.scope", "UNIT": "x.scope",
+		"SCOPEREAP_CGROUP": "/a b/_x.scope",
 	},
 	{
 		"MESSAGE":    `linger turned on user="eve=1" uid=7`,
@@ -170,4 +174,69 @@ func TestNotJournal(t *testing.T) {
 	if len(lines) != 3 {
 		t.Errorf("%d lines, want 3", len(lines))
 	}
+}
+
+// Names in an entry steer no terminal that shows it, and none makes it an entry about a unit that it is not.
+func TestHostileNames(t *testing.T) {
+	var message string
+	var fields map[string]string
+	log := slog.New(&handler{level: slog.LevelInfo, send: func(m string, _ journal.Priority, vars map[string]string) error {
+		message, fields = m, vars
+		return nil
+	}})
+	const odd = "/user.slice/user-1000.slice/user@1000.service/\x1b[2J\u009b\xff\nsshd.service"
+	log.Info("reaped "+odd, "ancestor", odd, "err", errors.New("stat "+odd), "why", odd)
+	for name, text := range map[string]string{"MESSAGE": message, "ANCESTOR": fields["SCOPEREAP_ANCESTOR"],
+		"ERROR": fields["SCOPEREAP_ERROR"], "REASON": fields["SCOPEREAP_REASON"]} {
+		if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+			t.Errorf("%s: %q", name, text)
+		}
+		if !strings.Contains(text, `\x1b[2J`) {
+			t.Errorf("%s does not have the name: %q", name, text)
+		}
+	}
+	for cgroup, want := range map[string]string{
+		odd: "", "/user.slice/user-1000.slice/user@1000.service/sshd.service": "",
+		"/user.slice/user-1000.slice/session-1.scope/sshd.service": "", "/lxc/sshd.service": "",
+		"/system.slice/sshd.service": "sshd.service", "/user.slice/user-1000.slice": "user-1000.slice",
+	} {
+		log.Info("reaped", "ancestor", cgroup)
+		if fields["UNIT"] != want {
+			t.Errorf("%q: UNIT=%q, want %q", cgroup, fields["UNIT"], want)
+		}
+	}
+}
+
+// FuzzEntry: whatever the words are, an entry is one that journald takes: a message and fields that can be shown, with
+// names of capitals, digits and underscores.
+func FuzzEntry(f *testing.F) {
+	f.Add("ancestor", "/a\x1b[2J", "why not")
+	f.Add("größe", "a=b \"c\"", "\xff")
+	f.Add("", "", "")
+	f.Fuzz(func(t *testing.T, key, value, message string) {
+		bad := func(s string) bool {
+			return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool {
+				return r != '\n' && r != '\t' && !unicode.IsPrint(r)
+			})
+		}
+		log := slog.New(&handler{level: slog.LevelInfo, send: func(m string, _ journal.Priority, vars map[string]string) error {
+			if bad(m) {
+				t.Errorf("message %q", m)
+			}
+			for name, v := range vars {
+				if bad(v) || name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
+					t.Errorf("field %q=%q", name, v)
+				}
+			}
+			return nil
+		}})
+		log.Info(message, key, value, "cgroup", value, slog.Group("in", key, value))
+		if q := quote(value); q != value {
+			if back, err := strconv.Unquote(q); err != nil || back != value {
+				t.Errorf("%q is quoted as %s", value, q)
+			}
+		} else if value == "" || strings.ContainsAny(value, " \n\t\"=") {
+			t.Errorf("%q is not quoted", value)
+		}
+	})
 }

@@ -15,9 +15,9 @@ var packages = []string{
 	"openssh-client", "openssh-server", "procps", "psmisc", "systemd", "systemd-sysv", "udev",
 }
 
-// operator is what else an operator's machine has: polkit, another message bus, gdbus, rpm. Debian 11's polkit knows no
-// rules in JavaScript, and the scenarios that need these do not run there.
-var operator = []string{"dbus-broker", "libglib2.0-bin", "polkitd", "rpm"}
+// operator is what else an operator's machine has: containers, polkit, another message bus, gdbus, rpm. Debian 11's
+// polkit knows no rules in JavaScript, and the scenarios that need these do not run there.
+var operator = []string{"crun", "dbus-broker", "libglib2.0-bin", "podman", "polkitd", "rpm"}
 
 // oldest is the release without them.
 const oldest = "bullseye"

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,13 +16,13 @@ import (
 	"github.com/scopereap/scopereap/test/vm/suite"
 )
 
-// crash kills the daemon in the middle of a shield, again and again until it hits one.
+// crash has the daemon die in the middle of a shield, again and again until each way to die has hit one.
 func crash() Scenario {
 	return Scenario{
 		Name:  "crash",
-		About: "SIGKILL during a shield or squeeze: systemd's restart puts every memory.min and memory.high back",
+		About: "killed, aborted, crashed or hung during a shield or squeeze: systemd restarts it, and every memory.min and memory.high comes back",
 		Runs:  func(s suite.Suite) bool { return !s.V1 && s.Name != "forky" && !s.Broker },
-		Limit: 10 * time.Minute,
+		Limit: 25 * time.Minute,
 		Guest: runCrash,
 	}
 }
@@ -31,8 +32,55 @@ const (
 	crashDying    = 400
 	crashPages    = 80 // of each dying memcg: 5.10's memory.stat does not see the first 31 on each CPU
 	crashTries    = 6
-	restoreWithin = 20 * time.Second // ExecStopPost and Restart= on an emulated CPU
+	crashLeft     = 40               // of crashDying: what a sweep after the restart may leave, a tenth
+	restoreWithin = 40 * time.Second // ExecStopPost and Restart= on an emulated CPU
+	crashWatchdog = 10 * time.Second // WatchdogSec= here: an emulated CPU must be able to keep it
 )
+
+// death is a way in which the daemon ends without having been asked to.
+type death struct {
+	name   string
+	signal syscall.Signal
+	within time.Duration // until everything is restored and another daemon runs
+}
+
+// deaths are those that systemd must restart it after. Go ends with exit status 2 in all but the first.
+var deaths = []death{
+	{"SIGKILL", syscall.SIGKILL, restoreWithin},
+	{"SIGABRT", syscall.SIGABRT, restoreWithin},
+	{"SIGSEGV", syscall.SIGSEGV, restoreWithin}, // a fatal error, as a panic is
+	// Hung: it does not ping, so systemd's watchdog sends SIGABRT, and SIGCONT.
+	{"SIGSTOP until the watchdog", syscall.SIGSTOP, crashWatchdog + restoreWithin},
+}
+
+// die has the process die that way, and returns once it is dead, or, where it only hangs, once it stands still.
+func (d death) die(pid int) error {
+	if err := syscall.Kill(pid, d.signal); err != nil {
+		return err
+	}
+	for end := time.Now().Add(d.within); ; time.Sleep(time.Millisecond) {
+		switch s := processState(pid); {
+		case s == 0, s == 'Z', s == 'X', d.signal == syscall.SIGSTOP && s == 'T':
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("after %s it went on for %v", d.name, d.within)
+		}
+	}
+}
+
+// shortWatchdog makes systemd's watchdog bite within a test's time.
+func (r *Run) shortWatchdog(ctx context.Context) error {
+	dir := "/run/systemd/system/" + machine.Unit + ".d"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("[Service]\nWatchdogSec=%ds\n", int(crashWatchdog.Seconds()))
+	if err := os.WriteFile(filepath.Join(dir, "watchdog.conf"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	return r.Systemctl(ctx, "daemon-reload")
+}
 
 // limits are the values a shield or squeeze changes, by file.
 type limits map[string]string
@@ -92,24 +140,32 @@ func runCrash(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
+	if err := r.shortWatchdog(ctx); err != nil {
+		return err
+	}
 	if err := r.StartDaemon(ctx); err != nil {
 		return err
 	}
 
-	var hit bool
-	var tries int
-	for tries = 1; tries <= crashTries && !hit; tries++ {
-		if _, err := r.settled(ctx); err != nil {
-			return err
+	for _, d := range deaths {
+		var hit bool
+		var tries int
+		for tries = 1; tries <= crashTries && !hit; tries++ {
+			if _, err := r.settled(ctx); err != nil {
+				return err
+			}
+			if hit, err = r.dieDuringShield(ctx, d, tree, dirs, was); err != nil {
+				return fmt.Errorf("%s: %w", d.name, err)
+			}
 		}
-		if hit, err = r.killDuringShield(ctx, tree, dirs, was); err != nil {
+		if !hit {
+			return fmt.Errorf("no %s fell into a shield in %d tries", d.name, crashTries)
+		}
+		r.Report("tries until a shield was hit by "+d.name, float64(tries-1), "", "")
+		if err := r.goesOn(ctx, d); err != nil {
 			return err
 		}
 	}
-	if !hit {
-		return fmt.Errorf("no SIGKILL fell into a shield in %d tries", crashTries)
-	}
-	r.Report("tries until a SIGKILL hit a shield", float64(tries-1), "", "")
 	// A restart that went on to shield again must have cleaned up after itself too.
 	if _, err := r.settled(ctx); err != nil {
 		return err
@@ -131,9 +187,28 @@ func runCrash(ctx context.Context, r *Run) error {
 	return nil
 }
 
-// killDuringShield makes a leak, has it reaped and kills the daemon once a limit differs. It returns whether that
-// still differed right after the kill, and waits until the restarted daemon has put all back.
-func (r *Run) killDuringShield(ctx context.Context, tree *tree, dirs []string, was limits) (bool, error) {
+// goesOn requires that the daemon reaps what its predecessor left dying.
+func (r *Run) goesOn(ctx context.Context, d death) error {
+	var dying int64
+	if out, err := machine.Run(ctx, "scopereapctl", "sweep", crashTree); err != nil {
+		return fmt.Errorf("a sweep after the restart: %w: %s", err, out)
+	}
+	_, err := machine.Wait(ctx, time.Minute, "what the dead daemon left to be reaped", func() (bool, error) {
+		var err error
+		dying, err = r.DyingBelow(crashTree)
+		return dying <= crashLeft, err
+	})
+	note := ""
+	if err != nil {
+		note = err.Error()
+	}
+	r.Require("dying after the sweep that followed "+d.name, float64(dying), "", note, fmt.Sprintf("at most %d", crashLeft), err == nil)
+	return nil
+}
+
+// dieDuringShield makes a leak, has it reaped and has the daemon die once a limit differs. It returns whether that
+// still differed when it was dead, and waits until the restarted daemon has put all back.
+func (r *Run) dieDuringShield(ctx context.Context, d death, tree *tree, dirs []string, was limits) (bool, error) {
 	before, err := r.Dying()
 	if err != nil {
 		return false, err
@@ -174,54 +249,55 @@ func (r *Run) killDuringShield(ctx context.Context, tree *tree, dirs []string, w
 			return false, errors.Join(err, fmt.Errorf("a sweep of %d dying memcgs changed no limit within 20 s: %s; dead now: %v", after, told, leaks))
 		}
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return false, err
-	}
 	killed := time.Now()
 	// The process is not dead before it leaves the kernel; then its last restore is past, too.
-	for alive(pid) {
-		time.Sleep(time.Millisecond)
+	if err := d.die(pid); err != nil {
+		return false, err
 	}
 	now, err := readLimits(dirs)
 	if err != nil {
 		return false, err
 	}
 	left := now.changed(was)
-	<-sweep // it fails: its daemon is dead
+	if d.signal != syscall.SIGSTOP {
+		<-sweep // it fails: its daemon is dead
+	}
 	if len(left) == 0 {
-		r.Log.Info("the kill came after the restore, trying again")
-		_, err := r.restarted(ctx, pid)
+		r.Log.Info("it died after the restore, trying again", "of", d.name)
+		_, err := r.restarted(ctx, pid, d.within)
 		return false, err
 	}
-	r.Log.Info("killed during a shield", "changed", left)
-	back, err := machine.Wait(ctx, restoreWithin, "the limits to be restored", func() (bool, error) {
+	r.Log.Info("died during a shield", "of", d.name, "changed", left)
+	back, err := machine.Wait(ctx, d.within, "the limits to be restored", func() (bool, error) {
 		now, err := readLimits(dirs)
 		return err == nil && maps.Equal(now, was), err
 	})
 	if err != nil {
 		now, _ := readLimits(dirs)
-		r.Require("restored after SIGKILL during a shield", time.Since(killed).Seconds(), "s", fmt.Sprint(now.changed(was)), "within the restart", false)
+		r.Require("restored after "+d.name+" during a shield", time.Since(killed).Seconds(), "s", fmt.Sprint(now.changed(was)), "within the restart", false)
 		return true, nil
 	}
-	r.Require("restored after SIGKILL during a shield", time.Since(killed).Seconds(), "s", fmt.Sprintf("%d values", len(left)), "within the restart", true)
+	r.Require("restored after "+d.name+" during a shield", time.Since(killed).Seconds(), "s", fmt.Sprintf("%d values", len(left)), "within the restart", true)
 	r.Log.Info("restored", "polled", back)
-	_, err = r.restarted(ctx, pid)
+	_, err = r.restarted(ctx, pid, d.within)
 	return true, err
 }
 
-// alive tells whether a process exists and is no zombie.
-func alive(pid int) bool {
+// processState is the state's letter in /proc/PID/stat, 0 for a process that does not exist.
+func processState(pid int) byte {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return 0
 	}
-	i := slices.Index(b, ')')
-	return i >= 0 && i+2 < len(b) && b[i+2] != 'Z' && b[i+2] != 'X'
+	if i := bytes.LastIndexByte(b, ')'); i >= 0 && i+2 < len(b) {
+		return b[i+2]
+	}
+	return 0
 }
 
 // restarted waits until systemd runs another daemon than pid.
-func (r *Run) restarted(ctx context.Context, pid int) (time.Duration, error) {
-	return machine.Wait(ctx, restoreWithin, "the daemon's restart", func() (bool, error) {
+func (r *Run) restarted(ctx context.Context, pid int, within time.Duration) (time.Duration, error) {
+	return machine.Wait(ctx, within, "the daemon's restart", func() (bool, error) {
 		state, err := r.Property(ctx, machine.Unit, "ActiveState")
 		if err != nil || state != "active" {
 			return false, err

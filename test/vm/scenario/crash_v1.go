@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/scopereap/scopereap/test/vm/machine"
 	"github.com/scopereap/scopereap/test/vm/suite"
 )
 
-// crashV1 kills the daemon while it holds scopes.
+// crashV1 has the daemon die while it holds scopes.
 func crashV1() Scenario {
 	return Scenario{
 		Name:  "crash-v1",
-		About: "SIGKILL while scopes are held (v1): no directory stays behind once the sessions have ended",
+		About: "killed, aborted, crashed or hung while scopes are held (v1): no directory stays behind once the sessions have ended",
 		Runs:  func(s suite.Suite) bool { return s.V1 },
-		Limit: 10 * time.Minute,
+		Limit: 25 * time.Minute,
 		Guest: runCrashV1,
 	}
 }
@@ -26,9 +25,22 @@ func runCrashV1(ctx context.Context, r *Run) error {
 	if err := r.Install(ctx); err != nil {
 		return err
 	}
+	if err := r.shortWatchdog(ctx); err != nil {
+		return err
+	}
 	if err := r.StartDaemon(ctx); err != nil {
 		return err
 	}
+	for _, d := range deaths {
+		if err := r.dieHolding(ctx, d); err != nil {
+			return fmt.Errorf("%s: %w", d.name, err)
+		}
+	}
+	return nil
+}
+
+// dieHolding has the daemon die while it holds the scopes of two live sessions and of two that have just ended.
+func (r *Run) dieHolding(ctx context.Context, d death) error {
 	write := func(i int) string {
 		return fmt.Sprintf("dd if=/dev/urandom of=$HOME/c.%d bs=64k count=4 status=none", i)
 	}
@@ -66,19 +78,19 @@ func runCrashV1(ctx context.Context, r *Run) error {
 	if err != nil || pid == 0 {
 		return errors.Join(err, errors.New("the daemon does not run"))
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := d.die(pid); err != nil {
 		return err
 	}
 	held, err := r.Held()
 	if err != nil {
 		return err
 	}
-	r.Report("directories held at the SIGKILL, of ended units", float64(len(held)), "", "")
-	took, err := r.restarted(ctx, pid)
+	r.Report("directories held at "+d.name+", of ended units", float64(len(held)), "", "")
+	took, err := r.restarted(ctx, pid, d.within)
 	if err != nil {
 		return err
 	}
-	r.Report("daemon restarted after SIGKILL", took.Seconds(), "s", "")
+	r.Report("daemon restarted after "+d.name, took.Seconds(), "s", "")
 	open[0].Close()
 	open[1].Close()
 	_, err = machine.Wait(ctx, time.Minute, "all of the sessions' directories to go", func() (bool, error) {
@@ -94,6 +106,6 @@ func runCrashV1(ctx context.Context, r *Run) error {
 	if err != nil {
 		note = err.Error()
 	}
-	r.Require("held directories left after a SIGKILL", float64(len(held)), "", note, "0", err == nil && len(held) == 0)
+	r.Require("held directories left after "+d.name, float64(len(held)), "", note, "0", err == nil && len(held) == 0)
 	return nil
 }

@@ -1,0 +1,152 @@
+package cronguard
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// hugeRoot is a machine on which one user's crontab has 9,990 lines.
+func hugeRoot(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, dir := range []string{"/var/spool/cron/crontabs", "/etc/pam.d"} {
+		if err := os.MkdirAll(root+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, text := range map[string]string{
+		"/etc/passwd":                "u:x:1000:1000::/:/bin/sh\nv:x:1001:1001::/:/bin/sh\n",
+		"/var/spool/cron/crontabs/u": strings.Repeat("0-59 * * * * /b\n", 9990),
+		"/var/spool/cron/crontabs/v": "5 * * * * /usr/bin/backup --all\n",
+		"/etc/pam.d/cron":            "session required pam_unix.so\n",
+		"/etc/crontab":               "7 * * * * u /usr/bin/special\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func allocated() (live, total int64) {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc), int64(m.TotalAlloc)
+}
+
+// A user's crontab of 9,990 lines cost 30 MB for good and 5.8 s for one session. Now a user has maxUserJobs jobs, the
+// audit says that there are more, and to find a session's job takes next to nothing; other users' jobs are found as ever.
+func TestHugeCrontab(t *testing.T) {
+	root := hugeRoot(t)
+	before, _ := allocated()
+	inv, err := ReadInventory(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Session{User: "u", UID: 1000, Service: "cron", Leader: 1, At: time.Now()}
+	inv.Match(s, nil)
+	after, total := allocated()
+	if n := len(inv.Jobs); n != maxUserJobs+2 {
+		t.Errorf("%d jobs", n)
+	}
+	if kept := after - before; kept > 4<<20 {
+		t.Errorf("the inventory keeps %d kB", kept>>10)
+	}
+	report, err := AuditMachine(root, AuditInput{})
+	want := fmt.Sprintf(leftOut, maxUserJobs)
+	if err != nil || !slices.ContainsFunc(report.Problems, func(p Problem) bool {
+		return p.Text == want && p.File == "/var/spool/cron/crontabs/u" && p.Line == maxUserJobs+1
+	}) {
+		t.Errorf("the audit does not say that jobs are left out: %v, %v", report.Problems, err)
+	}
+	var procs []Process
+	for i := range maxProcesses {
+		procs = append(procs, Process{PID: i + 2, Depth: 1, Args: []string{"sh", "-c", fmt.Sprint("/x", i)}},
+			Process{PID: i + 2, Depth: 1, Args: []string{"y", "-x", "/b"}})
+	}
+	_, total = allocated()
+	if m, ok := inv.Match(s, procs); ok || m.Evidence != BySchedule || len(m.Candidates) != maxCandidates {
+		t.Errorf("%v: %s with %d candidates", ok, m.Evidence, len(m.Candidates))
+	}
+	if _, now := allocated(); now-total > 16<<20 {
+		t.Errorf("one session took %d kB", (now-total)>>10)
+	}
+	special := []Process{{PID: 2, Depth: 1, Args: []string{"/bin/sh", "-c", "/usr/bin/special"}}}
+	if m, ok := inv.Match(s, special); !ok || m.Job.ID != "/etc/crontab:1" {
+		t.Errorf("root's line for that user: %+v", m)
+	}
+	other := Session{User: "v", UID: 1001, Service: "cron", Leader: 1, At: time.Date(2025, 1, 1, 1, 5, 0, 0, time.Local)}
+	if m, ok := inv.Match(other, nil); !ok || m.Job.File != "/var/spool/cron/crontabs/v" {
+		t.Errorf("another user's job: %+v", m)
+	}
+	runtime.KeepAlive(inv)
+}
+
+// BenchmarkHugeMatch is one session of a user with as many jobs as may be, and as many processes, all alike.
+func BenchmarkHugeMatch(b *testing.B) {
+	inv, err := ReadInventory(hugeRoot(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var procs []Process
+	for i := range maxProcesses {
+		procs = append(procs, Process{PID: i + 2, Depth: 1, Args: []string{"y", "-x", "/b"}})
+	}
+	for b.Loop() {
+		inv.Match(Session{User: "u", UID: 1000, Service: "cron", Leader: 1, At: time.Now()}, procs)
+	}
+}
+
+// A user whom some lines name and others number has all of them.
+func TestUserByNameAndNumber(t *testing.T) {
+	at, err := ParseSchedule("* * * * *")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := func(id, user, command string) Job {
+		return Job{ID: id, Source: CronD, User: user, Command: command, Schedule: at, Service: "cron"}
+	}
+	inv := &Inventory{Jobs: []Job{line("a", "u", "/a"), line("b", "1000", "/b"), line("c", "v", "/c"), line("d", "7", "/d")}}
+	for _, tc := range []struct {
+		s    Session
+		args string
+		want string
+	}{
+		{Session{User: "u", UID: 1000}, "/a", "a"}, {Session{User: "u", UID: 1000}, "/b", "b"}, {Session{User: "u", UID: 1000}, "/c", ""},
+		{Session{User: "x", UID: 7}, "/d", "d"}, {Session{User: "v", UID: 8}, "/c", "c"}, {Session{User: "w", UID: 9}, "/a", ""},
+	} {
+		tc.s.Service = "cron"
+		if m, _ := inv.Match(tc.s, []Process{{Args: []string{"sh", "-c", tc.args}}}); m.Job.ID != tc.want && m.Evidence == ByCommand {
+			t.Errorf("%+v: %s, want %s", tc, m.Job.ID, tc.want)
+		} else if tc.want != "" && m.Job.ID != tc.want {
+			t.Errorf("%+v: %+v, want %s", tc, m, tc.want)
+		}
+	}
+}
+
+// FuzzIndex: what a process may run is among what the index finds for it.
+func FuzzIndex(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"/b", "sh\x00-c\x00/b"}, {"nice -n5 /opt/x y", "/opt/x\x00y"}, {"A=1 exec x ", "/bin/x"}, {"cd / && run-parts /etc/cron.daily", "run-parts\x00/etc/cron.daily"},
+		{"x\vy", "x\x00y"}, {"", ""}, {"/a/", "/a/"}, {"foo /", "foo\x00/"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, command, cmdline string) {
+		args := strings.Split(cmdline, "\x00")
+		j := &Job{Command: command}
+		u := indexed([]*Job{j})
+		for _, how := range evidences {
+			if how.fits(command, args) && !slices.Contains(how.candidates(u, args), j) {
+				t.Errorf("%s: %q runs %q, and the index does not have it", how.name, args, command)
+			}
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package busframe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+)
+
+func encode(t testing.TB, m *dbus.Message) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.EncodeTo(&b, binary.LittleEndian); err != nil {
+		// A serial is the connection's to give; the encoder does not ask for one.
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// said is a connection from which these bytes come.
+type said struct {
+	net.Conn
+	r *bytes.Reader
+}
+
+func (s said) Read(p []byte) (int, error) { return s.r.Read(p) }
+
+// FuzzFrames: whatever a bus says, what comes through can be read by godbus, to the end.
+func FuzzFrames(f *testing.F) {
+	call := encode(f, &dbus.Message{Type: dbus.TypeMethodCall, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+	}})
+	f.Add(call)
+	f.Add(append(append([]byte{}, call...), call...))
+	f.Add([]byte("l\x01\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fr := New(said{r: bytes.NewReader(data)}, 1<<20, func(msg []byte) bool {
+			Field(msg, dbus.FieldSender)
+			Strings(msg, 1, 3)
+			return Decode(msg) != nil
+		})
+		fr.begun = true
+		for {
+			if _, err := dbus.DecodeMessage(fr); err != nil {
+				var bad dbus.InvalidMessageError
+				if errors.As(err, &bad) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+					return
+				}
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// What is read of a message without decoding it is what godbus reads.
+func TestFields(t *testing.T) {
+	long := strings.Repeat("n", 3*usual)
+	for _, body := range [][]any{{"a", "bc", "def"}, {"", dbus.ObjectPath("/x"), long}} {
+		text := encode(t, &dbus.Message{Type: dbus.TypeSignal, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+			dbus.FieldInterface: dbus.MakeVariant("i.f"), dbus.FieldSender: dbus.MakeVariant(":1.7"),
+			dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(body...)),
+		}})
+		for field, want := range map[dbus.HeaderField]string{dbus.FieldSender: ":1.7", dbus.FieldMember: "M",
+			dbus.FieldInterface: "i.f", dbus.FieldPath: "/a", dbus.FieldDestination: ""} {
+			if got := string(Field(text, field)); got != want {
+				t.Errorf("field %d is %q, want %q", field, got, want)
+			}
+		}
+		for i, got := range Strings(text, 0, 3) {
+			if want := fmt.Sprint(body[i]); string(got) != want {
+				t.Errorf("argument %d is %.20q, want %.20q", i, got, want)
+			}
+		}
+		if Strings(text, 0, 3) == nil || Strings(text, 0, 4) != nil || Strings(text[:len(text)-1], 0, 3) != nil {
+			t.Error("three arguments, no more, and whole ones")
+		}
+		// It comes through whole, however long, and not where it is longer than may be.
+		for most, want := range map[int64]bool{1 << 20: true, int64(len(text)) - 1: false} {
+			c := New(said{r: bytes.NewReader(text)}, most, func([]byte) bool { return true })
+			c.begun = true
+			got, _ := io.ReadAll(c)
+			if bytes.Equal(got, text) != want {
+				t.Errorf("%d of %d bytes came through, at most %d may", len(got), len(text), most)
+			}
+		}
+	}
+}
+
+func TestMessageSize(t *testing.T) {
+	body := []any{"hello", uint32(3)}
+	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("", uint32(0))),
+	}}
+	text := encode(t, m)
+	if n, err := messageSize(text[:fixedPart]); err != nil || n != int64(len(text)) {
+		t.Errorf("%d, %v; want %d", n, err, len(text))
+	}
+	if Decode(text) == nil || Decode(text[:len(text)-1]) != nil || Decode(append(text, 0)) != nil {
+		t.Error("what is whole, and that alone, can be read")
+	}
+	if _, err := messageSize(make([]byte, fixedPart)); err == nil {
+		t.Error("no byte order is no error")
+	}
+}

@@ -1,0 +1,250 @@
+// Package callers says who is at the other end of a socket and how much each may ask: what anybody can send must not
+// cost root's daemon more than a small share of a CPU, whoever sends it, and must not keep root from being answered.
+package callers
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+)
+
+// Root is the user who is never kept waiting for what others do.
+const Root = 0
+
+// UID asks the kernel who connected (SO_PEERCRED, unix(7)).
+func UID(conn net.Conn) (uint32, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0, errors.New("not a Unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if cerr != nil {
+		return 0, cerr
+	}
+	return cred.Uid, nil
+}
+
+// Limits are how much may be asked, in requests a second and at once.
+type Limits struct {
+	Each, EachAtOnce float64 // of one user
+	// All of all users but root together: a user with subordinate IDs (subuid(5)) is 65,536 users.
+	All, AllAtOnce float64
+}
+
+// maxUsers is how many users' rates are kept. The rest share one. Those who ask no more are looked for every pruneEvery.
+const (
+	maxUsers   = 1024
+	pruneEvery = time.Second
+)
+
+// Rates counts requests by user. It is safe for concurrent use.
+type Rates struct {
+	limits Limits
+
+	mu     sync.Mutex
+	all    *rate.Limiter
+	users  map[uint32]*rate.Limiter
+	rest   *rate.Limiter
+	pruned time.Time
+}
+
+// NewRates makes rates with nothing counted yet.
+func NewRates(l Limits) *Rates {
+	r := &Rates{limits: l, users: map[uint32]*rate.Limiter{}}
+	r.all = rate.NewLimiter(rate.Limit(l.All), int(l.AllAtOnce))
+	r.rest = r.each()
+	return r
+}
+
+func (r *Rates) each() *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(r.limits.Each), int(r.limits.EachAtOnce))
+}
+
+// Allow counts a request of a user, and reports whether it may be answered. Root's always may.
+func (r *Rates) Allow(uid uint32, now time.Time) bool {
+	if uid == Root {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of(uid, now).AllowN(now, 1) && r.all.AllowN(now, 1)
+}
+
+// of is a user's limiter, where there is room for one.
+func (r *Rates) of(uid uint32, now time.Time) *rate.Limiter {
+	if l := r.users[uid]; l != nil {
+		return l
+	}
+	if len(r.users) >= maxUsers && now.Sub(r.pruned) >= pruneEvery {
+		r.pruned = now
+		for id, l := range r.users {
+			if l.TokensAt(now) >= r.limits.EachAtOnce { // as good as new
+				delete(r.users, id)
+			}
+		}
+	}
+	if len(r.users) >= maxUsers {
+		return r.rest
+	}
+	l := r.each()
+	r.users[uid] = l
+	return l
+}
+
+// Places counts what users have under way. It is safe for concurrent use.
+type Places struct {
+	Each, All, Root int // places of one user, of all but root, of root
+
+	mu   sync.Mutex
+	by   map[uint32]int
+	n    int
+	root int
+}
+
+// Enter takes a place; leave has to be called where there was one.
+func (p *Places) Enter(uid uint32) (leave func(), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case uid == Root && p.root >= p.Root, uid != Root && (p.n >= p.All || p.by[uid] >= p.Each):
+		return nil, false
+	case uid == Root:
+		p.root++
+	default:
+		if p.by == nil {
+			p.by = map[uint32]int{}
+		}
+		p.n++
+		p.by[uid]++
+	}
+	return sync.OnceFunc(func() { p.leave(uid) }), true
+}
+
+func (p *Places) leave(uid uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if uid == Root {
+		p.root--
+		return
+	}
+	p.n--
+	if p.by[uid]--; p.by[uid] == 0 {
+		delete(p.by, uid)
+	}
+}
+
+// Bytes bounds what is under way to those who read it slowly.
+type Bytes struct {
+	Most int
+
+	mu   sync.Mutex
+	used int
+}
+
+// Take counts so many bytes; done has to be called where it is true. Who is alone may have more than Most.
+func (b *Bytes) Take(n int) (done func(), ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used > 0 && b.used+n > b.Most {
+		return nil, false
+	}
+	b.used += n
+	return sync.OnceFunc(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.used -= n
+	}), true
+}
+
+// A connection costs some 10 µs before anything is known of it but whose it is: acceptRate of them a second, of which
+// acceptAtOnce may come at once, are 1 % of a CPU. What comes faster waits in the socket's queue, then in connect(2).
+const (
+	acceptRate   = 1000
+	acceptAtOnce = 100
+	// acceptQueue is how long the queue may be: a quarter of a second. Go's is what net.core.somaxconn allows, 4096.
+	acceptQueue = 256
+	// acceptPause is how long to leave the queue alone when it fills faster: each look costs a wakeup.
+	acceptPause = 50 * time.Millisecond
+)
+
+// Gate is a listener's: it lets in who may come.
+type Gate struct {
+	net.Listener
+	rates   *Rates
+	refusal []byte // what the others are told, and nothing more is done for them
+	pace    *rate.Limiter
+}
+
+// NewGate makes a gate for a listener on a Unix or TCP socket. All who come over TCP are one user: where they are root
+// the kernel does not say.
+func NewGate(l net.Listener, r *Rates, refusal string) *Gate {
+	shorten(l)
+	return &Gate{Listener: l, rates: r, refusal: []byte(refusal), pace: rate.NewLimiter(acceptRate, acceptAtOnce)}
+}
+
+// shorten makes a listener's queue shorter: listen(2) may be called again. Where it fails the queue stays long.
+func shorten(l net.Listener) {
+	s, ok := l.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := s.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), acceptQueue) })
+	}
+}
+
+// Conn is a connection and whose it is.
+type Conn struct {
+	net.Conn
+	UID uint32
+}
+
+// tcpUser stands for whoever comes over TCP: the kernel's "no user" (-1 is never one, credentials(7)).
+const tcpUser = 1<<32 - 1
+
+// Accept waits for the next connection that may come. It is a *Conn.
+func (g *Gate) Accept() (net.Conn, error) {
+	for {
+		if !g.pace.Allow() {
+			time.Sleep(acceptPause)
+			continue
+		}
+		conn, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		uid := uint32(tcpUser)
+		if _, unix := conn.(*net.UnixConn); unix {
+			if uid, err = UID(conn); err != nil {
+				conn.Close() // gone already
+				continue
+			}
+		}
+		if g.rates.Allow(uid, time.Now()) {
+			return &Conn{conn, uid}, nil
+		}
+		if len(g.refusal) > 0 {
+			_ = conn.SetWriteDeadline(time.Now().Add(refusalTime))
+			_, _ = conn.Write(g.refusal)
+		}
+		conn.Close()
+	}
+}
+
+// refusalTime is for a refusal, which goes into an empty socket's buffer.
+const refusalTime = 10 * time.Millisecond

@@ -1,0 +1,219 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// baits is what lays baits; tests have one without a kernel.
+type baits interface {
+	// lay puts a bait of bytes right below parent, in place of one that is there.
+	lay(parent string, bytes int64) error
+	// left is how many bytes of it the kernel has not taken.
+	left() (int64, error)
+	// take takes it away: its pages are given back, and with them its memcg.
+	take()
+	// stop gives back all that laying baits takes.
+	stop()
+}
+
+// bait makes memory.low a shield that holds.
+//
+// The kernel breaks memory.low only where a pass over everything below the
+// reclaimed cgroup, at all priorities, has given not one page
+// (do_try_to_free_pages, mm/vmscan.c). Whether the dead still have a page that
+// goes cannot be known: one of a running journal transaction looks clean. So a
+// dead memcg of our own with clean pages lies beside them, and no more is asked
+// for than it has: each pass gives something until the request is met, and the
+// living are never turned to. From each dead memcg the same passes take what it
+// has, 32 pages of each list at the least, whatever was asked for (get_scan_count:
+// offline memcgs). Measured on 5.10 and 6.1: with a bait of 1,024 pages each
+// request took 32 or more of it, and "low" in memory.events stayed as it was.
+//
+// A bait lies only where root alone rules: whoever owns a cgroup could freeze,
+// throttle or kill the helper while it is inside.
+type bait struct {
+	fs      *FS
+	journal *Journal
+	thread  *Thread // at normal priority
+	end     context.CancelFunc
+	helper  *helper
+	home    string // cgroup the helper comes back to
+	laid    bool
+}
+
+// errNoBait: none can be laid here, now or later.
+var errNoBait = errors.New("no bait can be laid here")
+
+// baitName is what a bait's cgroup is called; the process id follows. It stands
+// for the milliseconds that the helper is in it.
+const baitName = "scopereap-bait-"
+
+// Sizes of a bait, in bytes. The least is some times what one pass takes of it,
+// and what CPUs may keep in their charge stocks; more than the most is not worth
+// the memory that it takes meanwhile.
+const (
+	baitLeast = 512 << 10
+	baitMost  = 4 << 20
+)
+
+// baitPart: no more than this part of what a bait has left is asked for at
+// once. A squeeze goes on while the living charge more meanwhile.
+const baitPart = 2
+
+// baitPass is what a pass takes of a dead memcg that has it, at the least:
+// SWAP_CLUSTER_MAX pages (include/linux/swap.h).
+const baitPass = 32 * 4096
+
+// lay needs a parent that gives its children memcgs.
+//
+// Moving a process takes locks that every fork and exit on the machine waits
+// for, and an RCU grace period under them. So that is done by a thread of normal
+// priority: the reaping thread could be kept from running meanwhile.
+func (b *bait) lay(parent string, bytes int64) error {
+	if err := b.may(parent, bytes); err != nil {
+		return fmt.Errorf("lay a bait below %s: %w", parent, err)
+	}
+	if b.thread == nil {
+		ctx, end := context.WithCancel(context.Background())
+		b.thread, b.end = startPlainThread(ctx), end
+	}
+	var err error
+	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes) })
+	if err != nil {
+		return fmt.Errorf("lay a bait below %s: %w", parent, err)
+	}
+	return nil
+}
+
+// may looks whether a bait would harm, or be harmed: it is charged to all that
+// is above it, too.
+func (b *bait) may(parent string, bytes int64) error {
+	tree := &Tree{FS: b.fs}
+	for p := parent; p != "/"; p = path.Dir(p) {
+		if owner, err := b.fs.Owner(p); err != nil {
+			return err
+		} else if owner != 0 {
+			return fmt.Errorf("%w: %s belongs to user %d", errNoBait, p, owner)
+		}
+		near, err := tree.NearLimit(p)
+		if err != nil {
+			return err
+		}
+		if near {
+			return fmt.Errorf("%w: %s is near its own limit", errBaitNear, p)
+		}
+		if frozen, err := tree.event(p, "frozen"); err != nil || frozen {
+			return errors.Join(err, fmt.Errorf("%w: %s is frozen", errBaitNear, p))
+		}
+	}
+	return nil
+}
+
+// errBaitNear: not now.
+var errBaitNear = errors.New("no bait now")
+
+func (b *bait) layNow(parent string, bytes int64) (err error) {
+	cgroup := path.Join(parent, fmt.Sprint(baitName, os.Getpid()))
+	c := change{cgroup: cgroup, file: baitEntry}
+	if err := b.journal.record([]change{c}); err != nil {
+		return err
+	}
+	if err := b.fs.Mkdir(cgroup); err != nil {
+		return err
+	}
+	defer func() {
+		if rerr := removeBait(b.fs, cgroup); rerr != nil {
+			b.journal.owe(c)
+		}
+	}()
+	for try := 0; ; try++ {
+		if err = b.start(); err != nil {
+			return err
+		}
+		if err = b.helper.charge(b.fs, cgroup, b.home, bytes); err == nil {
+			b.laid = true
+			return nil
+		}
+		b.quit() // an idle one ends by itself; one may be killed with what is below parent
+		if b.fs.Exists(cgroup) && errors.Is(err, errMove) && notAllowed(err) {
+			return fmt.Errorf("%w: %v", errNoBait, err) // ENOENT is of the move, nothing has vanished
+		}
+		if try > 0 || !b.fs.Exists(cgroup) {
+			return err
+		}
+	}
+}
+
+// notAllowed reports whether an error of a move is one that stays: a cgroup
+// namespace of our own (ENOENT, cgroup2 mounted with nsdelegate), a right that we
+// lack, or a cgroup that takes no process.
+func notAllowed(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.EACCES, unix.EPERM, unix.EOPNOTSUPP} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// start sees to a helper.
+func (b *bait) start() (err error) {
+	if b.helper != nil {
+		return nil
+	}
+	if b.home, err = OwnCgroup(); err != nil {
+		return err
+	}
+	b.helper, err = startHelper()
+	return err
+}
+
+func (b *bait) left() (int64, error) {
+	if !b.laid {
+		return 0, nil
+	}
+	left, err := b.helper.left()
+	if err != nil {
+		b.quit()
+	}
+	return left, err
+}
+
+func (b *bait) take() {
+	if !b.laid {
+		return
+	}
+	b.laid = false
+	if _, err := b.helper.ask(helperDrop); err != nil {
+		b.quit()
+	}
+}
+
+// quit ends the helper; the next bait starts another.
+func (b *bait) quit() {
+	if b.helper != nil {
+		b.helper.close()
+	}
+	b.helper, b.laid = nil, false
+}
+
+func (b *bait) stop() {
+	b.quit()
+	if b.end != nil {
+		b.end()
+	}
+	b.thread, b.end = nil, nil
+}
+
+// isBait reports whether a cgroup is a bait's.
+func isBait(cgroup string) bool { return strings.HasPrefix(path.Base(cgroup), baitName) }
+
+// removeBait removes a bait's cgroup, if it still is there.
+func removeBait(f *FS, cgroup string) error { return ignoreGone(f.Rmdir(cgroup)) }

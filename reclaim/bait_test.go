@@ -1,0 +1,452 @@
+package reclaim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeBait is a bait of which each write takes a part.
+type fakeBait struct {
+	laid   []string
+	bytes  int64
+	failed error  // of laying
+	lost   error  // of looking: the helper is gone
+	charge func() // tells where it lies
+}
+
+func (b *fakeBait) lay(parent string, bytes int64) error {
+	if b.failed != nil {
+		return b.failed
+	}
+	b.take()
+	b.laid, b.bytes = append(b.laid, parent), bytes
+	b.charge()
+	return nil
+}
+func (b *fakeBait) left() (int64, error) { return b.bytes, b.lost }
+func (b *fakeBait) take()                { b.bytes = 0; b.charge() }
+func (b *fakeBait) stop()                {}
+
+// onStaleKernel has r work as where the kernel keeps stale protection. The
+// kernel takes each request half from the bait and half from the dead of /p,
+// which is told at each write what is protected.
+func (x *fixture) onStaleKernel(r *reaper, fresh State, during func(asked int64)) *fakeBait {
+	r.abil.FreshProtection = Ability{State: fresh}
+	live, dead := int64(8*testMiB), int64(4*testMiB)
+	b := &fakeBait{}
+	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(live+dead+b.bytes)) }
+	r.bait = b
+	r.thread.onWrite = func(time.Duration) {
+		var asked int64
+		fmt.Sscan(x.read("/p", "memory.reclaim"), &asked)
+		b.bytes -= min(asked/2, b.bytes)
+		dead = max(dead-asked/2, 0)
+		b.charge()
+		x.file("/p", "memory.stat", memoryStatText(live+dead))
+		during(asked)
+	}
+	return b
+}
+
+// turns gives turns until one is not cut short by the shield's life, as on a busy
+// machine.
+func (x *fixture) turns(r *reaper, ancestor string) (turn Turn, err error) {
+	x.t.Helper()
+	for turn.End = TurnMore; turn.End == TurnMore && err == nil; {
+		turn, err = x.turn(x.t.Context(), r, ancestor, turnDefaults)
+	}
+	return turn, err
+}
+
+// TestTurnStaleKernel: where the kernel keeps stale protection, or where that is
+// not known, nobody's memory.min is raised, and no more is asked for than half of
+// what the bait has.
+func TestTurnStaleKernel(t *testing.T) {
+	for _, fresh := range []State{No, Unknown} {
+		x, r := reaperFixture(t)
+		var b *fakeBait
+		writes := 0
+		b = x.onStaleKernel(r, fresh, func(asked int64) {
+			writes++
+			if got := x.read("/p/a", "memory.min"); got != "0" {
+				t.Errorf("%s: memory.min of the living is %s", fresh, got)
+			}
+			if got := x.read("/p/a", "memory.low"); got != covers(8) {
+				t.Errorf("%s: memory.low of the living is %s, want %s", fresh, got, covers(8))
+			}
+			if had := b.bytes + asked/2; asked > had/baitPart {
+				t.Errorf("%s: asked for %d of a bait of %d", fresh, asked, had)
+			}
+		})
+		turn, err := x.turns(r, "/p")
+		if err != nil || turn.End != TurnClean || turn.Baits == 0 || writes < 2 {
+			t.Errorf("%s: %d writes, %+v, %v", fresh, writes, turn, err)
+		}
+		if b.bytes != 0 || len(b.laid) == 0 || slices.ContainsFunc(b.laid, func(p string) bool { return p != "/p" }) {
+			t.Errorf("%s: bait %+v", fresh, b)
+		}
+		x.asBefore(r)
+	}
+}
+
+// TestTurnStaleNobody: where nobody lives, nobody needs a shield, nor a bait.
+func TestTurnStaleNobody(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.remove("/p/a")
+	b := x.onStaleKernel(r, No, func(int64) {})
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.Baits != 0 || len(b.laid) != 0 || turn.Batches == 0 {
+		t.Errorf("%+v, %v, %+v", turn, err, b)
+	}
+}
+
+// TestTurnBaitFails: no bait, no write. It is tried again later; near a limit of
+// what is above, that is the verdict.
+func TestTurnBaitFails(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a write without a bait") })
+	b.failed = errors.New("no space left on device")
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	b.failed = fmt.Errorf("%w: /", errBaitNear)
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	b.failed, b.lost = nil, errors.New("the helper is gone")
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck || turn.Baits != baitTries {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNewborn: a session that comes while a turn begins has a shield and a
+// bait before the first write.
+func TestTurnNewborn(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) {
+		if x.read("/p/a", "memory.low") == "0" {
+			t.Error("a write with a living child that no shield covers")
+		}
+	})
+	dead, err := r.tree.DeadMemory("/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Children = 0 // as measured a moment ago
+	o := turnDefaults
+	o.rest = &rest{dead: dead, left: testMiB, at: time.Now()}
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Baits == 0 || len(b.laid) == 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnBaitless: where no bait can be laid, half of what looks clean is asked
+// for, measured anew each time, down to where that is too little to be certain.
+func TestTurnBaitless(t *testing.T) {
+	x, r := reaperFixture(t)
+	var asks []int64
+	b := x.onStaleKernel(r, No, func(asked int64) { asks = append(asks, asked) })
+	b.failed = fmt.Errorf("%w: permission denied", errNoBait)
+	r.abil.ExactStat = Ability{State: Yes}
+	turn, err := x.turns(r, "/p")
+	if err != nil || turn.End != TurnStuck || turn.Baits != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	left := int64(4 * testMiB)
+	for _, asked := range asks {
+		if asked != left/2/testPage*testPage {
+			t.Errorf("asked for %v", asks)
+			break
+		}
+		left -= asked / 2
+	}
+	if len(asks) < 3 || left/2 >= baitLeast {
+		t.Errorf("asked for %v, which leaves %d", asks, left)
+	}
+	// A memory.stat that is not known to be exact says nothing for certain.
+	asks = nil
+	r.abil.ExactStat = Ability{State: Unknown}
+	x.file("/p", "memory.stat", memoryStatText(12*testMiB))
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnStuck || len(asks) != 0 {
+		t.Errorf("%+v, %v, asked for %v", turn, err, asks)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnStaleNearLimit: near its limit no bait is charged to an ancestor, and
+// only half of what is clean is asked for, where the policy lets it.
+func TestTurnStaleNearLimit(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "memory.max", fmt.Sprintln(13*testMiB))
+	b := x.onStaleKernel(r, No, func(asked int64) {
+		if asked != 2*testMiB {
+			t.Errorf("asked for %d", asked)
+		}
+	})
+	o := turnDefaults
+	o.nearOK = true
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 0 || turn.Verdict != NearLimit {
+		t.Errorf("nothing is certain: %+v, %v", turn, err)
+	}
+	r.abil.ExactStat = Ability{State: Yes}
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || len(b.laid) != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNoRecursiveProt: nested values are raised, so memory.min is out of the
+// question on any kernel.
+func TestTurnNoRecursiveProt(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.tree.RecursiveProt = false
+	x.cgroup("/p/a/inner", 0, testMiB)
+	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+	x.onStaleKernel(r, Yes, func(int64) {
+		for _, c := range []string{"/p/a", "/p/a/inner"} {
+			if x.read(c, "memory.min") != "0" || x.read(c, "memory.low") == "0" {
+				t.Errorf("%s: min %s, low %s", c, x.read(c, "memory.min"), x.read(c, "memory.low"))
+			}
+		}
+	})
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestHeal: one small request below each cgroup at the top, behind memory.low,
+// and nothing where the kernel forgets protection by itself.
+func TestHeal(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "cgroup.events", "populated 1\nfrozen 0\n")
+	x.cgroup("/empty", 0, testMiB)
+	x.file("/empty", "cgroup.events", "populated 0\nfrozen 0\n")
+	x.cgroup("/leaf", 0, testMiB)
+	x.file("/leaf", "cgroup.subtree_control", "\n")
+	b := x.onStaleKernel(r, Unknown, func(int64) {
+		if got := x.read("/p/a", "memory.low"); got != covers(8) {
+			t.Errorf("memory.low of the living is %s", got)
+		}
+	})
+	heal := func(top string) (done bool, err error) {
+		t.Helper()
+		r.thread.Do(t.Context(), func() { done, err = r.heal(top) })
+		return done, err
+	}
+	for top, want := range map[string]bool{"/p": true, "/empty": false, "/leaf": false, "/gone": false} {
+		if done, err := heal(top); err != nil || done != want {
+			t.Errorf("%s: %t, %v", top, done, err)
+		}
+	}
+	if !slices.Equal(b.laid, []string{"/p"}) {
+		t.Errorf("baits below %v", b.laid)
+	}
+	b.failed = fmt.Errorf("%w: /p", errBaitNear)
+	if done, err := heal("/p"); done || err != nil {
+		t.Errorf("near its limit: %t, %v", done, err)
+	}
+	b.failed = nil
+	r.thread.onWrite = nil // the kernel takes nothing
+	if done, err := heal("/p"); done || err == nil {
+		t.Errorf("a kernel that takes nothing: %t, %v", done, err)
+	}
+	x.asBefore(r)
+}
+
+// TestEngineHeals: every cgroup at the top is healed in turn, but for those the
+// policy ignores, also where nothing may be reaped.
+func TestEngineHeals(t *testing.T) {
+	x, r := reaperFixture(t)
+	for _, top := range []string{"/p", "/q", "/r"} {
+		x.cgroup(top, 0, testMiB)
+		x.file(top, "cgroup.events", "populated 1\nfrozen 0\n")
+	}
+	b := x.onStaleKernel(r, No, func(int64) {})
+	c := testConfig()
+	c.Reap = false
+	c.Ignore = func(cgroup string) bool { return cgroup == "/q" }
+	e := x.engine(t, c)
+	e.opts.Abilities.FreshProtection = Ability{State: No}
+	e.reap, e.thread = r, r.thread
+	e.heal()
+	for fns := e.takeInbox(); len(fns) > 0; fns = e.takeInbox() {
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	slices.Sort(b.laid)
+	if !slices.Equal(b.laid, []string{"/p", "/r"}) {
+		t.Errorf("baits below %v", b.laid)
+	}
+	e.opts.Abilities.FreshProtection = Ability{State: Yes}
+	if e.heal(); len(e.takeInbox()) != 0 {
+		t.Error("a kernel that forgets protection is healed")
+	}
+}
+
+// TestBaitJournal: what a crash leaves of a bait is removed, and nothing else is.
+func TestBaitJournal(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 0, 0)
+	dir := "/p/" + baitName + "1"
+	for _, d := range []string{dir, "/p/other"} {
+		if err := os.Mkdir(x.path(d, ""), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := x.journal()
+	for _, c := range []string{dir, "/p/other", "/p/" + baitName + "gone"} {
+		if err := j.record([]change{{cgroup: c, file: baitEntry}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := Restore(x.fs, j.path)
+	if err != nil || len(res.Bad) > 0 || res.Put != 1 || res.Gone != 1 || res.Foreign != 1 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if x.fs.Exists(dir) || !x.fs.Exists("/p/other") {
+		t.Error("removed the wrong one")
+	}
+}
+
+// TestHelper: its pages are charged to where it is sent, the kernel takes them
+// when it reclaims there, and none is left charged when they are dropped.
+func TestHelper(t *testing.T) {
+	tr := newV1TestTree(t)
+	home, away := tr.mkdir("home"), tr.mkdir("away")
+	h, err := startHelper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	const bytes = 4 << 20
+	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+		t.Fatal(err)
+	}
+	is := func(when string, least, most int64) {
+		t.Helper()
+		left, err := h.left()
+		if err != nil || left < least || left > most {
+			t.Errorf("%s: %d bytes left, want %d to %d (%v)", when, left, least, most, err)
+		}
+	}
+	usage, err := v1ReadBytes(tr.fs, away, v1UsageFile)
+	if err != nil || usage < bytes {
+		t.Errorf("%d of %d bytes are charged (%v)", usage, bytes, err)
+	}
+	is("at first", bytes, bytes)
+	th := testThread(t)
+	th.Do(t.Context(), func() {
+		if _, err := V1ForceEmpty(th, tr.fs, away, time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	is("after reclaim", 0, bytes/64)
+	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+		t.Fatal(err)
+	}
+	is("laid again", bytes, bytes)
+	if _, err := h.ask(helperDrop); err != nil {
+		t.Fatal(err)
+	}
+	is("dropped", 0, 0)
+	// A page of the helper's own that stayed there would keep a bait's memcg.
+	for range 20 {
+		if err := h.charge(tr.fs, away, home, bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.ask(helperDrop); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "nothing charged to where the helper was 22 times", func() bool {
+		th.Do(t.Context(), func() { // brings home what CPUs have in stock
+			if _, err := V1ForceEmpty(th, tr.fs, away, time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+		usage, err = v1ReadBytes(tr.fs, away, v1UsageFile)
+		return err == nil && usage < 5*testPage
+	})
+	if _, err := h.ask("dance"); err == nil || !strings.Contains(err.Error(), "dance") {
+		t.Errorf("an order that there is not: %v", err)
+	}
+	if err := h.charge(tr.fs, "/nowhere", home, bytes); err == nil {
+		t.Error("charged to nowhere")
+	}
+}
+
+// TestBaitFixture: a bait that cannot be laid leaves no cgroup behind and names
+// what failed; none is laid where somebody else rules, or where it may harm.
+func TestBaitFixture(t *testing.T) {
+	x := newFixture(t)
+	events := func(cgroup, frozen string) {
+		x.file(cgroup, "cgroup.events", "populated 1\nfrozen "+frozen+"\n")
+	}
+	for _, c := range []string{"/p", "/p/q", "/near", "/near/q", "/cold", "/user", "/user/q"} {
+		x.cgroup(c, 0, 0)
+		events(c, "0")
+	}
+	x.file("/near", "memory.max", fmt.Sprintln(2*testMiB))
+	events("/cold", "1")
+	if err := os.Chown(x.path("/user", ""), 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	b := &bait{fs: x.fs, journal: x.journal(), home: "/"}
+	t.Cleanup(b.stop)
+	for cgroup, want := range map[string]error{
+		"/near/q": errBaitNear, "/cold": errBaitNear, "/user/q": errNoBait,
+		"/p/q": errNoBait, // a cgroup without cgroup.procs
+	} {
+		err := b.lay(cgroup, baitLeast)
+		if left, _ := b.left(); !errors.Is(err, want) || !strings.Contains(err.Error(), cgroup) || left != 0 {
+			t.Errorf("%s: %v, %d left", cgroup, err, left)
+		}
+		if found, _ := filepath.Glob(x.path(cgroup, baitName+"*")); len(found) > 0 {
+			t.Errorf("left behind: %v", found)
+		}
+	}
+	if err := b.lay("/gone", baitLeast); !gone(err) {
+		t.Errorf("an ancestor that has vanished: %v", err)
+	}
+	b.take()
+}
+
+// TestHelperEnds: a helper that was killed, or that stands still, is an error
+// soon, and nobody waits for it.
+func TestHelperEnds(t *testing.T) {
+	for name, sig := range map[string]unix.Signal{"killed": unix.SIGKILL, "stopped": unix.SIGSTOP} {
+		h, err := startHelper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.left(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		h.close()
+	}
+	h, err := startHelper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+		if err := h.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.left(); err != nil {
+		t.Errorf("what ends the daemon has ended its helper: %v", err)
+	}
+}

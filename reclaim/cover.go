@@ -1,0 +1,108 @@
+package reclaim
+
+import (
+	"errors"
+	"time"
+)
+
+// cover is how a turn sees to it that memory.low is not broken: by a bait where
+// one can be laid, else by asking for no more than is certain.
+type cover struct {
+	low      bool  // memory.low is the shield
+	children int   // live ones at the last look: with none there is nobody to shield
+	baits    int   // laid in this turn
+	none     bool  // no bait can be laid here
+	fresh    bool  // nothing has been asked for since the last was laid
+	had      int64 // what the bait had before the write under way
+}
+
+// baitTries is how many baits a turn lays before the first write: what is
+// reclaimed elsewhere at the same time may take one.
+const baitTries = 3
+
+// laid lays a bait below ancestor where a turn needs one and has none, for what
+// is left of the dead.
+func (r *reaper) laid(c *cover, ancestor string, left int64) error {
+	if !c.low || c.none || c.children == 0 {
+		return nil
+	}
+	if n, err := r.bait.left(); err == nil && n >= baitLeast/2 {
+		return nil
+	}
+	err := r.bait.lay(ancestor, min(max(left*baitPart, baitLeast), baitMost))
+	switch {
+	case errors.Is(err, errNoBait):
+		c.none = true
+		r.log.Debug("no bait", "err", err)
+		return nil
+	case err != nil && !gone(err) && !errors.Is(err, errBaitNear):
+		r.log.Debug("no bait this time", "err", err)
+		c.none = true
+		return nil
+	}
+	c.baits++
+	c.fresh = true
+	return err
+}
+
+// mayAsk is how much of most may be asked for now; again: a bait is needed first.
+func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again bool) {
+	c.had = 0
+	if c.children == 0 {
+		return most, false
+	}
+	if c.none {
+		return min(most, r.certain(dead)), false
+	}
+	left, err := r.bait.left()
+	if err != nil || left < baitLeast/2 {
+		return 0, c.baits < baitTries
+	}
+	c.had = left
+	if c.fresh {
+		// Until a grace period of RCU has passed the kernel takes the bait for a
+		// live one, and a pass goes on to lower priorities until that gives.
+		c.fresh = false
+		return r.pagesize, false
+	}
+	return min(most, left/baitPart), false
+}
+
+// taken is how much of the bait the last write has taken.
+func (r *reaper) taken(c *cover) int64 {
+	left, err := r.bait.left()
+	if err != nil {
+		return c.had
+	}
+	return c.had - left
+}
+
+// certain is what may be asked for behind memory.low without a bait, in bytes:
+// half of what looks clean, as some of that may be a journal's. It is nothing
+// where that is little, or where memory.stat may be coarse.
+func (r *reaper) certain(d DeadMemory) int64 {
+	if n := d.Clean() / 2; n >= baitLeast && r.abil.ExactStat.OK() {
+		return n
+	}
+	return 0
+}
+
+// Bounds of a squeeze where memory.low is the shield. It goes on while usage is
+// above memory.high, so what the living charge meanwhile is asked for as well.
+const (
+	growthLook = 2 * time.Millisecond
+	growthMost = 256 << 10 // bytes within it, a CPU's charge stock
+	growSlice  = 10 * time.Millisecond
+)
+
+// growing reports whether the living charge so fast that a squeeze would take
+// from them.
+func (r *reaper) growing(ancestor string) bool {
+	if r.abil.Reclaim.OK() {
+		return false
+	}
+	before, err := r.tree.limit(ancestor, "memory.current")
+	time.Sleep(growthLook)
+	after, err2 := r.tree.limit(ancestor, "memory.current")
+	return err != nil || err2 != nil || after-before > growthMost
+}
