@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/memcgtest"
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
@@ -96,7 +97,7 @@ func TestDeadNative(t *testing.T) {
 	tree.Die("user-1.slice/session-8.scope", memcgtest.Op{Write: shm, Pages: 5})
 	for _, args := range [][]string{{"dead", tree.Path, "--json"}, {"dead", tree.Dir, "--json", "--scan"}} {
 		var out, errs strings.Builder
-		if code := run(args, &out, &errs); code != exitOK {
+		if code := run(args, &out, &errs); code != exitcode.OK {
 			t.Fatalf("%v: %d %s", args, code, errs.String())
 		}
 		var r deadReport
@@ -113,7 +114,7 @@ func TestDeadNative(t *testing.T) {
 		}
 	}
 	var out, errs strings.Builder
-	if code := run([]string{"dead", tree.Path}, &out, &errs); code != exitOK || !strings.Contains(out.String(), "/session-*.scope") {
+	if code := run([]string{"dead", tree.Path}, &out, &errs); code != exitcode.OK || !strings.Contains(out.String(), "/session-*.scope") {
 		t.Errorf("%d %s %s", code, out.String(), errs.String())
 	}
 }
