@@ -31,11 +31,13 @@ const (
 )
 
 // Flags of a css (include/linux/cgroup-defs.h, the same since 4.12): online once
-// it is there, until some milliseconds after its directory's removal; dying from
-// the removal on.
+// it is there, until some milliseconds after its directory's removal; released
+// when nothing holds it any longer and it is about to be freed; dying from the
+// directory's removal on.
 const (
-	cssOnline = 1 << 1
-	cssDying  = 1 << 4
+	cssOnline   = 1 << 1
+	cssReleased = 1 << 2
+	cssDying    = 1 << 4
 )
 
 // css is what the tree needs of a mem_cgroup.
@@ -58,6 +60,8 @@ func (l *Layout) css(b []byte) css {
 	}
 	return c
 }
+
+func (c css) released() bool { return c.flags&cssReleased != 0 }
 
 func (c css) dying() bool { return c.flags&cssOnline == 0 || c.flags&cssDying != 0 }
 

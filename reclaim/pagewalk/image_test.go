@@ -411,6 +411,17 @@ func sane(t testing.TB, w *pagewalk.Walk) {
 	}
 }
 
+// A memcg released while the walk goes on is none of it: its name may be another's.
+func TestReleased(t *testing.T) {
+	i := readImage(t, images(t)[0])
+	w := walkImage(t, i)
+	a := w.Addresses()[0] + uint64(i.Layout.CSSFlags)
+	i.Poke(a, i.Peek(a)|1<<2)
+	if now := walkImage(t, i); len(now.Memcgs) != len(w.Memcgs)-1 || find(now, w.Memcgs[0].Path) != nil {
+		t.Errorf("%d of %d dying, one of them released", len(now.Memcgs), len(w.Memcgs))
+	}
+}
+
 // A walk can be cancelled.
 func TestCancel(t *testing.T) {
 	k, err := readImage(t, images(t)[0]).Kernel()

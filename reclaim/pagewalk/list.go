@@ -254,8 +254,10 @@ func (m *Memcg) sum(k Kind, s State, bytes int64) {
 	}
 }
 
-// confirm reads each dying memcg again: one that is no longer the same object
-// is none of the result.
+// confirm reads each dying memcg again, once all else of it has been read: one that
+// is no longer the same object is none of the result. Nor is one that was released
+// meanwhile. What it pointed to, such as its name, may have been another's by then,
+// and a freed object stays readable and as it was until its memory is used again.
 func (w *work) confirm() error {
 	l := w.k.Layout
 	keep := make([]bool, len(w.addrs))
@@ -264,7 +266,7 @@ func (w *work) confirm() error {
 			return
 		}
 		c := l.css(b)
-		keep[i] = c.subsys == w.k.subsys && c.serial == w.walk.Memcgs[i].Serial && c.dying()
+		keep[i] = c.subsys == w.k.subsys && c.serial == w.walk.Memcgs[i].Serial && c.dying() && !c.released()
 	})
 	if err != nil {
 		return err
