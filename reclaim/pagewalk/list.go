@@ -165,7 +165,6 @@ func (w *work) names() error {
 		var known bool
 		if m.Path, known = n.path(kns[i]); !known || kns[i] == 0 {
 			m.Partial = true
-			w.tree.notes.add("the name of a dying memcg could not be read")
 		}
 		if above[i] >= 0 {
 			m.Ancestor, _ = n.path(kns[len(w.index)+at[above[i]]])
