@@ -7,12 +7,13 @@ import (
 
 	"github.com/scopereap/scopereap/internal/reproduce"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 func main() {
-	// doctor and sweep probe the kernel with a process of this binary, and
-	// reproduce works in one.
-	if reclaim.ProbeChild() {
+	// doctor, sweep and dead probe the kernel with a process of this binary,
+	// and reproduce works in one.
+	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return
 	}
 	reproduce.WorkerMain()

@@ -70,7 +70,7 @@ Exit codes:
 	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
 	_ = cmd.MarkPersistentFlagDirname("run-dir")
 	_ = cmd.MarkPersistentFlagDirname("policy-root")
-	cmd.AddCommand(newStatus(a), newSweep(a), newTop(a), newExplain(a), newDoctor(a), newReproduce(), newPolicy(a),
+	cmd.AddCommand(newStatus(a), newSweep(a), newTop(a), newExplain(a), newDead(a), newDoctor(a), newReproduce(), newPolicy(a),
 		newLeaks(a), newCron(a), newLinger(a, a.teardownRate()), newVersion(a))
 	explainUsage(cmd)
 	return cmd

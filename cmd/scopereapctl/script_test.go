@@ -14,8 +14,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/scopereap/scopereap/internal/memcgtest"
 	"github.com/scopereap/scopereap/internal/reproduce"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // asProgram makes this test's binary scopereapctl.
@@ -27,6 +29,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	reproduce.WorkerMain()
+	memcgtest.Main()
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -112,10 +115,11 @@ func TestScripts(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			h, err := reclaim.FindHierarchy()
 			known := map[string]bool{
-				"root":  os.Geteuid() == 0,
-				"memcg": err == nil,
-				"v1":    err == nil && !h.Mode.V2(),
-				"v2":    err == nil && h.Mode.V2(),
+				"root":     os.Geteuid() == 0,
+				"memcg":    err == nil,
+				"v1":       err == nil && !h.Mode.V2(),
+				"v2":       err == nil && h.Mode.V2(),
+				"pagewalk": canWalk(),
 			}
 			v, ok := known[cond]
 			if !ok {
@@ -124,6 +128,15 @@ func TestScripts(t *testing.T) {
 			return v, nil
 		},
 	})
+}
+
+// canWalk reports whether this process may read kernel memory.
+func canWalk() bool {
+	k, err := pagewalk.Open()
+	if err == nil {
+		k.Close()
+	}
+	return err == nil
 }
 
 // Every verb says what it does, in its list and at length, and completes for

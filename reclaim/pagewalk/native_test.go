@@ -1,0 +1,391 @@
+package pagewalk_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/memcgtest"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
+)
+
+func TestProbe(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	found, err := k.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: diskDir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", found)
+	left := 0
+	for range 500 { // the kernel frees memcgs some time after their last page
+		if left = len(tree.List(k).Memcgs); left == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("the probe left %d dying memcgs", left)
+}
+
+// diskDir is a temporary directory on a file system with a disk below it.
+func diskDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		t.Skip("needs /var/tmp on a file system of its own: not tmpfs, not overlay")
+	}
+	return dir
+}
+
+// scope is a dying memcg of TestScopes, and what it must hold.
+type scope struct {
+	name  string
+	files []*os.File
+	want  [][]uint64
+}
+
+// A hundred scopes, each with files of its own of which it read some pages: all
+// names, files and pages come out, by list and by scan.
+func TestScopes(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir := diskDir(t)
+	const count = 100
+	var scopes []scope
+	var todo []memcgtest.Scope
+	for i := range count {
+		s := scope{name: fmt.Sprintf("user-%d.slice/session-%d.scope", i%10, i)}
+		var ops []memcgtest.Op
+		for j := range i%4 + 1 {
+			pages := 1 + (i*7+j*13)%40
+			f := memcgtest.File(t, filepath.Join(dir, fmt.Sprintf("f%d-%d", i, j)), pages)
+			s.files = append(s.files, f)
+			if j == 3 {
+				ops = append(ops, memcgtest.Op{Read: f.Name(), Ahead: true})
+			} else {
+				ops = append(ops, memcgtest.Op{Read: f.Name(), First: pages / 3, Pages: pages - pages/3})
+			}
+		}
+		todo = append(todo, memcgtest.Scope{Name: s.name, Ops: ops})
+		scopes = append(scopes, s)
+	}
+	tree.DieAll(todo)
+	for i := range scopes {
+		for _, f := range scopes[i].files {
+			in := memcgtest.Cached(t, f)
+			if len(in) == 0 {
+				t.Fatalf("%s: nothing of %s was read", scopes[i].name, f.Name())
+			}
+			scopes[i].want = append(scopes[i].want, in)
+		}
+	}
+	t.Run("list", func(t *testing.T) { compareScopes(t, tree, scopes, tree.List(k)) })
+	t.Run("scan", func(t *testing.T) { compareScopes(t, tree, scopes, scan(t, k, tree)) })
+}
+
+// scan walks below a tree's cgroup by scan, in slices.
+func scan(t *testing.T, k *pagewalk.Kernel, tree *memcgtest.Tree) *pagewalk.Walk {
+	t.Helper()
+	if err := k.CanScan(); err != nil {
+		t.Skip(err)
+	}
+	dir, err := os.Open(tree.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	s, err := k.Scan(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Step(stopped, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled step: %v", err)
+	}
+	slices := 0
+	for done := false; !done; slices++ {
+		if done, err = s.Step(t.Context(), 1<<17); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, total := s.Progress(); done != total || slices < 2 {
+		t.Errorf("%d of %d pages in %d slices", done, total, slices)
+	}
+	w, err := s.Walk(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func compareScopes(t *testing.T, tree *memcgtest.Tree, scopes []scope, w *pagewalk.Walk) {
+	t.Helper()
+	t.Logf("%d dying, %d live, %d files, %d calls for %d objects, %v", len(w.Memcgs), w.Live, len(w.Files), w.Calls, w.Objects, w.Elapsed)
+	if len(w.Inconclusive) > 0 {
+		t.Errorf("inconclusive: %q", w.Inconclusive)
+	}
+	right := 0
+	for _, s := range scopes {
+		path := tree.Path + "/" + s.name
+		m := find(w, path)
+		if m == nil {
+			t.Errorf("%s is not found", path)
+			continue
+		}
+		if want := filepath.Dir(path); m.Ancestor != want {
+			t.Errorf("%s: below %s, want %s", path, m.Ancestor, want)
+		}
+		ok := len(m.Holdings) >= len(s.files) && !m.Partial
+		for i, f := range s.files {
+			if got := held(t, w, m, f); !slices.Equal(got, s.want[i]) {
+				t.Errorf("%s holds pages %v of %s, want %v", path, got, f.Name(), s.want[i])
+				ok = false
+			}
+		}
+		if ok {
+			right++
+		}
+	}
+	if right != len(scopes) {
+		t.Errorf("%d of %d scopes are right", right, len(scopes))
+	}
+}
+
+func find(w *pagewalk.Walk, path string) *pagewalk.Memcg {
+	for i := range w.Memcgs {
+		if w.Memcgs[i].Path == path {
+			return &w.Memcgs[i]
+		}
+	}
+	return nil
+}
+
+// held lists the pages of a file that a memcg holds.
+func held(t *testing.T, w *pagewalk.Walk, m *pagewalk.Memcg, f *os.File) (out []uint64) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range m.Holdings {
+		if x := w.Files[h.File]; x.Inode != st.Ino || x.Dev() != st.Dev {
+			continue
+		}
+		for _, r := range h.Ranges {
+			for i := range r.Pages {
+				out = append(out, r.First+i)
+			}
+		}
+	}
+	return out
+}
+
+// What kind of page it is, and what keeps it, comes out right.
+func TestKinds(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir := diskDir(t)
+	page := int64(os.Getpagesize())
+
+	shm := filepath.Join("/dev/shm", filepath.Base(dir))
+	t.Cleanup(func() { os.Remove(shm) })
+	tree.Die("shmem.scope", memcgtest.Op{Write: shm, Pages: 5})
+
+	clean := memcgtest.File(t, filepath.Join(dir, "clean"), 20)
+	tree.Die("clean.scope", memcgtest.Op{Read: clean.Name()})
+
+	mapped := memcgtest.File(t, filepath.Join(dir, "mapped"), 20)
+	tree.Die("mapped.scope", memcgtest.Op{Read: mapped.Name()})
+	tree.Mkdir("live.scope")
+	tree.Start("live.scope", memcgtest.Op{Map: mapped.Name(), First: 4, Pages: 3})
+
+	tree.Die("dirty.scope", memcgtest.Op{Write: filepath.Join(dir, "dirty"), Pages: 7})
+	// A parent that holds no page: its dying child holds it.
+	below := memcgtest.File(t, filepath.Join(dir, "below"), 2)
+	tree.Die("parent.slice/child.scope", memcgtest.Op{Read: below.Name()})
+	tree.Rmdir("parent.slice")
+
+	w := tree.List(k)
+	get := func(name string) pagewalk.Memcg {
+		t.Helper()
+		m := find(w, tree.Path+"/"+name)
+		if m == nil {
+			t.Fatalf("%s is not found", name)
+		}
+		if m.Charged < m.File+m.Block+m.Shmem+m.Anon {
+			t.Errorf("%s holds more than is charged to it: %+v", name, m)
+		}
+		return *m
+	}
+	if m := get("shmem.scope"); m.Shmem != 5*page {
+		t.Errorf("shmem %d bytes, want %d", m.Shmem, 5*page)
+	}
+	if m := get("clean.scope"); m.File != 20*page || m.Dirty != 0 || m.Mapped != 0 {
+		t.Errorf("clean: %d bytes of files, %d dirty, %d mapped", m.File, m.Dirty, m.Mapped)
+	}
+	m := get("mapped.scope")
+	var maps []uint64
+	for _, h := range m.Holdings {
+		for _, r := range h.Ranges {
+			for i := range r.Pages {
+				if r.State&pagewalk.Mapped != 0 {
+					maps = append(maps, r.First+i)
+				}
+			}
+		}
+	}
+	if m.File < 20*page || !slices.Contains(maps, 4) || !slices.Contains(maps, 6) || m.Mapped != int64(len(maps))*page {
+		t.Errorf("mapped: %d bytes of files, pages %v mapped, %d bytes", m.File, maps, m.Mapped)
+	}
+	if m := get("dirty.scope"); m.Dirty+m.Writeback == 0 || m.File < 7*page {
+		t.Errorf("dirty: %d bytes of files, %d dirty, %d in writeback", m.File, m.Dirty, m.Writeback)
+	}
+	parent, child := get("parent.slice"), get("parent.slice/child.scope")
+	if parent.Children != 1 || len(parent.Holdings) != 0 || parent.Ancestor != tree.Path {
+		t.Errorf("parent: %+v", parent)
+	}
+	if child.Ancestor != tree.Path {
+		t.Errorf("child is below %s, want %s: its parent is dying, too", child.Ancestor, tree.Path)
+	}
+	if find(w, tree.Path+"/live.scope") != nil {
+		t.Error("a live memcg is listed")
+	}
+	for _, f := range w.Files {
+		if f.Inode == 0 || strings.Contains(f.FSType, "?") {
+			t.Errorf("a file without: %+v", f)
+		}
+	}
+}
+
+// inode names a file as the kernel's memory has it: device, number, generation.
+func inode(t *testing.T, f *os.File) string {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	gen, ok := pagewalk.Generation(f)
+	if !ok {
+		t.Fatalf("%s: no generation", f.Name())
+	}
+	return fmt.Sprint(unix.Major(st.Dev), ":", unix.Minor(st.Dev), " ", st.Ino, ".", gen)
+}
+
+// The second reader sees what the first sees.
+func TestKcore(t *testing.T) {
+	k := memcgtest.Open(t)
+	second, err := pagewalk.OpenSecond(k)
+	if err != nil {
+		if r := pagewalk.ReasonOf(err); r == pagewalk.NoKcore || r == pagewalk.Lockdown || r == pagewalk.NoPrivilege {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
+	defer second.Close()
+	tree := memcgtest.New(t)
+	if _, err := second.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: diskDir(t)}); err != nil {
+		t.Error(err)
+	}
+	if err := second.CanScan(); err != nil {
+		t.Error(err)
+	}
+	f := memcgtest.File(t, filepath.Join(diskDir(t), "file"), 30)
+	tree.Die("dead.scope", memcgtest.Op{Read: f.Name()})
+	path := tree.Path + "/dead.scope"
+	for what, w := range map[string]*pagewalk.Walk{"bpf": tree.List(k), "kcore": tree.List(second)} {
+		if m := find(w, path); m == nil || len(held(t, w, m, f)) != 30 {
+			t.Errorf("%s: %+v", what, m)
+		}
+	}
+}
+
+// Without the rights there is no walk, and it is said which are missing.
+func TestNoPrivilege(t *testing.T) {
+	memcgtest.Open(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), openEnv+"=1")
+	const nobody = 65534
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	reason, words, _ := strings.Cut(string(out), "\n")
+	if pagewalk.Reason(reason) != pagewalk.NoPrivilege || !strings.Contains(words, "CAP_BPF") {
+		t.Errorf("as nobody: %q %s", reason, words)
+	}
+}
+
+// While cgroups come and go and files are deleted, walks go on, by list and by
+// scan, and what does not change comes out right each time.
+func TestChurn(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir := diskDir(t)
+	f := memcgtest.File(t, filepath.Join(dir, "stays"), 25)
+	tree.Die("stays.scope", memcgtest.Op{Read: f.Name()})
+	path := tree.Path + "/stays.scope"
+	done := make(chan bool)
+	walks := 0
+	go func() {
+		defer close(done)
+		for round := range 10 {
+			var scopes []memcgtest.Scope
+			for i := range 50 {
+				scopes = append(scopes, memcgtest.Scope{
+					Name: fmt.Sprintf("r%d/d%d", round, i),
+					Ops:  []memcgtest.Op{{Write: filepath.Join(dir, fmt.Sprintf("f%d-%d", round, i)), Pages: i%5 + 1}},
+				})
+			}
+			tree.DieAll(scopes)
+			tree.Rmdir(fmt.Sprint("r", round))
+			for i := range 50 {
+				os.Remove(filepath.Join(dir, fmt.Sprintf("f%d-%d", round, i)))
+			}
+		}
+	}()
+	for running := true; running; walks++ {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		w := tree.List(k)
+		if walks%10 == 9 && k.CanScan() == nil {
+			w = scan(t, k, tree)
+		}
+		sane(t, w)
+		m := find(w, path)
+		if m == nil {
+			t.Fatalf("walk %d: %s is lost", walks, path)
+		}
+		if got := len(held(t, w, m, f)); got != 25 {
+			t.Fatalf("walk %d: %d of 25 pages: %+v", walks, got, m)
+		}
+		for _, m := range w.Memcgs {
+			if !strings.HasPrefix(m.Path, tree.Path+"/") {
+				t.Errorf("walk %d: %s is not below %s", walks, m.Path, tree.Path)
+			}
+		}
+	}
+	t.Logf("%d walks", walks)
+}
