@@ -13,8 +13,9 @@ import (
 
 // baits is what lays baits; tests have one without a kernel.
 type baits interface {
-	// lay puts a bait of bytes right below parent, in place of one that is there.
-	lay(parent string, bytes int64) error
+	// lay puts a bait of bytes right below parent, in place of one that is there,
+	// on its inactive or its active list.
+	lay(parent string, bytes int64, active bool) error
 	// left is how many bytes of it the kernel has not taken.
 	left() (int64, error)
 	// take takes it away: its pages are given back, and with them its memcg.
@@ -35,6 +36,12 @@ type baits interface {
 // has, 32 pages of each list at the least, whatever was asked for (get_scan_count:
 // offline memcgs). Measured on 5.10 and 6.1: with a bait of 1,024 pages each
 // request took 32 or more of it, and "low" in memory.events stayed as it was.
+//
+// The kernel goes through active lists only where an ancestor has few inactive
+// pages in all, the living's among them, or where a pass has given nothing
+// (force_deactivate), which comes before it breaks memory.low. So what the dead
+// have on theirs goes only beside a bait that is all active: the first pass gives
+// nothing, the second gives some of the bait.
 //
 // A bait lies only where root alone rules: whoever owns a cgroup could freeze,
 // throttle or kill the helper while it is inside.
@@ -76,7 +83,7 @@ const baitPass = 32 * 4096
 // Moving a process takes locks that every fork and exit on the machine waits
 // for, and an RCU grace period under them. So that is done by a thread of normal
 // priority: the reaping thread could be kept from running meanwhile.
-func (b *bait) lay(parent string, bytes int64) error {
+func (b *bait) lay(parent string, bytes int64, active bool) error {
 	if err := b.may(parent, bytes); err != nil {
 		return fmt.Errorf("lay a bait below %s: %w", parent, err)
 	}
@@ -85,7 +92,7 @@ func (b *bait) lay(parent string, bytes int64) error {
 		b.thread, b.end = startPlainThread(ctx), end
 	}
 	var err error
-	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes) })
+	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes, active) })
 	if err != nil {
 		return fmt.Errorf("lay a bait below %s: %w", parent, err)
 	}
@@ -119,7 +126,7 @@ func (b *bait) may(parent string, bytes int64) error {
 // errBaitNear: not now.
 var errBaitNear = errors.New("no bait now")
 
-func (b *bait) layNow(parent string, bytes int64) (err error) {
+func (b *bait) layNow(parent string, bytes int64, active bool) (err error) {
 	cgroup := path.Join(parent, fmt.Sprint(baitName, os.Getpid()))
 	c := change{cgroup: cgroup, file: baitEntry}
 	if err := b.journal.record([]change{c}); err != nil {
@@ -137,7 +144,7 @@ func (b *bait) layNow(parent string, bytes int64) (err error) {
 		if err = b.start(); err != nil {
 			return err
 		}
-		if err = b.helper.charge(b.fs, cgroup, b.home, bytes); err == nil {
+		if err = b.helper.charge(b.fs, cgroup, b.home, bytes, active); err == nil {
 			b.laid = true
 			return nil
 		}

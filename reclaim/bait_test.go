@@ -17,12 +17,14 @@ import (
 type fakeBait struct {
 	laid   []string
 	bytes  int64
-	failed error  // of laying
-	lost   error  // of looking: the helper is gone
+	failed error // of laying
+	lost   error // of looking: the helper is gone
+	active bool
 	charge func() // tells where it lies
 }
 
-func (b *fakeBait) lay(parent string, bytes int64) error {
+func (b *fakeBait) lay(parent string, bytes int64, active bool) error {
+	b.active = active
 	if b.failed != nil {
 		return b.failed
 	}
@@ -123,6 +125,35 @@ func TestTurnBaitFails(t *testing.T) {
 	b.failed, b.lost = nil, errors.New("the helper is gone")
 	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck || turn.Baits != baitTries {
 		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnActive: where a write takes nothing of the dead, the next bait is an
+// active one, and a page is asked for at a time.
+func TestTurnActive(t *testing.T) {
+	x, r := reaperFixture(t)
+	var b *fakeBait
+	asked := map[bool][]int64{}
+	dead := int64(4 * testMiB)
+	b = x.onStaleKernel(r, No, func(int64) {})
+	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(8*testMiB+dead+b.bytes)) }
+	r.thread.onWrite = func(time.Duration) {
+		var n int64
+		fmt.Sscan(x.read("/p", "memory.reclaim"), &n)
+		asked[b.active] = append(asked[b.active], n)
+		b.bytes -= baitPass
+		if b.active {
+			dead -= testMiB
+			x.file("/p", "memory.stat", memoryStatText(8*testMiB+dead))
+		}
+		b.charge()
+	}
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if len(asked[false]) == 0 || len(asked[true]) < 4 || slices.Max(asked[true]) != testPage {
+		t.Errorf("asked for %v beside an inactive bait, %v beside an active one", asked[false], asked[true])
 	}
 	x.asBefore(r)
 }
@@ -328,7 +359,7 @@ func TestHelper(t *testing.T) {
 	}
 	defer h.close()
 	const bytes = 4 << 20
-	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+	if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
 		t.Fatal(err)
 	}
 	is := func(when string, least, most int64) {
@@ -350,17 +381,24 @@ func TestHelper(t *testing.T) {
 		}
 	})
 	is("after reclaim", 0, bytes/64)
-	if err := h.charge(tr.fs, away, home, bytes); err != nil {
+	if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
 		t.Fatal(err)
 	}
 	is("laid again", bytes, bytes)
+	if err := h.charge(tr.fs, away, home, bytes, true); err != nil {
+		t.Fatal(err)
+	}
+	is("on the active list", bytes, bytes)
+	waitFor(t, "the pages to be active", func() bool { // the counters are added up every two seconds
+		return v1StatLine(t, tr, away, "active_file") >= bytes-testMiB/16 && v1StatLine(t, tr, away, "inactive_file") <= testMiB/16
+	})
 	if _, err := h.ask(helperDrop); err != nil {
 		t.Fatal(err)
 	}
 	is("dropped", 0, 0)
 	// A page of the helper's own that stayed there would keep a bait's memcg.
 	for range 20 {
-		if err := h.charge(tr.fs, away, home, bytes); err != nil {
+		if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -379,9 +417,25 @@ func TestHelper(t *testing.T) {
 	if _, err := h.ask("dance"); err == nil || !strings.Contains(err.Error(), "dance") {
 		t.Errorf("an order that there is not: %v", err)
 	}
-	if err := h.charge(tr.fs, "/nowhere", home, bytes); err == nil {
+	if err := h.charge(tr.fs, "/nowhere", home, bytes, false); err == nil {
 		t.Error("charged to nowhere")
 	}
+}
+
+func v1StatLine(t *testing.T, tr v1TestTree, cgroup, key string) (value int64) {
+	t.Helper()
+	data, err := tr.fs.Read(cgroup, "memory.stat", nil)
+	if err == nil {
+		err = eachKeyed("memory.stat", data, func(k []byte, v int64) {
+			if string(k) == key {
+				value = v
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
 }
 
 // TestBaitFixture: a bait that cannot be laid leaves no cgroup behind and names
@@ -406,7 +460,7 @@ func TestBaitFixture(t *testing.T) {
 		"/near/q": errBaitNear, "/cold": errBaitNear, "/user/q": errNoBait,
 		"/p/q": errNoBait, // a cgroup without cgroup.procs
 	} {
-		err := b.lay(cgroup, baitLeast)
+		err := b.lay(cgroup, baitLeast, false)
 		if left, _ := b.left(); !errors.Is(err, want) || !strings.Contains(err.Error(), cgroup) || left != 0 {
 			t.Errorf("%s: %v, %d left", cgroup, err, left)
 		}
@@ -414,7 +468,7 @@ func TestBaitFixture(t *testing.T) {
 			t.Errorf("left behind: %v", found)
 		}
 	}
-	if err := b.lay("/gone", baitLeast); !gone(err) {
+	if err := b.lay("/gone", baitLeast, true); !gone(err) {
 		t.Errorf("an ancestor that has vanished: %v", err)
 	}
 	b.take()

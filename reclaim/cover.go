@@ -12,6 +12,7 @@ type cover struct {
 	children int   // live ones at the last look: with none there is nobody to shield
 	baits    int   // laid in this turn
 	none     bool  // no bait can be laid here
+	active   bool  // what is left is on active lists, so baits are too
 	fresh    bool  // nothing has been asked for since the last was laid
 	first    bool  // the write under way is a bait's first
 	had      int64 // what the bait had before the write under way
@@ -30,7 +31,11 @@ func (r *reaper) laid(c *cover, ancestor string, left int64) error {
 	if n, err := r.bait.left(); err == nil && n >= baitLeast/2 {
 		return nil
 	}
-	err := r.bait.lay(ancestor, min(max(left*baitPart, baitLeast), baitMost))
+	bytes := min(max(left*baitPart, baitLeast), baitMost)
+	if c.active {
+		bytes = baitLeast
+	}
+	err := r.bait.lay(ancestor, bytes, c.active)
 	switch {
 	case errors.Is(err, errNoBait):
 		c.none = true
@@ -64,10 +69,21 @@ func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again
 	// one, and a pass goes on to lower priorities until that gives. (What a squeeze
 	// asks for has to be more than CPUs have in stock.)
 	c.first, c.fresh = c.fresh && r.abil.Reclaim.OK(), false
-	if c.first {
+	if c.first || c.active && r.abil.Reclaim.OK() {
 		return r.pagesize, false
 	}
 	return min(most, left/baitPart), false
+}
+
+// turnActive has the next baits be active ones, where the last write took nothing
+// of the dead beside an inactive one.
+func (r *reaper) turnActive(c *cover) bool {
+	if c.had == 0 || c.active {
+		return false
+	}
+	r.bait.take()
+	c.active = true
+	return true
 }
 
 // taken is how much of the bait the last write has taken.

@@ -25,7 +25,7 @@ func (r *reaper) heal(top string) (done bool, err error) {
 		err = errors.Join(err, s.lower())
 		r.bait.take()
 	}()
-	if err := r.bait.lay(top, baitMost); err != nil {
+	if err := r.bait.lay(top, baitMost, false); err != nil {
 		if errors.Is(err, errBaitNear) || errors.Is(err, errNoBait) || gone(err) {
 			return false, nil // near its limit it is reclaimed by itself
 		}

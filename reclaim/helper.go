@@ -66,6 +66,7 @@ const helperWarm = 20 * time.Millisecond
 // error in words.
 const (
 	helperLay  = "lay"  // "lay N": drop what there is, have N pages charged
+	helperAct  = "act"  // move them to the active list
 	helperLeft = "left" // how many of them the kernel has not taken
 	helperDrop = "drop" // give them back
 )
@@ -96,7 +97,7 @@ func startHelper() (*helper, error) {
 	go func() { _ = h.cmd.Wait() }() // it may take its time, nobody waits for it
 	for range helperRounds {
 		time.Sleep(helperWarm) // the runtime's monitor touches its own when a call has lasted a while
-		for _, order := range []string{helperLay + " 1", helperLeft, helperDrop} {
+		for _, order := range []string{helperLay + " 1", helperAct, helperLeft, helperDrop} {
 			if _, err := h.ask(order); err != nil {
 				h.close()
 				return fail(err)
@@ -129,13 +130,16 @@ func (h *helper) ask(order string) (int64, error) {
 	return v, nil
 }
 
-// charge has bytes of clean pages charged to a live cgroup, and returns when
-// the helper is back home.
-func (h *helper) charge(f *FS, cgroup, home string, bytes int64) error {
+// charge has bytes of clean pages charged to a live cgroup, on its inactive or
+// its active list, and returns when the helper is back home.
+func (h *helper) charge(f *FS, cgroup, home string, bytes int64, active bool) error {
 	if err := f.Write(cgroup, "cgroup.procs", h.pid()); err != nil {
 		return fmt.Errorf("%w: %w", errMove, err)
 	}
 	_, err := h.ask(fmt.Sprint(helperLay, " ", min(bytes, baitMost)/int64(os.Getpagesize())))
+	if err == nil && active {
+		_, err = h.ask(helperAct)
+	}
 	return errors.Join(err, f.Write(home, "cgroup.procs", h.pid()))
 }
 
@@ -212,6 +216,8 @@ type cleanPages struct {
 	size    int     // of a page
 	at      uintptr // where it is mapped when it is
 	mem     []byte  // what of it is laid
+	scratch []byte  // a page that is never laid
+	memory  int     // /proc/self/mem
 	pagemap int     // /proc/self/pagemap
 	entries []byte  // as read there
 }
@@ -232,6 +238,12 @@ func newCleanPages() (*cleanPages, error) {
 		return nil, fmt.Errorf("reserve addresses: %w", err)
 	}
 	p.at = (uintptr(at) + pageTable - 1) / pageTable * pageTable
+	if p.scratch, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+		return nil, fmt.Errorf("map a page: %w", err)
+	}
+	if p.memory, err = unix.Open("/proc/self/mem", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open /proc/self/mem: %w", err)
+	}
 	if p.pagemap, err = unix.Open("/proc/self/pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open /proc/self/pagemap: %w", err)
 	}
@@ -249,6 +261,8 @@ func (p *cleanPages) obey(order []byte) (int, error) {
 			}
 		}
 		return n, p.lay(n)
+	case helperAct:
+		return 0, p.activate()
 	case helperLeft:
 		return p.left()
 	case helperDrop:
@@ -280,12 +294,30 @@ func (p *cleanPages) lay(n int) error {
 		p.mem[i] = 1
 	}
 	// Only pages on the LRU lists can become clean ones (lru_lazyfree_fn,
-	// mm/swap.c), and only those there can be taken. Each call begins by putting
-	// there what waits in this CPU's batches (madvise_free_single_vma, mm/madvise.c).
+	// mm/swap.c), and only those there can be taken. The call begins by putting
+	// there what waits in this CPU's batches.
 	if err := unix.Madvise(p.mem, unix.MADV_FREE); err != nil {
 		return err
 	}
-	return unix.Madvise(p.mem[:p.size], unix.MADV_FREE)
+	return p.drain()
+}
+
+// drain puts on the LRU lists what waits in this CPU's batches: MADV_FREE begins
+// with it (madvise_free_single_vma, mm/madvise.c), whatever it is for.
+func (p *cleanPages) drain() error { return unix.Madvise(p.scratch, unix.MADV_FREE) }
+
+// activate moves what is laid to the active list: reading it by way of
+// /proc/self/mem marks each page accessed (FOLL_TOUCH, mm/gup.c), and one that is
+// so for the second time becomes active (mark_page_accessed, mm/swap.c).
+func (p *cleanPages) activate() error {
+	for range 2 {
+		for i := 0; i < len(p.mem); i += p.size {
+			if _, err := unix.Pread(p.memory, p.entries[:1], int64(p.at)+int64(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return p.drain()
 }
 
 // drop gives the memory back, and the page tables with it.

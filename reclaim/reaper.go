@@ -265,6 +265,8 @@ func (r *reaper) batches(
 		}
 		if moved > 0 {
 			still, left = 0, left-moved
+		} else if ctx.Err() == nil && !c.first && r.turnActive(&c) {
+			continue
 		} else {
 			still++
 			if !r.abil.Reclaim.OK() {
