@@ -52,7 +52,7 @@ func TestHugeCrontab(t *testing.T) {
 	}
 	s := Session{User: "u", UID: 1000, Service: "cron", Leader: 1, At: time.Now()}
 	inv.Match(s, nil)
-	after, total := allocated()
+	after, _ := allocated()
 	if n := len(inv.Jobs); n != maxUserJobs+2 {
 		t.Errorf("%d jobs", n)
 	}
@@ -71,7 +71,7 @@ func TestHugeCrontab(t *testing.T) {
 		procs = append(procs, Process{PID: i + 2, Depth: 1, Args: []string{"sh", "-c", fmt.Sprint("/x", i)}},
 			Process{PID: i + 2, Depth: 1, Args: []string{"y", "-x", "/b"}})
 	}
-	_, total = allocated()
+	_, total := allocated()
 	if m, ok := inv.Match(s, procs); ok || m.Evidence != BySchedule || len(m.Candidates) != maxCandidates {
 		t.Errorf("%v: %s with %d candidates", ok, m.Evidence, len(m.Candidates))
 	}
