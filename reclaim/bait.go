@@ -198,7 +198,7 @@ func (b *bait) take() {
 		return
 	}
 	b.laid = false
-	if _, err := b.helper.ask(helperDrop); err != nil {
+	if _, err := b.helper.ask(helperDrop); err != nil || b.helper.stays >= helperStays {
 		b.quit()
 	}
 }
