@@ -129,6 +129,20 @@ func TestTurnBaitFails(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnNotClean: for what is dirty or mapped no bait is laid, and nothing is
+// asked for. It is tried again later.
+func TestTurnNotClean(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a write for nothing") })
+	r.abil.ExactStat = Ability{State: Yes}
+	dirty := strings.Replace(memoryStatText(12*testMiB), "file_dirty 0", fmt.Sprint("file_dirty ", testMiB), 1)
+	x.file("/p", "memory.stat", strings.Replace(dirty, "file_mapped 0", fmt.Sprint("file_mapped ", 3*testMiB), 1))
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnStuck || turn.Baits != 0 || len(b.laid) != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
 // TestTurnActive: where a write takes nothing of the dead, the next bait is an
 // active one, and a page is asked for at a time.
 func TestTurnActive(t *testing.T) {

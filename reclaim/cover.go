@@ -95,6 +95,16 @@ func (r *reaper) taken(c *cover) int64 {
 	return c.had - left
 }
 
+// clean is what there is to ask for behind memory.low: not what is dirty or
+// mapped, for which a bait would be laid in vain. A coarse memory.stat does not
+// tell.
+func (r *reaper) clean(d DeadMemory) int64 {
+	if !r.abil.ExactStat.OK() {
+		return d.Reclaimable()
+	}
+	return d.Clean()
+}
+
 // certain is what may be asked for behind memory.low without a bait, in bytes:
 // half of what looks clean, as some of that may be a journal's. It is nothing
 // where that is little, or where memory.stat may be coarse.

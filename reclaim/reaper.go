@@ -165,6 +165,12 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if near || r.neverMin() {
 		s.file = "memory.low"
 	}
+	if s.file == "memory.low" {
+		if left = min(left, r.clean(t.After)); left == 0 {
+			t.End = TurnStuck
+			return t, nil
+		}
+	}
 	if near {
 		if r.neverMin() {
 			// A bait would be charged to what is near its limit.
@@ -297,11 +303,13 @@ func (r *reaper) batches(
 		if t.After.Reclaimable() < least {
 			elsewhere, still, least = 0, 0, t.After.Reclaimable()
 		}
-		left = t.After.Reclaimable()
+		if left = t.After.Reclaimable(); left > 0 && c.low {
+			left = r.clean(t.After)
+		}
 		switch {
-		case left == 0:
+		case t.After.Reclaimable() == 0:
 			t.End = TurnClean
-		case once || still >= fruitless || elsewhere >= fruitless:
+		case left == 0 || once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck
 		case stop && progress(t.Before.Reclaimable(), least):
 			t.End = TurnMore
