@@ -79,14 +79,15 @@ func runDiskV1(ctx context.Context, r *Run) error {
 	if _, err := machine.Run(ctx, "systemd-run", "-q", "--scope", "--unit", "run-vmdisk.scope", "sh", "-c", write); err != nil {
 		return err
 	}
-	left, err := r.Held()
-	if err != nil {
-		return err
+	var left []string
+	if _, err := machine.Wait(ctx, 30*time.Second, "the unit to be gone for systemd, and held", func() (bool, error) {
+		var err error
+		left, err = r.Held()
+		return slices.ContainsFunc(left, func(c string) bool { return strings.HasSuffix(c, "/run-vmdisk.scope") }), err
+	}); err != nil {
+		return fmt.Errorf("%w (held: %q)", err, left)
 	}
 	r.Log.Info("a unit with pages there has ended", "held", left)
-	if !slices.ContainsFunc(left, func(c string) bool { return strings.HasSuffix(c, "/run-vmdisk.scope") }) {
-		return fmt.Errorf("a unit whose pages are on a dead disk is not held, but %q", left)
-	}
 
 	// A unit without pages there is finished all the while.
 	if _, err := r.Login(ctx, "alice", "head -c 1M /usr/bin/sshd 2>/dev/null >/dev/null; sync -f $HOME"); err != nil {
