@@ -127,7 +127,7 @@ func TestV1KickDeadDisk(t *testing.T) {
 		disk.soon("the caller", func() {
 			th.Do(t.Context(), func() {
 				var err error
-				if began, err = m.kick(tr.fs, cgroup, 50*time.Millisecond); err != nil {
+				if began, err = m.kick(tr.fs, cgroup); err != nil {
 					t.Error(err)
 				}
 			})

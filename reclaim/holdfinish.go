@@ -191,10 +191,15 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 		return HoldOutcome{Done: true, Freed: out.Freed}, nil
 	case errors.Is(err, ErrV1HeldUp):
 		// An rmdir now would wait for it, too: whatever the deadline.
-		if h.emptier.since(clean) > holdStuck {
-			h.isHeldUp(clean, out)
-		}
 		out.Why, out.RetryAfter = HoldWriteback, holdRetryMost
+		switch under := h.emptier.since(clean); {
+		case under > holdStuck:
+			h.isHeldUp(clean, out)
+		case under < holdRetryFirst:
+			out.RetryAfter = holdRetryKicked
+		default:
+			out.RetryAfter = holdRetryFirst
+		}
 		return out, nil
 	case err != nil:
 		h.log.Warn("a held directory could not be emptied", "cgroup", clean, "err", err, message.HoldNotEmptied.Attr())
@@ -344,7 +349,7 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 		if r.stat.Writeback > 0 {
 			return out, nil // the flusher is at it
 		}
-		out.kicked, err = h.emptier.kick(h.fs, clean, slice)
+		out.kicked, err = h.emptier.kick(h.fs, clean)
 		if err != nil {
 			h.log.Debug("left to the flusher's own time", "cgroup", clean, "err", err)
 		}

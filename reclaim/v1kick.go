@@ -15,6 +15,10 @@ import (
 // v1KickScript leaves the cgroups named to it, and then reclaims in another.
 const v1KickScript = `for procs in "$@"; do echo $$ >"$procs"; done 2>/dev/null; echo 0 >"$0"`
 
+// v1KickMost is how long a kick may go on where it waits for no disk: a shell's
+// start at nice 19 included, some ms on an idle machine and a second on a busy one.
+const v1KickMost = 5 * time.Second
+
 // kick has the kernel begin to write back what is dirty in a cgroup, and waits
 // for nothing: the flusher by itself would take up to 35 s. What wakes it is
 // reclaim that meets nothing but dirty pages (shrink_inactive_list,
@@ -23,10 +27,9 @@ const v1KickScript = `for procs in "$@"; do echo $$ >"$procs"; done 2>/dev/null;
 // unit's cgroup, that process leaves the cgroups of this one, for the root's.
 //
 // One at a time is enough, as all flushers are woken, and while one waits for a
-// disk none is begun. It reports whether one was. slice is how long it may go on
-// where it does not wait. Call it on the reaping thread, whose priorities it
-// inherits and whose end kills it.
-func (m *v1Emptier) kick(f *FS, cgroup string, slice time.Duration) (bool, error) {
+// disk none is begun. It reports whether one was. Call it on the reaping thread,
+// whose priorities it inherits and whose end kills it.
+func (m *v1Emptier) kick(f *FS, cgroup string) (bool, error) {
 	file, err := join(cgroup, v1ForceEmptyFile)
 	if err != nil {
 		return false, err
@@ -51,7 +54,7 @@ func (m *v1Emptier) kick(f *FS, cgroup string, slice time.Duration) (bool, error
 	}
 	m.under[cgroup] = time.Now()
 	m.kicked = cmd.Process
-	over := time.AfterFunc(slice, func() { _ = cmd.Process.Kill() })
+	over := time.AfterFunc(v1KickMost, func() { _ = cmd.Process.Kill() })
 	go func() {
 		_ = cmd.Wait() // killed or refused: the next look says what stays
 		over.Stop()
