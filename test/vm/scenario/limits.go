@@ -36,8 +36,8 @@ const (
 	limitsDir   = "/var/tmp/limits"
 	limitsSlice = "system-limits.slice" // below system.slice, with services of its own
 	apartSlice  = "apart.slice"         // where nothing dies, so that nothing is reaped
-	limitBytes  = 8 << 20               // a service's own limit
-	limitRead   = 24 << 20              // what it reads, three times its limit
+	limitBytes  = 4 << 20               // a service's own limit
+	limitRead   = 12 << 20              // what it reads, three times its limit
 	idleBytes   = 16 << 20              // what an idle neighbour has read
 	// stall: a read through a limit takes some 0.2 s here. One that waits for throttled reclaim takes minutes.
 	stall = 20 * time.Second
