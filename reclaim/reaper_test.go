@@ -252,7 +252,7 @@ func TestTurnNearWhileShielded(t *testing.T) {
 // ends, and its shield with it, though its CPU time is not used up.
 func TestTurnShieldLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &shield{since: time.Now()}
+		s := &shield{since: time.Now(), file: "memory.min"}
 		if s.old(time.Now()) {
 			t.Error("old at once")
 		}

@@ -57,13 +57,16 @@ const (
 // They would have to double and add 64 MiB within it.
 const shieldRefresh = 100 * time.Millisecond
 
-// shieldLife bounds how long a shield stays up, by the clock: on a busy machine
-// 40 ms of a nice 19 thread's CPU time took up to 11 s, in which the ancestor's
-// living may come near its limit.
+// shieldLife bounds how long a shield of memory.min stays up, by the clock: on a
+// busy machine 40 ms of a nice 19 thread's CPU time took up to 11 s, in which the
+// ancestor's living may come near its limit. Behind memory.low that limit finds
+// what it needs.
 const shieldLife = time.Second
 
 // old reports whether a shield has been up for long enough.
-func (s *shield) old(now time.Time) bool { return now.Sub(s.since) >= shieldLife }
+func (s *shield) old(now time.Time) bool {
+	return s.file == "memory.min" && now.Sub(s.since) >= shieldLife
+}
 
 func shieldFor(usage, pagesize int64) int64 {
 	usage = min(usage, (math.MaxInt64-shieldExtra)/shieldFactor)
