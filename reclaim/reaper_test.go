@@ -242,6 +242,9 @@ func TestTurnNearWhileShielded(t *testing.T) {
 		}
 	}
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	for err == nil && turn.End != TurnSkipped && writes <= 2 { // on a busy machine the shield's life ends a turn first
+		turn, err = x.turn(t.Context(), r, "/p", turnDefaults)
+	}
 	if err != nil || writes != 2 || turn.End != TurnSkipped || turn.Verdict != NearLimit {
 		t.Errorf("%d writes, %+v, %v", writes, turn, err)
 	}
