@@ -143,6 +143,37 @@ func TestTurnNotClean(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnSqueezeBusy: beside living ones that reclaim at limits of their own
+// nothing is squeezed behind memory.low.
+func TestTurnSqueezeBusy(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a squeeze") })
+	r.abil.Reclaim = Ability{State: No}
+	scans := 0
+	b.charge = func() {} // memory.current is the fixture's
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(growthLook / 5):
+				scans++
+				x.file("/p", "memory.stat", memoryStatText(12*testMiB)+fmt.Sprintln("pgscan", scans))
+			}
+		}
+	}()
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	close(stop)
+	<-done
+	if err != nil || turn.End != TurnStuck || turn.Batches != 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
 // TestTurnActive: where a write takes nothing of the dead, the next bait is an
 // active one, and a page is asked for at a time.
 func TestTurnActive(t *testing.T) {

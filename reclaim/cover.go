@@ -139,19 +139,39 @@ func (r *reaper) certain(d DeadMemory) int64 {
 // Bounds of a squeeze where memory.low is the shield. It goes on while usage is
 // above memory.high, so what the living charge meanwhile is asked for as well.
 const (
-	growthLook = 2 * time.Millisecond
-	growthMost = 256 << 10 // bytes within it, a CPU's charge stock
+	growthLook = 5 * time.Millisecond
+	growthMost = 64 << 10 // bytes within it
 	growSlice  = 10 * time.Millisecond
 )
 
-// growing reports whether the living charge so fast that a squeeze would take
-// from them.
-func (r *reaper) growing(ancestor string) bool {
+// busy reports whether the living below ancestor charge so much that a squeeze
+// could take from them: they grow, or reclaim at limits of their own. Squeezed
+// beside services that read through their limits, idle neighbours lost 1.9 MB of
+// 48 MiB (5.10).
+func (r *reaper) busy(ancestor string) bool {
 	if r.abil.Reclaim.OK() {
 		return false
 	}
-	before, err := r.tree.limit(ancestor, "memory.current")
+	usage, scanned, err := r.activity(ancestor)
 	time.Sleep(growthLook)
-	after, err2 := r.tree.limit(ancestor, "memory.current")
-	return err != nil || err2 != nil || after-before > growthMost
+	usage2, scanned2, err2 := r.activity(ancestor)
+	return err != nil || err2 != nil || usage2-usage > growthMost || scanned2 != scanned
+}
+
+// activity is a cgroup's usage in bytes, and the pages that reclaim has looked at
+// in it and below.
+func (r *reaper) activity(cgroup string) (usage, scanned int64, err error) {
+	if usage, err = r.tree.limit(cgroup, "memory.current"); err != nil {
+		return 0, 0, err
+	}
+	data, err := r.tree.Read(cgroup, "memory.stat", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = eachKeyed("memory.stat", data, func(key []byte, v int64) {
+		if string(key) == "pgscan" {
+			scanned = v
+		}
+	})
+	return usage, scanned, err
 }

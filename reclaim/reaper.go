@@ -232,7 +232,7 @@ func (r *reaper) batches(
 			if most, again = r.mayAsk(&c, most, t.After); again {
 				continue
 			}
-			if most == 0 || r.growing(ancestor) {
+			if most == 0 || r.busy(ancestor) {
 				t.End = TurnStuck // later: with a bait, or by eviction
 				return t, ctx.Err()
 			}
