@@ -70,7 +70,7 @@ for ARCH in ${ARCHS:-amd64 arm64}; do
 	GOARCH=$ARCH "$GO" build -trimpath -ldflags "-s -w -X main.version=$version" -o "$stage/$ARCH/" \
 		./cmd/scopereapd ./cmd/scopereapctl
 	rpmarch=x86_64
-	[ $ARCH = arm64 ] && rpmarch=aarch64
+	[ "$ARCH" = arm64 ] && rpmarch=aarch64
 	for target in "scopereap_${version}_$ARCH.deb" "scopereap-$version-1.$rpmarch.rpm"; do
 		on_host "$GO" tool -modfile="$nfpm" nfpm package --config "$stage/nfpm.${target##*.}.yaml" \
 			--packager "${target##*.}" --target "$stage/$target" >/dev/null
