@@ -15,6 +15,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // asProgram makes this test's binary scopereapd.
@@ -25,7 +26,7 @@ const testPanics = "SCOPEREAPD_TEST_PANICS"
 
 func TestMain(m *testing.M) {
 	// As main does: this binary is started again as a probe's child.
-	if reclaim.ProbeChild() {
+	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return
 	}
 	if os.Getenv(asProgram) != "" {
