@@ -260,6 +260,8 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 			a.Plan = "Nothing by itself: scopereapd does not run."
 		case e.x.Daemon.Engine.MonitorOnly != "":
 			a.Plan = "scopereapd only monitors: " + e.x.Daemon.Engine.MonitorOnly + "."
+		case e.x.Daemon.Engine.Eviction.OK():
+			a.Plan = "scopereapd evicts what it holds" + e.sweeps(" ") + ": clean pages of files; the living keep theirs."
 		case e.cfg.V1ForceEmpty:
 			a.Plan = "scopereapd empties it" + e.sweeps(" ") + ", as sweep.v1_force_empty allows."
 		}

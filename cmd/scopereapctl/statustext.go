@@ -63,6 +63,9 @@ func (r statusReport) headline(p printer, now time.Time) {
 	}
 }
 
+// evictionWorks says so.
+const evictionWorks = "works: what reclaim cannot reach is freed page by page, and the living keep theirs"
+
 // daemonLines is what the daemon tells about itself.
 func daemonLines(d *control.Status, now time.Time) [][2]string {
 	t := d.Engine.Totals
@@ -79,6 +82,12 @@ func daemonLines(d *control.Status, now time.Time) [][2]string {
 	}
 	if h := d.Engine.Held; h != (reclaim.HoldCount{}) {
 		add("Held", fmt.Sprintf("the memcgs of %s; %d of ended ones are being emptied", plural(int64(h.Held), "live unit"), h.Waiting))
+	}
+	switch e := d.Engine.Eviction; {
+	case e.OK():
+		add("Eviction", evictionWorks)
+	case e.Why != "":
+		add("Eviction", "does not work: "+e.Why)
 	}
 	if d.Engine.MonitorOnly != "" {
 		add("Monitors only", d.Engine.MonitorOnly)

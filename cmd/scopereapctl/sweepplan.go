@@ -43,6 +43,7 @@ const (
 	byReclaim    = "memory.reclaim"
 	bySqueeze    = "memory.high"
 	byForceEmpty = "memory.force_empty"
+	byEviction   = "eviction"
 )
 
 // plan surveys and decides, and changes nothing.
@@ -115,6 +116,11 @@ func planV1(ctx context.Context, m *machine, under string, cfg reclaim.Config) (
 	p.Dying, p.Live = c.Dying, c.Directories
 	p.V1Ancestors = v1Ancestors(ctx, m.fs, under)
 	if !cfg.V1ForceEmpty {
+		if cfg.Evict {
+			p.Method, p.V1Targets = byEviction, []string{under}
+			p.Why = "what is dirty, mapped or shared memory stays. scopereapctl status says whether eviction works here"
+			return p, ctx.Err()
+		}
 		p.Why = reclaim.ErrV1Sweep.Error()
 		return p, ctx.Err()
 	}

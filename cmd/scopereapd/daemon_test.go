@@ -90,6 +90,7 @@ func newDaemon(t *testing.T, bus string, env ...string) *process {
 	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--lock", d.lock(), "--policy-root", dir, "--state-dir", d.stateDir())
 	d.cmd.Env = append([]string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + bus, "PATH=" + os.Getenv("PATH")}, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	d.policy("")
 	return d
 }
 
@@ -104,9 +105,13 @@ func needMachine(t *testing.T) {
 	}
 }
 
-// policy writes the main policy file.
+// policy writes the main policy file. It evicts nothing unless it says so: what
+// other tests have dying on this machine is theirs.
 func (d *process) policy(text string) string {
 	d.t.Helper()
+	if !strings.Contains(text, "[evict]") {
+		text += "\n[evict]\nenabled = \"no\"\n"
+	}
 	file := filepath.Join(d.dir, "etc/scopereap/policy.toml")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		d.t.Fatal(err)
