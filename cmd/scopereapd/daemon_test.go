@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/memcgtest"
 	"github.com/scopereap/scopereap/reclaim"
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
@@ -25,6 +26,7 @@ const asProgram = "SCOPEREAPD_TEST_PROGRAM"
 const testPanics = "SCOPEREAPD_TEST_PANICS"
 
 func TestMain(m *testing.M) {
+	memcgtest.Main()
 	// As main does: this binary is started again as a probe's child.
 	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return

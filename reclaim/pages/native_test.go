@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,42 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// unit is what the process runs as where there is systemd.
+const unit = "../../packaging/systemd/scopereap-pages.service"
+
+// asUnit has a command run with the capabilities of the unit, and no others.
+func asUnit(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	b, err := os.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, caps, found := strings.Cut(string(b), "\nCapabilityBoundingSet=")
+	if !found {
+		t.Fatal("the unit has all capabilities")
+	}
+	caps, _, _ = strings.Cut(caps, "\n")
+	return withCaps(t, cmd, strings.Fields(strings.ReplaceAll(strings.ToLower(caps), "cap_", ""))...)
+}
+
+func withCaps(t *testing.T, cmd *exec.Cmd, caps ...string) *exec.Cmd {
+	t.Helper()
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := "-all"
+	for _, c := range caps {
+		set += ",+" + c
+	}
+	with := exec.Command("setpriv", "--bounding-set="+set, "--inh-caps=-all", self)
+	with.Env, with.Stderr = cmd.Env, cmd.Stderr
+	return with
+}
+
 func client(t *testing.T, idle time.Duration) *Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), SocketName)
@@ -53,6 +90,15 @@ func client(t *testing.T, idle time.Duration) *Client {
 	}}
 	t.Cleanup(c.Close)
 	return c
+}
+
+func lastRead(t *testing.T, name string) syscall.Timespec {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Atim
 }
 
 // The process frees what is dying below one cgroup and names what stays. What lives
@@ -79,12 +125,26 @@ func TestEvictBelow(t *testing.T) {
 	var scopes []memcgtest.Scope
 	for i := range 50 {
 		f := file(fmt.Sprint("f", i), i%8+1)
+		// Some are somebody else's, who alone may read them.
+		if i%2 == 0 {
+			if err := errors.Join(f.Chmod(0o600), f.Chown(12345, 12345)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		scopes = append(scopes, memcgtest.Scope{Name: fmt.Sprintf("s%d.scope", i), Ops: []memcgtest.Op{{Read: f.Name(), Ahead: true}}})
 	}
 	tree.DieAll(scopes)
+	theirs := filepath.Join(dir, "f0")
+	// Read so long ago that reading it would be noted (relatime).
+	if err := os.Chtimes(theirs, time.Now().Add(-48*time.Hour), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	read := lastRead(t, theirs)
 	had, hadControl, hadElsewhere := memcgtest.Cached(t, live), memcgtest.Cached(t, control), memcgtest.Cached(t, elsewhere)
 
 	c := client(t, time.Minute)
+	start := c.Command
+	c.Command = func() *exec.Cmd { return asUnit(t, start()) }
 	l, err := c.List(t.Context(), tree.Path)
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +170,9 @@ func TestEvictBelow(t *testing.T) {
 	t.Logf("%+v in %v", r, time.Since(begun))
 	if r.Before != 51 || r.Asked == 0 || r.Gone == 0 || r.CPU <= 0 || r.After == 0 || r.Left[reclaim.LeftMapped] != int64(4*os.Getpagesize()) {
 		t.Errorf("%+v", r)
+	}
+	if now := lastRead(t, theirs); now != read {
+		t.Errorf("somebody's file was last read at %v, and before the eviction at %v", now, read)
 	}
 	// The kernel frees them in its own time; the answer may be too soon for some.
 	left := tree.List(k).Memcgs
@@ -171,18 +234,7 @@ func TestOff(t *testing.T) {
 	c = client(t, time.Minute)
 	start := c.Command
 	c.Command = func() *exec.Cmd { // as in a container that has only this
-		cmd := start()
-		drop := exec.Command("setpriv", "--bounding-set=-all,+dac_override", "--inh-caps=-all", "/proc/self/exe")
-		drop.Env, drop.Stderr = cmd.Env, cmd.Stderr
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		drop.Args[len(drop.Args)-1] = self
-		return drop
-	}
-	if _, err := exec.LookPath("setpriv"); err != nil {
-		t.Skip(err)
+		return withCaps(t, start(), "dac_override")
 	}
 	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: "/"}); !errors.As(err, &off) || off.Reason != "no-privilege" {
 		t.Errorf("without capabilities: %v", err)
