@@ -117,7 +117,7 @@ func (r statusReport) ancestors(p printer, limit int) {
 		// v1 does not count by cgroup.
 		header = []string{"ANCESTOR", "HELD BY THE DEAD", "RECLAIMABLE", "STATE"}
 		for _, a := range r.V1Ancestors {
-			rows = append(rows, []string{pathWords(a.Path), size(a.Dead.held()), size(a.Reclaimable), v1State(a)})
+			rows = append(rows, []string{pathWords(a.Path), size(a.Dead.held()), size(a.Reclaimable), r.v1State(a)})
 		}
 	}
 	if len(rows) == 0 {
@@ -149,7 +149,10 @@ func (r statusReport) state(a reclaim.Surveyed) string {
 	return "to be reaped"
 }
 
-func v1State(a v1Ancestor) string {
+func (r statusReport) v1State(a v1Ancestor) string {
+	if a.Reclaimable > 0 && r.Daemon != nil && r.Daemon.Engine.Eviction.OK() {
+		return "to be evicted"
+	}
 	if a.Reclaimable > 0 {
 		return "out of reach but by force_empty"
 	}

@@ -44,6 +44,9 @@ const (
 	bySqueeze    = "memory.high"
 	byForceEmpty = "memory.force_empty"
 	byEviction   = "eviction"
+
+	// evictKeeps is what an eviction leaves.
+	evictKeeps = "what is dirty, mapped or shared memory stays, and scopereapctl status says whether eviction works here"
 )
 
 // plan surveys and decides, and changes nothing.
@@ -118,7 +121,7 @@ func planV1(ctx context.Context, m *machine, under string, cfg reclaim.Config) (
 	if !cfg.V1ForceEmpty {
 		if cfg.Evict {
 			p.Method, p.V1Targets = byEviction, []string{under}
-			p.Why = "what is dirty, mapped or shared memory stays. scopereapctl status says whether eviction works here"
+			p.Why = evictKeeps
 			return p, ctx.Err()
 		}
 		p.Why = reclaim.ErrV1Sweep.Error()
