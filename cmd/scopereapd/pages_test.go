@@ -37,8 +37,9 @@ func TestSweepEvicts(t *testing.T) {
 	had := memcgtest.Cached(t, live)
 
 	d := newDaemon(t, noBus)
-	// No sweep of its own, which would be of the whole machine.
-	d.policy("[evict]\nenabled = \"auto\"\n[sweep]\ninterval = \"0\"\nthreshold = 0\n")
+	// No sweep of its own, which would be of the whole machine, and nothing held of
+	// what other tests run on it.
+	d.policy("[evict]\nenabled = \"auto\"\n[sweep]\ninterval = \"0\"\nthreshold = 0\n[hold]\nenabled = false\n")
 	d.start()
 	if err := d.sweepCall(t.Context(), tree.Path); err != nil {
 		t.Fatal(err)
