@@ -3,7 +3,6 @@ package reclaim
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -102,10 +101,10 @@ func (h *Hold) closeAll(last bool) error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), holdCloseMost)
 	defer cancel()
-	// The writes below are interrupted by a signal to this thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var t Thread
+	h.emptier.end()
+	closer := &v1Emptier{hurry: true}
+	defer closer.end()
+	var t Thread // nobody's budget
 	var stay []holdRecord
 	for len(left) > 0 {
 		cgroup := left[0]
@@ -114,7 +113,7 @@ func (h *Hold) closeAll(last bool) error {
 		h.release(e)
 		next, ok := "", false
 		if last || ctx.Err() == nil {
-			next, ok = h.closeOne(ctx, &t, cgroup, e, last)
+			next, ok = h.closeOne(ctx, closer, &t, cgroup, e, last)
 		}
 		delete(h.entries, cgroup)
 		if !ok {
@@ -129,13 +128,12 @@ func (h *Hold) closeAll(last bool) error {
 	if len(stay) > 0 {
 		h.log.Info("held directories wait for the next start", message.Field("count", len(stay)))
 	}
-	h.emptier.end()
 	return h.journal.close(stay)
 }
 
 // closeOne empties one left directory once and removes it. It reports what to
 // remove next, and whether this one needs no more thought.
-func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDir, last bool) (next string, ok bool) {
+func (h *Hold) closeOne(ctx context.Context, closer *v1Emptier, t *Thread, cgroup string, e *heldDir, last bool) (next string, ok bool) {
 	out, stop := h.mayTouch(cgroup, e, false)
 	if stop {
 		return "", out.Done
@@ -143,7 +141,7 @@ func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDi
 	if h.emptier.since(cgroup) > 0 {
 		return "", false // an rmdir would wait for the same disk
 	}
-	why, err := h.emptyOnce(ctx, t, cgroup, time.Since(e.left))
+	why, err := h.emptyOnce(ctx, closer, t, cgroup, time.Since(e.left))
 	if errors.Is(err, ErrV1HeldUp) {
 		return "", false
 	}
@@ -164,7 +162,7 @@ func (h *Hold) closeOne(ctx context.Context, t *Thread, cgroup string, e *heldDi
 
 // emptyOnce is one force_empty for [Hold.Close], and what stays after it: none
 // where it would wait for a disk.
-func (h *Hold) emptyOnce(ctx context.Context, t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
+func (h *Hold) emptyOnce(ctx context.Context, closer *v1Emptier, t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
 	r, err := h.read(cgroup)
 	if err != nil {
 		return HoldError, err
@@ -176,7 +174,7 @@ func (h *Hold) emptyOnce(ctx context.Context, t *Thread, cgroup string, since ti
 		return HoldFresh, nil
 	}
 	defer h.noSwap(cgroup)()
-	if _, err := h.emptier.forceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil {
+	if _, err := closer.forceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil {
 		return HoldError, err
 	}
 	r, err = h.read(cgroup)

@@ -167,7 +167,7 @@ func TestHoldSwappinessComesBack(t *testing.T) {
 		t.Errorf("after a try swappiness is %d, %v", after, err)
 	}
 	h.entries[scope].left = time.Now()
-	if _, err := h.emptyOnce(context.Background(), &Thread{}, scope, holdStatFresh); err != nil {
+	if _, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, scope, holdStatFresh); err != nil {
 		t.Error(err)
 	}
 	if after, err := v1ReadBytes(tr.fs, scope, v1SwappinessFile); err != nil || after != 37 {

@@ -39,12 +39,15 @@ const ioprioWhoProcess = 1
 
 // StartThread starts the thread; it ends with ctx. Its error says which
 // priority could not be set; the thread works all the same.
-func StartThread(ctx context.Context) (*Thread, error) {
+func StartThread(ctx context.Context) (*Thread, error) { return startThread(ctx, lowerPriority) }
+
+// startThread starts one whose priority is for the caller to set, by its id.
+func startThread(ctx context.Context, priority func(tid int) error) (*Thread, error) {
 	t := &Thread{work: make(chan func())}
 	ready := make(chan error)
 	goOffMain(func() {
 		t.tid = unix.Gettid()
-		ready <- lowerPriority(t.tid)
+		ready <- priority(t.tid)
 		t.serve(ctx)
 	})
 	return t, <-ready

@@ -28,6 +28,9 @@ type v1Emptier struct {
 	kicked *os.Process
 	cpu    time.Duration // of writes, not yet charged to whom they were made for
 	ended  bool
+	// hurry has its threads work at the process's priority, for a stop: what is
+	// not emptied within its short slice stays for the next start.
+	hurry bool
 }
 
 type v1Helper struct {
@@ -93,7 +96,11 @@ func (m *v1Emptier) begin(cgroup string) (*v1Helper, error) {
 	m.spare = nil
 	if helper == nil {
 		ctx, end := context.WithCancel(context.Background())
-		thread, _ := StartThread(ctx) // what the reaping thread could not be given has been logged
+		priority := lowerPriority
+		if m.hurry {
+			priority = func(int) error { return nil }
+		}
+		thread, _ := startThread(ctx, priority) // what the reaping thread could not be given has been logged
 		helper = &v1Helper{thread, end}
 	}
 	return helper, nil
