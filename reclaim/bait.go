@@ -136,7 +136,7 @@ func (b *bait) layNow(parent string, bytes int64, active bool) (err error) {
 		return err
 	}
 	defer func() {
-		if rerr := removeBait(b.fs, cgroup); rerr != nil {
+		if err := b.fs.Rmdir(cgroup); err != nil && !gone(err) {
 			b.journal.owe(c)
 		}
 	}()
@@ -221,6 +221,3 @@ func (b *bait) stop() {
 
 // isBait reports whether a cgroup is a bait's.
 func isBait(cgroup string) bool { return strings.HasPrefix(path.Base(cgroup), baitName) }
-
-// removeBait removes a bait's cgroup, if it still is there.
-func removeBait(f *FS, cgroup string) error { return ignoreGone(f.Rmdir(cgroup)) }

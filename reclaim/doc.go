@@ -9,9 +9,10 @@
 //   - a census ([Tree.Census]) finds every ancestor with direct dying memcgs;
 //   - dead memory ([Tree.DeadMemory]) is what those still hold: the ancestor's
 //     memory.stat less its live children's;
-//   - a shield covers the live children with memory.min while the ancestor is
-//     reclaimed in small batches, and is journaled before it is raised, so
-//     that a crash leaves nothing behind;
+//   - a shield covers the live children while the ancestor is reclaimed: with
+//     memory.min, or on kernels that keep stale protection (before Linux 6.2)
+//     with memory.low and a bait. It is journaled before it is raised, so that
+//     a crash leaves nothing behind;
 //   - where memory.reclaim is missing (kernels before 5.19), a squeeze of
 //     memory.high does the same;
 //   - what no reclaim can free is reported with its reason ([Pinned]).
