@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,11 +56,10 @@ func diskDir(t *testing.T) string {
 	return dir
 }
 
-// scope is a dying memcg of TestScopes, and what it must hold.
+// scope is a dying memcg of TestScopes, and the files it read.
 type scope struct {
 	name  string
 	files []*os.File
-	want  [][]uint64
 }
 
 // A hundred scopes, each with files of its own of which it read some pages: all
@@ -88,17 +88,12 @@ func TestScopes(t *testing.T) {
 		scopes = append(scopes, s)
 	}
 	tree.DieAll(todo)
-	for i := range scopes {
-		for _, f := range scopes[i].files {
-			in := memcgtest.Cached(t, f)
-			if len(in) == 0 {
-				t.Fatalf("%s: nothing of %s was read", scopes[i].name, f.Name())
-			}
-			scopes[i].want = append(scopes[i].want, in)
-		}
-	}
-	t.Run("list", func(t *testing.T) { compareScopes(t, tree, scopes, tree.List(k)) })
-	t.Run("scan", func(t *testing.T) { compareScopes(t, tree, scopes, scan(t, k, tree)) })
+	t.Run("list", func(t *testing.T) {
+		compareScopes(t, tree, scopes, func() *pagewalk.Walk { return tree.List(k) })
+	})
+	t.Run("scan", func(t *testing.T) {
+		compareScopes(t, tree, scopes, func() *pagewalk.Walk { return scan(t, k, tree) })
+	})
 }
 
 // scan walks below a tree's cgroup by scan, in slices.
@@ -137,37 +132,78 @@ func scan(t *testing.T, k *pagewalk.Kernel, tree *memcgtest.Tree) *pagewalk.Walk
 	return w
 }
 
-func compareScopes(t *testing.T, tree *memcgtest.Tree, scopes []scope, w *pagewalk.Walk) {
+// mostWalks is how often compareScopes walks: the kernel moves and reclaims pages
+// by itself meanwhile (compaction, DAMON), and a walk, which stops nobody, misses
+// what moves from where it has not been to where it has. The next one sees it.
+const mostWalks = 5
+
+// compareScopes holds walks against mincore(2) before and after each: what was
+// cached all the time is held, in one walk or another, and never is a page held
+// that was not cached.
+func compareScopes(t *testing.T, tree *memcgtest.Tree, scopes []scope, walk func() *pagewalk.Walk) {
 	t.Helper()
-	t.Logf("%d dying, %d live, %d files, %d calls for %d objects, %v", len(w.Memcgs), w.Live, len(w.Files), w.Calls, w.Objects, w.Elapsed)
-	if len(w.Inconclusive) > 0 {
-		t.Errorf("inconclusive: %q", w.Inconclusive)
-	}
-	right := 0
-	for _, s := range scopes {
-		path := tree.Path + "/" + s.name
-		m := find(w, path)
-		if m == nil {
-			t.Errorf("%s is not found", path)
-			continue
+	var missed []map[uint64]bool
+	for n := range mostWalks {
+		before := cachedPages(t, scopes)
+		w := walk()
+		after := cachedPages(t, scopes)
+		t.Logf("%d dying, %d live, %d files, %d calls for %d objects, %v", len(w.Memcgs), w.Live, len(w.Files), w.Calls, w.Objects, w.Elapsed)
+		if len(w.Inconclusive) > 0 {
+			t.Errorf("inconclusive: %q", w.Inconclusive)
 		}
-		if want := filepath.Dir(path); m.Ancestor != want {
-			t.Errorf("%s: below %s, want %s", path, m.Ancestor, want)
-		}
-		ok := len(m.Holdings) >= len(s.files) && !m.Partial
-		for i, f := range s.files {
-			if got := held(t, w, m, f); !slices.Equal(got, s.want[i]) {
-				t.Errorf("%s holds pages %v of %s, want %v", path, got, f.Name(), s.want[i])
-				ok = false
+		left, at := 0, 0
+		for _, s := range scopes {
+			path := tree.Path + "/" + s.name
+			m := find(w, path)
+			if m == nil {
+				t.Fatalf("%s is not found", path)
+			}
+			if want := filepath.Dir(path); m.Ancestor != want {
+				t.Errorf("%s: below %s, want %s", path, m.Ancestor, want)
+			}
+			for _, f := range s.files {
+				if n == 0 {
+					if len(before[at]) == 0 {
+						t.Fatalf("%s: nothing of %s was read", s.name, f.Name())
+					}
+					missed = append(missed, maps.Clone(before[at]))
+				}
+				for _, page := range held(t, w, m, f) {
+					if !before[at][page] && !after[at][page] {
+						t.Errorf("%s holds page %d of %s, which is not cached", path, page, f.Name())
+					}
+					delete(missed[at], page)
+				}
+				for page := range missed[at] {
+					if !after[at][page] {
+						delete(missed[at], page)
+					}
+				}
+				left += len(missed[at])
+				at++
 			}
 		}
-		if ok {
-			right++
+		if left == 0 {
+			return
+		}
+		t.Logf("walk %d: %d pages that stayed cached were in none so far", n+1, left)
+	}
+	t.Errorf("no walk of %d saw these pages of the files: %v", mostWalks, missed)
+}
+
+// cachedPages lists the cached pages of each file of the scopes.
+func cachedPages(t *testing.T, scopes []scope) (out []map[uint64]bool) {
+	t.Helper()
+	for _, s := range scopes {
+		for _, f := range s.files {
+			in := map[uint64]bool{}
+			for _, page := range memcgtest.Cached(t, f) {
+				in[page] = true
+			}
+			out = append(out, in)
 		}
 	}
-	if right != len(scopes) {
-		t.Errorf("%d of %d scopes are right", right, len(scopes))
-	}
+	return out
 }
 
 func find(w *pagewalk.Walk, path string) *pagewalk.Memcg {
@@ -345,7 +381,7 @@ func TestChurn(t *testing.T) {
 	tree.Die("stays.scope", memcgtest.Op{Read: f.Name()})
 	path := tree.Path + "/stays.scope"
 	done := make(chan bool)
-	walks := 0
+	walks, missed := 0, 0
 	go func() {
 		defer close(done)
 		for round := range 10 {
@@ -378,8 +414,10 @@ func TestChurn(t *testing.T) {
 		if m == nil {
 			t.Fatalf("walk %d: %s is lost", walks, path)
 		}
-		if got := len(held(t, w, m, f)); got != 25 {
-			t.Fatalf("walk %d: %d of 25 pages: %+v", walks, got, m)
+		if got := len(held(t, w, m, f)); got == 25 {
+			missed = 0
+		} else if missed++; missed == mostWalks {
+			t.Fatalf("walk %d is the last of %d in a row with too few: %d of 25 pages: %+v", walks, missed, got, m)
 		}
 		for _, m := range w.Memcgs {
 			if !strings.HasPrefix(m.Path, tree.Path+"/") {
