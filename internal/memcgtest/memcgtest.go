@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -405,7 +406,9 @@ func Open(tb testing.TB) *pagewalk.Kernel {
 	return k
 }
 
-// List walks below the tree's cgroup, with the CPUs' batches of pages drained.
+// List walks below the tree's cgroup, with the CPUs' batches of pages drained. It
+// walks again, some times, where the kernel changed a list meanwhile: compaction
+// and DAMON take pages off for a moment.
 func (t *Tree) List(k *pagewalk.Kernel) *pagewalk.Walk {
 	t.tb.Helper()
 	if err := pagewalk.DrainBatches("/var/tmp"); err != nil {
@@ -416,9 +419,13 @@ func (t *Tree) List(k *pagewalk.Kernel) *pagewalk.Walk {
 		t.tb.Fatal(err)
 	}
 	defer dir.Close()
-	w, err := k.List(t.tb.Context(), dir)
-	if err != nil {
-		t.tb.Fatal(err)
+	for more := 4; ; more-- {
+		w, err := k.List(t.tb.Context(), dir)
+		if err != nil {
+			t.tb.Fatal(err)
+		}
+		if more == 0 || !slices.ContainsFunc(w.Memcgs, func(m pagewalk.Memcg) bool { return m.Partial }) {
+			return w
+		}
 	}
-	return w
 }
