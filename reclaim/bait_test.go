@@ -42,6 +42,7 @@ func (b *fakeBait) stop()                {}
 // which is told at each write what is protected.
 func (x *fixture) onStaleKernel(r *reaper, fresh State, during func(asked int64)) *fakeBait {
 	r.abil.FreshProtection = Ability{State: fresh}
+	r.multiGen = true // no refresh
 	live, dead := int64(8*testMiB), int64(4*testMiB)
 	b := &fakeBait{}
 	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(live+dead+b.bytes)) }
@@ -96,6 +97,77 @@ func TestTurnStaleKernel(t *testing.T) {
 			t.Errorf("%s: bait %+v", fresh, b)
 		}
 		x.asBefore(r)
+	}
+}
+
+// TestTurnRefresh: last in a turn the living's memory.low goes a little below their
+// usage for one more request, once the kernel takes a bait for dead. Then it is as
+// it was.
+func TestTurnRefresh(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		gives []int64 // what the bait gives of each request for baitPass of the refresh
+		want  int     // requests in all of it
+		ended bool
+	}{
+		{"dead at once", []int64{baitPass}, 2, true},
+		{"alive for two passes", []int64{2*baitPass - testPage, 2*baitPass - testPage, baitPass}, 4, true},
+		{"alive", slices.Repeat([]int64{2*baitPass - testPage}, refreshTries), refreshTries, hasSwap()},
+	} {
+		x, r := reaperFixture(t)
+		var b *fakeBait
+		asks, uncovered := 0, false
+		b = x.onStaleKernel(r, No, func(asked int64) {
+			if asked != baitPass || x.read("/p", "memory.stat") != strings.TrimSpace(memoryStatText(8*testMiB)) {
+				return // of the turn itself
+			}
+			if asks < len(c.gives) {
+				b.bytes += asked/2 - c.gives[asks]
+			}
+			asks++
+			low := x.read("/p/a", "memory.low")
+			if uncovered = low == fmt.Sprint(8*testMiB-refreshMargin); !uncovered && low != covers(8) {
+				t.Errorf("%s: memory.low is %s", c.name, low)
+			}
+		})
+		r.multiGen = false
+		if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean || turn.Baits < 2 {
+			t.Errorf("%s: %+v, %v", c.name, turn, err)
+		}
+		if uncovered != c.ended || c.ended && asks < c.want {
+			t.Errorf("%s: %d requests, memory.low below usage at the last: %t", c.name, asks, uncovered)
+		}
+		x.asBefore(r)
+	}
+}
+
+// TestUncoverOthers: a value that somebody else has set stays, and none goes below
+// what it was.
+func TestUncoverOthers(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p/a", "memory.low", fmt.Sprintln(6*testMiB))
+	s := newShield(r.tree, r.journal, "memory.low", testPage)
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.uncover(refreshMargin); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(6*testMiB) {
+		t.Errorf("memory.low is %s, below what it was", got)
+	}
+	x.file("/p/a", "memory.low", fmt.Sprintln(7*testMiB))
+	if err := s.uncover(8 * testMiB); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(7*testMiB) {
+		t.Errorf("memory.low is %s, which nobody has set", got)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(7*testMiB) {
+		t.Errorf("memory.low is %s after all", got)
 	}
 }
 

@@ -48,8 +48,9 @@ func (r *reaper) heal(top string) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if before-after >= baitPass {
-			return true, nil // the pass has been there
+		if before-after >= baitPass { // the pass has been there
+			_, err := r.refresh(top, s)
+			return true, err
 		}
 	}
 	return false, errors.New("the kernel took nothing of a bait of our own")

@@ -20,12 +20,14 @@ type reaper struct {
 	pagesize int64
 	own      string // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits  // where memory.low is the shield
+	multiGen bool   // see refresh
 	log      *slog.Logger
 }
 
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
 	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
 	r.bait = &bait{fs: tree.FS, journal: journal}
+	r.multiGen = multiGen()
 	if !abil.Reclaim.OK() {
 		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
 	}
@@ -182,6 +184,13 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		o.batch = left
 	}
 	defer func() {
+		if t.Batches > 0 && t.End != TurnMore && !near && err == nil { // TurnMore: the next turn comes soon
+			baits, err := r.refresh(ancestor, s)
+			t.Baits += baits
+			if err != nil {
+				r.log.Debug("stale protection stays", "ancestor", ancestor, "err", err)
+			}
+		}
 		err = errors.Join(err, s.lower())
 		r.bait.take()
 	}()
