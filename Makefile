@@ -105,6 +105,7 @@ test-packages: packages
 security:
 	@packaging/deps.sh packages
 	systemd-analyze security --no-pager --offline=true --threshold=15 packaging/systemd/scopereapd.service
+	systemd-analyze security --no-pager --offline=true --threshold=25 packaging/systemd/scopereap-pages.service
 
 # contrib/kubernetes against the Kubernetes API, in a module of its own.
 lint-kubernetes: deps

@@ -40,7 +40,7 @@ in_deb dpkg -i /scopereap.deb >"$top/log" 2>&1 || { cat "$top/log"; fail "dpkg -
 in_deb scopereapctl policy check >/dev/null || fail "the installed policy has errors"
 in_deb scopereapctl version --json | grep -q "$(dpkg-deb -f "$deb" Version)" ||
 	fail "the programs' version is not the package's"
-in_deb systemd-analyze verify --man=no scopereapd.service scopereap.slice || fail "systemd-analyze verify"
+in_deb systemd-analyze verify --man=no scopereapd.service scopereap.slice scopereap-pages.socket scopereap-pages.service || fail "systemd-analyze verify"
 # The link runs as a generator, which opens the sandbox for what the policy asks.
 policy='[metrics]
 listen = "127.0.0.1:9817"'

@@ -14,6 +14,9 @@ type Config struct {
 	Ignore    func(cgroup string) bool
 	Monitor   Monitor
 
+	Evict       bool     // what reclaim cannot reach, where there is an Evicter
+	IgnoreGlobs []string // what Ignore says, for the Evicter
+
 	Share    float64       // of one CPU, over any minute
 	Burst    time.Duration // CPU time
 	Idle     bool          // SCHED_IDLE
@@ -48,5 +51,6 @@ func DefaultConfig() Config {
 		Pressure:       PressureLimits{Memory: 20, IO: 60},
 		SweepEvery:     5 * time.Minute,
 		SweepThreshold: 1000,
+		Evict:          true,
 	}
 }

@@ -25,7 +25,9 @@ type EngineOptions struct {
 	// see [Hold.Watch]; nil leaves that to Engine.Started.
 	HoldUnits func(unit string) bool
 	Pressure  Pressure
-	Logger    *slog.Logger
+	// Evicter reaches what reclaim cannot; nil leaves that.
+	Evicter Evicter
+	Logger  *slog.Logger
 	// OnOutcome is called from the engine's own goroutine; it must not block.
 	OnOutcome func(Outcome)
 	// OnLeft is told what teardowns left dying, also where nothing is reaped.
@@ -49,6 +51,7 @@ type Engine struct {
 	budget *Budget
 
 	emptier v1Emptier // of what a sweep empties
+	evict   evicting
 
 	// Only Run touches these, on the reaping thread.
 	queue     *queue
@@ -172,7 +175,9 @@ func (e *Engine) Teardown(cgroup string, at time.Time) {
 		e.totals.Events++
 		e.mu.Unlock()
 		if !e.opts.Hierarchy.Mode.V2() {
-			e.holdLeave(cgroup, at, now) // what was not held is out of reach there
+			if !e.holdLeave(cgroup, at, now) { // what was not held is out of reclaim's reach there
+				e.evictTorn(cgroup, now)
+			}
 			return
 		}
 		// Where it still stands, it is about to go: its parent is next.
@@ -251,9 +256,10 @@ func (e *Engine) round(ctx context.Context) time.Duration {
 		e.forgetFreedV1(now)
 		e.nextCount = now.Add(countEvery)
 	}
+	e.evictNow(ctx, now)
 	wait := e.step(ctx, now)
-	for _, at := range []time.Time{e.nextSweep, e.nextCount} {
-		if !at.IsZero() {
+	for i, at := range []time.Time{e.nextSweep, e.nextCount, e.evict.due} {
+		if !at.IsZero() && (i < 2 || !e.evict.busy) {
 			wait = min(wait, time.Until(at))
 		}
 	}

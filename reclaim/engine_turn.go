@@ -130,6 +130,12 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 			e.lost(en, nil, cfg)
 			return
 		}
+		if e.evictInstead(en, t.Verdict, cfg) {
+			return
+		}
+		if en.evictPins != nil {
+			en.out.Verdict, en.out.Pins = MayReap, en.evictPins
+		}
 		e.finish(en)
 	case TurnMore:
 		en.due, en.tries = now, 0

@@ -70,11 +70,13 @@ func (e *Engine) holdEnter(cgroup string, try int) {
 
 // holdLeave takes in a teardown on v1 and hybrid: a held directory is now ours
 // to finish.
-func (e *Engine) holdLeave(cgroup string, at, now time.Time) {
+// It reports whether it was held.
+func (e *Engine) holdLeave(cgroup string, at, now time.Time) bool {
 	if e.opts.Hold == nil || !e.opts.Hold.Leave(cgroup) {
-		return
+		return false
 	}
 	e.queue.finishHeld(cgroup, at, now, e.config().Debounce)
+	return true
 }
 
 // holdWatch holds units as soon as their directories are made, until ctx ends.
@@ -145,32 +147,50 @@ func (e *Engine) finishHeld(ctx context.Context, en *entry, cfg Config) {
 	}
 }
 
-// sweepV1 queues a force_empty of the top of the tree, where the policy lets
-// it.
+// sweepV1 has what is dying evicted, and what that leaves force_emptied, where the
+// policy lets it.
 func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, end func(SweepResult, error)) {
-	if !e.config().V1ForceEmpty {
-		end(SweepResult{}, ErrV1Sweep)
+	evict := e.mayEvict(e.config(), now)
+	if !evict && !e.config().V1ForceEmpty {
+		end(SweepResult{}, e.whyNotEvict())
 		return
 	}
 	job := &sweepJob{ctx: ctx, req: req, began: now, pending: map[string]bool{}, end: end}
 	job.result = SweepResult{Under: req.Under}
-	targets := []string{req.Under}
 	count, err := v1Census(e.ctx, e.tree.FS, &e.pulse)
-	if err == nil && req.Under == "/" { // the root has no force_empty
-		targets = targets[:0]
-		err = e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) })
+	if err == nil && !e.tree.Exists(req.Under) {
+		err = e.tree.errorf("sweep", req.Under, "", unix.ENOENT)
 	}
 	if err != nil {
 		end(SweepResult{}, err)
 		return
 	}
-	job.total, job.result.PassedOver = len(targets), count.PassedOver
+	job.result.PassedOver = count.PassedOver
 	job.result.DyingBefore, job.result.DyingAfter, job.result.Live = count.Dying, count.Dying, count.Directories
+	if evict {
+		job.total, job.pending[evictPending] = 1, true
+		e.evict.jobs = append(e.evict.jobs, job)
+		e.evictAt(now)
+	} else {
+		e.forceSwept(job, now)
+	}
+	e.startSweep(job)
+}
+
+// forceSwept queues a force_empty of the top of a sweep's tree.
+func (e *Engine) forceSwept(job *sweepJob, now time.Time) {
+	targets := []string{job.req.Under}
+	if job.req.Under == "/" { // the root has no force_empty
+		targets = targets[:0]
+		if err := e.tree.eachChild("/", func(name string) { targets = append(targets, "/"+name) }); err != nil {
+			e.log.Error("cannot sweep", "err", err, message.SweepFailed.Attr())
+		}
+	}
+	job.total += len(targets)
 	for _, target := range targets {
 		e.queue.forceEmpty(target, now)
 		job.pending[target] = true
 	}
-	e.startSweep(job)
 }
 
 // forceLooks is how often a v1 ancestor is looked at, as a held directory is

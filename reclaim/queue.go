@@ -47,6 +47,9 @@ type entry struct {
 	// reclaiming is the CPU time inside the writes of the turn under way.
 	reclaiming time.Duration
 
+	evicted   bool  // no shield could, and it has been tried
+	evictPins []Pin // what that left
+
 	owner  owner   // of what a sweep found
 	census *census // of phaseCensus
 	id     uint64  // of the ancestor when last worked on, see FS.ID
@@ -71,6 +74,7 @@ const (
 	phaseHeld                // v1: a held directory to be emptied and removed
 	phaseForce               // v1: a live ancestor to be force_emptied
 	phaseCensus              // a census to be taken, a slice at a time
+	phaseEvict               // v2: waits for an eviction, see evictInstead
 	phases                   // how many there are
 )
 
@@ -99,7 +103,7 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 	}
 	// What is new has its own backoff: under a stream of teardowns an old
 	// one's dirty pages would soon use up all the tries there are.
-	e.fresh, e.confirmed, e.tries = true, false, 0
+	e.fresh, e.confirmed, e.tries, e.evicted = true, false, 0, false
 	// One that settles, or waits for writeback, has something new to do.
 	if due := now.Add(debounce); e.phase == phaseSettle || e.due.After(due) {
 		if e.due.After(due) || e.phase == phaseSettle {

@@ -20,6 +20,9 @@ type Status struct {
 	// PinnedBy adds up all of them, those that are not listed as well.
 	PinnedBy []PinnedSum `json:"pinned_by,omitempty"`
 	Held     HoldCount   `json:"held"` // v1 and hybrid
+	// Eviction says whether what reclaim cannot reach is evicted. Unset where it
+	// has not been needed yet.
+	Eviction Ability `json:"eviction,omitzero"`
 	// GivingWay is the pressure that reaping has met, or nil: there is none, or
 	// nothing to do.
 	GivingWay *GivingWay `json:"giving_way,omitempty"`
@@ -54,6 +57,7 @@ func (e *Engine) Status() Status {
 		Totals:      e.totals,
 	}
 	s.GivingWay = e.gate.givingWay(time.Now())
+	s.Eviction = e.evict.ability
 	s.Totals.Latency = e.totals.Latency.summary()
 	all := e.pinnedByDying()
 	s.PinnedBy = sumPinned(all)

@@ -55,6 +55,7 @@ type sweepJob struct {
 	total   int
 	pending map[string]bool
 	freed   int64 // up to now, below those that are pending as well
+	evicted bool  // v1: result has the walk's counts
 	result  SweepResult
 	end     func(SweepResult, error)
 }
@@ -177,6 +178,10 @@ func (e *Engine) stopSweeps() {
 // result is what a sweep has done up to now.
 func (e *Engine) result(job *sweepJob) SweepResult {
 	r := job.result
+	if job.evicted && len(r.Outcomes) == 1 { // no force_empty since
+		r.Wall = time.Since(job.began)
+		return r
+	}
 	if n, err := e.dyingBelow(r.Under); err == nil {
 		r.DyingAfter = n
 	}
@@ -284,7 +289,7 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 	e.beginSweep(ctx, req, now, func(r SweepResult, err error) {
 		ended(r, err)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, ErrV1Sweep) { // why there is no eviction is logged once
 				e.log.Error("sweep failed", "err", err, message.SweepFailed.Attr())
 			}
 			return
@@ -308,7 +313,7 @@ func (e *Engine) tellPassedOver(p PassedOver) {
 
 // maySweep says whether the policy and the kernel let a sweep reclaim.
 func (e *Engine) maySweep(cfg Config) bool {
-	return e.monitorOnly(cfg) == "" && (e.opts.Hierarchy.Mode.V2() || cfg.V1ForceEmpty)
+	return e.monitorOnly(cfg) == "" && (e.opts.Hierarchy.Mode.V2() || cfg.V1ForceEmpty || e.mayEvict(cfg, time.Now()))
 }
 
 // countNow starts a sweep where the dying count has grown by the threshold

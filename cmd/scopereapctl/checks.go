@@ -81,15 +81,30 @@ func defenceChecks() []check {
 		{"defence-squeeze", isOK,
 			func(f facts) bool { return v2(f) && !f.noNeed() && f.Abilities.Reclaim.State == reclaim.No },
 			said("this kernel has no memory.reclaim (Linux 5.19); lowering memory.high behind a shield works instead"), nil, nil},
+		{"evict", isOK,
+			func(f facts) bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.OK() },
+			said("eviction " + evictionWorks), nil, nil},
+		{"evict-off", isNote,
+			func(f facts) bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.Why != "" },
+			func(f facts) string {
+				return "eviction, which reaches what reclaim cannot, does not work: " + f.Daemon.Engine.Eviction.Why
+			}, nil, nil},
 		{"defence-hold", isOK,
 			func(f facts) bool { return !v2(f) && f.Policy.Hold.Enabled },
-			said("cgroup v1: scopereapd holds an ending unit's directory until it has been emptied; what is dying already stays out of its reach"), nil, nil},
+			func(f facts) string {
+				if f.evicts() {
+					return "cgroup v1: scopereapd holds an ending unit's directory until it has been emptied, and evicts what is dying already"
+				}
+				return "cgroup v1: scopereapd holds an ending unit's directory until it has been emptied; what is dying already stays out of its reach"
+			}, nil, nil},
 		{"defence-hold-off", isWarn,
 			func(f facts) bool { return !v2(f) && !f.Policy.Hold.Enabled },
 			said("cgroup v1, where only the hold helps, and the policy has turned it off"), nil,
 			[]setting{{"hold.enabled", "true"}}},
 		{"v1-sweep-off", isNote,
-			func(f facts) bool { return !v2(f) && f.Dying >= leakCount && !f.Policy.Sweep.V1ForceEmpty },
+			func(f facts) bool {
+				return !v2(f) && f.Dying >= leakCount && !f.Policy.Sweep.V1ForceEmpty && !f.evicts()
+			},
 			said("those that are dying already go only by memory.force_empty on live cgroups, which takes the living's clean page cache as well"),
 			said("set it only if that is worth it, and take it back when they are gone"),
 			[]setting{{"sweep.v1_force_empty", "true"}}},

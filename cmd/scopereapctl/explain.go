@@ -246,10 +246,14 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 	for _, v := range all {
 		a := explained{Path: v.Path, Reclaimable: v.Reclaimable, Reasons: []because{}, Commands: []string{}}
 		if v.Reclaimable > 0 {
-			a.Reasons = append(a.Reasons, because{becauseReclaimable, v.Reclaimable,
+			why := because{becauseReclaimable, v.Reclaimable,
 				"page cache of the dead; on cgroup v1 it is reached only by memory.force_empty " +
 					"on a live cgroup, which costs the living theirs",
-				"memory getting short on the machine, or a sweep with sweep.v1_force_empty = true in the policy"})
+				"memory getting short on the machine, or a sweep with sweep.v1_force_empty = true in the policy"}
+			if e.x.Daemon != nil && e.x.Daemon.Engine.Eviction.OK() {
+				why = because{becauseReclaimable, v.Reclaimable, "page cache of the dead", "eviction, which scopereapd does by itself, or memory getting short on the machine"}
+			}
+			a.Reasons = append(a.Reasons, why)
 		}
 		for _, p := range v.Dead.pins() {
 			a.Reasons = append(a.Reasons, reasonWords(p))
@@ -260,6 +264,8 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 			a.Plan = "Nothing by itself: scopereapd does not run."
 		case e.x.Daemon.Engine.MonitorOnly != "":
 			a.Plan = "scopereapd only monitors: " + e.x.Daemon.Engine.MonitorOnly + "."
+		case e.x.Daemon.Engine.Eviction.OK():
+			a.Plan = "scopereapd evicts what it holds" + e.sweeps(" ") + ": clean pages of files; the living keep theirs."
 		case e.cfg.V1ForceEmpty:
 			a.Plan = "scopereapd empties it" + e.sweeps(" ") + ", as sweep.v1_force_empty allows."
 		}

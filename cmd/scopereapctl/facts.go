@@ -29,6 +29,9 @@ type facts struct {
 	Limits    []logind.MemoryLimit  // that sessions.memcg = "per-user" makes mean nothing; nil where it is not wanted
 }
 
+// evicts reports whether the daemon is known to evict.
+func (f facts) evicts() bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.OK() }
+
 // sessionMemcgs says whether logins have memory cgroups of their own.
 type sessionMemcgs string
 

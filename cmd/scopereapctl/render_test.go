@@ -79,6 +79,13 @@ func TestPressureWords(t *testing.T) {
 	}
 }
 
+// evicting is a v1 machine on which eviction works.
+func evicting() statusReport {
+	r := v1Report()
+	r.Daemon.Engine.Eviction = yes()
+	return r
+}
+
 func TestStatusText(t *testing.T) {
 	for name, r := range map[string]statusReport{
 		"status-v2":        reportOf(leaky(), trixie(), daemonStatus(trixie())),
@@ -86,6 +93,7 @@ func TestStatusText(t *testing.T) {
 		"status-clean":     reportOf(reclaim.Survey{Live: 143}, trixie(), daemonStatus(trixie())),
 		"status-monitor":   monitoring(),
 		"status-v1":        v1Report(),
+		"status-v1-evicts": evicting(),
 		"status-troubled":  troubled(),
 		"status-silent":    silent(),
 		"status-pressed":   pressed(),
@@ -127,6 +135,8 @@ func TestPlanText(t *testing.T) {
 		"plan-clean":   planV2(reclaim.Survey{Live: 5}, "/", trixie(), cfg, ""),
 		"plan-v1-off": {Mode: reclaim.Legacy, Under: "/", Dying: 12, Live: 8, Method: byForceEmpty, Ancestors: []planned{},
 			V1Ancestors: v1Report().V1Ancestors, Why: reclaim.ErrV1Sweep.Error()},
+		"plan-v1-evict": {Mode: reclaim.Legacy, Under: "/", Dying: 12, Live: 8, Method: byEviction, Ancestors: []planned{},
+			V1Targets: []string{"/"}, V1Ancestors: v1Report().V1Ancestors, Why: evictKeeps},
 		"plan-v1-on": {Mode: reclaim.Legacy, Under: "/", Dying: 12, Live: 8, Method: byForceEmpty, Ancestors: []planned{},
 			V1Targets: []string{"/user.slice", "/system.slice"}, V1Ancestors: v1Report().V1Ancestors, Why: "it costs"},
 	} {
@@ -233,12 +243,15 @@ func doctored(t *testing.T) map[string]facts {
 	reparents := factsOf(monitoring())
 	reparents.Dying = 5_000
 
+	evicts := factsOf(evicting())
+	v1off.Daemon.Engine.Eviction = no("no page walk: kernel lockdown (confidentiality) forbids reading kernel memory")
+
 	mute := factsOf(silent())
 	return map[string]facts{
 		"doctor-healthy": healthy, "doctor-leaking": leaking, "doctor-old": old, "doctor-middle": middle,
 		"doctor-v1": v1, "doctor-v1-off": v1off, "doctor-reparents": reparents, "doctor-silent": mute, "doctor-stuck": stuck,
 		"doctor-pressed": factsOf(pressed()), "doctor-lied-to": factsOf(liedTo()), "doctor-not-readable": user,
-		"doctor-pending": pending,
+		"doctor-pending": pending, "doctor-v1-evicts": evicts,
 	}
 }
 

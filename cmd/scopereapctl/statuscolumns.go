@@ -56,7 +56,12 @@ func statusColumns() []column[statusRow] {
 		bytes("shmem", "SHMEM", func(s reclaim.Surveyed) int64 { return s.Dead.Shmem }, func(a v1Ancestor) int64 { return a.Dead.Shmem }),
 		bytes("swap", "SWAP", func(s reclaim.Surveyed) int64 { return s.Dead.Swap }, func(a v1Ancestor) int64 { return a.Dead.Swap }),
 		{"verdict", "VERDICT", false, on(func(_ statusRow, s reclaim.Surveyed) string { return string(s.Verdict) }, nil)},
-		{"state", "STATE", false, on(func(r statusRow, s reclaim.Surveyed) string { return r.report.state(s) }, v1State)},
+		{"state", "STATE", false, func(r statusRow) string {
+			if r.v1 != nil {
+				return r.report.v1State(*r.v1)
+			}
+			return r.report.state(*r.v2)
+		}},
 	}
 }
 

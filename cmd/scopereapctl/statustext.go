@@ -63,6 +63,9 @@ func (r statusReport) headline(p printer, now time.Time) {
 	}
 }
 
+// evictionWorks says so.
+const evictionWorks = "works: what reclaim cannot reach is freed page by page, and the living keep theirs"
+
 // daemonLines is what the daemon tells about itself.
 func daemonLines(d *control.Status, now time.Time) [][2]string {
 	t := d.Engine.Totals
@@ -79,6 +82,12 @@ func daemonLines(d *control.Status, now time.Time) [][2]string {
 	}
 	if h := d.Engine.Held; h != (reclaim.HoldCount{}) {
 		add("Held", fmt.Sprintf("the memcgs of %s; %d of ended ones are being emptied", plural(int64(h.Held), "live unit"), h.Waiting))
+	}
+	switch e := d.Engine.Eviction; {
+	case e.OK():
+		add("Eviction", evictionWorks)
+	case e.Why != "":
+		add("Eviction", "does not work: "+e.Why)
 	}
 	if d.Engine.MonitorOnly != "" {
 		add("Monitors only", d.Engine.MonitorOnly)
@@ -108,7 +117,7 @@ func (r statusReport) ancestors(p printer, limit int) {
 		// v1 does not count by cgroup.
 		header = []string{"ANCESTOR", "HELD BY THE DEAD", "RECLAIMABLE", "STATE"}
 		for _, a := range r.V1Ancestors {
-			rows = append(rows, []string{pathWords(a.Path), size(a.Dead.held()), size(a.Reclaimable), v1State(a)})
+			rows = append(rows, []string{pathWords(a.Path), size(a.Dead.held()), size(a.Reclaimable), r.v1State(a)})
 		}
 	}
 	if len(rows) == 0 {
@@ -140,7 +149,10 @@ func (r statusReport) state(a reclaim.Surveyed) string {
 	return "to be reaped"
 }
 
-func v1State(a v1Ancestor) string {
+func (r statusReport) v1State(a v1Ancestor) string {
+	if a.Reclaimable > 0 && r.Daemon != nil && r.Daemon.Engine.Eviction.OK() {
+		return "to be evicted"
+	}
 	if a.Reclaimable > 0 {
 		return "out of reach but by force_empty"
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/sdlog"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pages"
 )
 
 // sweepHere frees without a daemon: it is one for the time of a sweep, with
@@ -41,6 +42,7 @@ func (a *app) sweepHere(ctx context.Context, m *machine, req reclaim.SweepReques
 		Abilities: reclaim.Probe(ctx, m.Hierarchy, m.fs),
 		Config:    cfg,
 		Journal:   shields,
+		Evicter:   &pages.Client{Socket: filepath.Join(a.runDir, pages.SocketName)},
 		Pressure:  reclaim.Pressure{Proc: "/proc"},
 		Logger:    slog.New(sdlog.NewText(errs, slog.LevelError)),
 	})

@@ -43,6 +43,10 @@ const (
 	byReclaim    = "memory.reclaim"
 	bySqueeze    = "memory.high"
 	byForceEmpty = "memory.force_empty"
+	byEviction   = "eviction"
+
+	// evictKeeps is what an eviction leaves.
+	evictKeeps = "what is dirty, mapped or shared memory stays, and scopereapctl status says whether eviction works here"
 )
 
 // plan surveys and decides, and changes nothing.
@@ -115,6 +119,11 @@ func planV1(ctx context.Context, m *machine, under string, cfg reclaim.Config) (
 	p.Dying, p.Live = c.Dying, c.Directories
 	p.V1Ancestors = v1Ancestors(ctx, m.fs, under)
 	if !cfg.V1ForceEmpty {
+		if cfg.Evict {
+			p.Method, p.V1Targets = byEviction, []string{under}
+			p.Why = evictKeeps
+			return p, ctx.Err()
+		}
 		p.Why = reclaim.ErrV1Sweep.Error()
 		return p, ctx.Err()
 	}

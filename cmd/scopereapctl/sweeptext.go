@@ -43,6 +43,8 @@ func (s sweepPlan) text(p printer) {
 func (s sweepPlan) textV1(p printer) {
 	if len(s.V1Targets) == 0 {
 		fmt.Fprintf(p.w, "Nothing would be reclaimed: %s.\n", s.Why)
+	} else if s.Method == byEviction {
+		fmt.Fprintf(p.w, "Would be evicted: the clean pages of files that are charged to what is dying below %s.\nThe living keep theirs; %s.\n", pathWords(s.Under), s.Why)
 	} else {
 		fmt.Fprintf(p.w, "%s would be asked of:\n", s.Method)
 		for _, t := range s.V1Targets {

@@ -107,7 +107,7 @@ func topRows(r statusReport) []topRow {
 		if len(rows) == topMeasured {
 			break
 		}
-		rows = append(rows, topRow{a.Path, a.Dead.held(), a.Reclaimable, v1State(a)})
+		rows = append(rows, topRow{a.Path, a.Dead.held(), a.Reclaimable, r.v1State(a)})
 	}
 	return rows
 }

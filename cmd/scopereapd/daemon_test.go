@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/control"
+	"github.com/scopereap/scopereap/internal/memcgtest"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // asProgram makes this test's binary scopereapd.
@@ -24,8 +26,9 @@ const asProgram = "SCOPEREAPD_TEST_PROGRAM"
 const testPanics = "SCOPEREAPD_TEST_PANICS"
 
 func TestMain(m *testing.M) {
+	memcgtest.Main()
 	// As main does: this binary is started again as a probe's child.
-	if reclaim.ProbeChild() {
+	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return
 	}
 	if os.Getenv(asProgram) != "" {
@@ -89,6 +92,7 @@ func newDaemon(t *testing.T, bus string, env ...string) *process {
 	d.cmd = exec.Command("/proc/self/exe", "--run-dir", d.runDir(), "--lock", d.lock(), "--policy-root", dir, "--state-dir", d.stateDir())
 	d.cmd.Env = append([]string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + bus, "PATH=" + os.Getenv("PATH")}, env...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	d.policy("")
 	return d
 }
 
@@ -103,9 +107,13 @@ func needMachine(t *testing.T) {
 	}
 }
 
-// policy writes the main policy file.
+// policy writes the main policy file. It evicts nothing unless it says so: what
+// other tests have dying on this machine is theirs.
 func (d *process) policy(text string) string {
 	d.t.Helper()
+	if !strings.Contains(text, "[evict]") {
+		text += "\n[evict]\nenabled = \"no\"\n"
+	}
 	file := filepath.Join(d.dir, "etc/scopereap/policy.toml")
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		d.t.Fatal(err)

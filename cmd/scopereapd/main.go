@@ -37,6 +37,7 @@ type flags struct {
 	policyRoot string
 	restore    bool
 	undo       bool
+	pages      bool
 }
 
 func run() int {
@@ -105,6 +106,8 @@ with 2.`,
 				return restore(f)
 			case f.undo:
 				return undo(cmd.Context(), f)
+			case f.pages:
+				return servePages(cmd.Context(), f)
 			}
 			return serve(cmd.Context(), f)
 		},
@@ -117,7 +120,8 @@ with 2.`,
 	fl.StringVar(&f.policyRoot, "policy-root", "", "look for /etc, /run, /usr/lib/scopereap and crontabs below this directory")
 	fl.BoolVar(&f.restore, "restore", false, "put back what a crash left changed, and exit (for ExecStopPost=)")
 	fl.BoolVar(&f.undo, "undo", false, "undo what was set up by policy, linger and sessions without memcgs, remove what was left for the next start, and exit (before removal; stop scopereapd first)")
-	cmd.MarkFlagsMutuallyExclusive("restore", "undo")
+	fl.BoolVar(&f.pages, "pages", false, "find out from the kernel's memory what dying cgroups hold, and evict it, for a scopereapd that asks (scopereap-pages.service)")
+	cmd.MarkFlagsMutuallyExclusive("restore", "undo", "pages")
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
 // gcPercent has the collector run sooner than Go's 100 and its 4 MiB least
@@ -23,7 +24,7 @@ const gcPercent = 40
 const maxProcs = 1
 
 func main() {
-	if reclaim.ProbeChild() {
+	if reclaim.ProbeChild() || pagewalk.ProbeChild() {
 		return
 	}
 	if isGenerator(os.Args) {

@@ -18,6 +18,7 @@ import (
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pages"
 )
 
 // node is the daemon on this machine: the running parts, wired: bus → teardowns → engine.
@@ -29,6 +30,7 @@ type node struct {
 	engine  *reclaim.Engine
 	bus     *logind.Listener
 	hold    *reclaim.Hold
+	pages   *pages.Client
 	machine reclaim.Hierarchy
 
 	account  *account
@@ -96,6 +98,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 			Logger:      d.log,
 		})
 	}
+	d.pages = newPages(d.flags)
 	d.engine = reclaim.NewEngine(reclaim.EngineOptions{
 		Hierarchy: d.machine,
 		FS:        fs,
@@ -104,6 +107,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		Journal:   filepath.Join(d.flags.runDir, shieldName),
 		Hold:      d.hold,
 		HoldUnits: d.holds,
+		Evicter:   d.pages,
 		Pressure:  reclaim.Pressure{Proc: "/proc", Own: ownPressure(d.machine)},
 		Logger:    d.log,
 		OnOutcome: func(o reclaim.Outcome) { d.tell(o); d.metrics.Outcome(o); d.api.outcome(o) },
@@ -157,6 +161,7 @@ func (d *node) run(ctx context.Context) error {
 	<-ctx.Done()
 	d.log.Info("stopping", message.Stopping.Attr())
 	parts.Wait()
+	d.pages.Close()
 	d.flush(time.Now(), true)
 	if d.hold != nil {
 		if err := d.hold.Close(); err != nil {

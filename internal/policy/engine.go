@@ -19,6 +19,9 @@ func (p Policy) Engine() reclaim.Config {
 		Ignore:    func(cgroup string) bool { return MatchAny(p.Reap.Ignore, cgroup) },
 		Monitor:   p.Kernel.MonitorOnly.engine(),
 
+		Evict:       p.Evict.Enabled == EvictAuto,
+		IgnoreGlobs: globs(p.Reap.Ignore),
+
 		Share:    float64(p.Budget.CPU) / 100,
 		Burst:    time.Duration(p.Budget.Burst),
 		Idle:     p.Budget.Scheduler == SchedulerIdle,
@@ -29,6 +32,13 @@ func (p Policy) Engine() reclaim.Config {
 		V1ForceEmpty:   p.Sweep.V1ForceEmpty,
 		DropCaches:     int64(p.Sweep.DropCaches),
 	}
+}
+
+func globs(all []Glob) (out []string) {
+	for _, g := range all {
+		out = append(out, g.String())
+	}
+	return out
 }
 
 func (m MonitorOnly) engine() reclaim.Monitor {

@@ -18,6 +18,14 @@ const (
 	SchedulerIdle Scheduler = "idle" // SCHED_IDLE: may be stopped inside the kernel for long
 )
 
+// EvictEnabled says when to evict.
+type EvictEnabled string
+
+const (
+	EvictAuto EvictEnabled = "auto" // wherever the kernel's memory can be read
+	EvictNo   EvictEnabled = "no"
+)
+
 // MemcgReaper is what to do with the kernel's own reaper where there is one.
 type MemcgReaper string
 

@@ -11,6 +11,7 @@ import (
 type Policy struct {
 	Reap     Reap     `toml:"reap" json:"reap"`
 	Sweep    Sweep    `toml:"sweep" json:"sweep"`
+	Evict    Evict    `toml:"evict" json:"evict"`
 	Budget   Budget   `toml:"budget" json:"budget"`
 	Hold     Hold     `toml:"hold" json:"hold"`
 	Kernel   Kernel   `toml:"kernel" json:"kernel"`
@@ -52,6 +53,11 @@ type Sweep struct {
 	// DropCaches is the dying count above which the machine's caches are dropped
 	// after a fruitless sweep; 0 is never.
 	DropCaches int `toml:"drop_caches" json:"drop_caches"`
+}
+
+// Evict says whether dying memcgs that no reclaim reaches are evicted.
+type Evict struct {
+	Enabled EvictEnabled `toml:"enabled" json:"enabled"`
 }
 
 // Budget says what scopereapd may cost the machine.
@@ -149,6 +155,7 @@ func Default() Policy {
 			Interval:  Duration(5 * time.Minute),
 			Threshold: 1000,
 		},
+		Evict: Evict{Enabled: EvictAuto},
 		Budget: Budget{
 			CPU:            5,
 			Burst:          Duration(250 * time.Millisecond),

@@ -133,6 +133,8 @@ interval = "1m30s"
 threshold = 5000
 v1_force_empty = true
 drop_caches = 100000
+[evict]
+enabled = "no"
 [budget]
 cpu = "12.5%"
 burst = "1s"

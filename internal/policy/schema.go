@@ -86,6 +86,7 @@ func schema() []field {
 		intField("sweep.threshold", func(p *Policy) *int { return &p.Sweep.Threshold }, 0, maxCount, "0 turns it off"),
 		boolField("sweep.v1_force_empty", func(p *Policy) *bool { return &p.Sweep.V1ForceEmpty }),
 		intField("sweep.drop_caches", func(p *Policy) *int { return &p.Sweep.DropCaches }, 0, maxCount, "0 is never"),
+		enumField("evict.enabled", func(p *Policy) *EvictEnabled { return &p.Evict.Enabled }, EvictAuto, EvictNo),
 		percentField("budget.cpu", func(p *Policy) *Percent { return &p.Budget.CPU }, minCPU, full, "to stop reaping set reap.enabled = false"),
 		durationField("budget.burst", func(p *Policy) *Duration { return &p.Budget.Burst }, minBurst, maxBurst, ""),
 		enumField("budget.scheduler", func(p *Policy) *Scheduler { return &p.Budget.Scheduler }, SchedulerNice, SchedulerIdle),

@@ -1,0 +1,348 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+)
+
+// Evicter frees dying memcgs without touching a cgroup: it finds the pages that
+// they hold and drops exactly those. That takes capabilities that the daemon does
+// not have, so another process does it (package pages).
+type Evicter interface {
+	// Evict serves one request. Its error is an *EvictOffError where this machine
+	// does not allow it.
+	Evict(ctx context.Context, r EvictRequest) (Evicted, error)
+}
+
+// EvictRequest says what to evict.
+type EvictRequest struct {
+	Under string // a live cgroup; "/" for all
+	// Share is how much of one CPU it may take on average.
+	Share float64
+	// Ignore are globs of ancestors' paths whose dying memcgs are left alone.
+	Ignore []string
+}
+
+// Evicted is what came of it. Sizes are in bytes.
+type Evicted struct {
+	Before int64 `json:"before"` // dying, by the first walk
+	After  int64 `json:"after"`  // by the last one
+	// Freed are those of the first walk that were gone by the last one.
+	Freed int64 `json:"freed"`
+	Asked int64 `json:"asked"` // asked to go
+	Gone  int64 `json:"gone"`  // of those
+	// Left is what those of the last walk hold, by reason.
+	Left map[EvictLeft]int64 `json:"left,omitempty"`
+	CPU  time.Duration       `json:"cpu_ns"` // of that process since its last answer
+}
+
+// EvictLeft is why memory of the dead stays. It is a code that stays the same
+// between versions.
+type EvictLeft string
+
+const (
+	LeftDirty       EvictLeft = "dirty"
+	LeftWriteback   EvictLeft = "writeback"
+	LeftMapped      EvictLeft = "mapped"
+	LeftShmem       EvictLeft = "shmem" // tmpfs and huge pages too
+	LeftAnon        EvictLeft = "anon"
+	LeftSwap        EvictLeft = "swap"
+	LeftUnevictable EvictLeft = "unevictable"
+	LeftBlock       EvictLeft = "block-device"
+	LeftKernel      EvictLeft = "kernel"
+	// LeftUnreachable: of a file that cannot be opened, or must not be (network).
+	LeftUnreachable EvictLeft = "unreachable"
+	// LeftInUse: clean, and still there.
+	LeftInUse EvictLeft = "in-use"
+)
+
+// pins are what stays as the engine names it everywhere, most lasting first.
+func (r Evicted) pins() (pins []Pin) {
+	if r.After == 0 {
+		return nil
+	}
+	l := r.Left
+	for _, p := range []Pin{
+		{PinnedShmem, l[LeftShmem]}, {PinnedSwap, l[LeftSwap]}, {PinnedUnevictable, l[LeftUnevictable]}, {PinnedAnon, l[LeftAnon]},
+		{PinnedDirty, plus(l[LeftDirty], l[LeftWriteback])}, {PinnedMapped, l[LeftMapped]}, {PinnedKernel, l[LeftKernel]},
+	} {
+		if p.Bytes > 0 {
+			pins = append(pins, p)
+		}
+	}
+	if len(pins) == 0 {
+		pins = []Pin{{Reason: PinnedUnknown}}
+	}
+	return pins
+}
+
+// EvictOffError says why there is no eviction on this machine.
+type EvictOffError struct {
+	Reason string `json:"reason"` // a code: a reason of package pagewalk, or "not-running"
+	Why    string `json:"why"`    // for people, with what to do
+}
+
+func (e *EvictOffError) Error() string { return e.Why }
+
+const (
+	// evictEvery is from the end of one walk to the next: a machine on which units
+	// end all the time has one of them for what ended meanwhile.
+	evictEvery = 5 * time.Second
+	// evictTimeout ends one that does not answer. 400,000 dying take half a minute
+	// of CPU, which at a share of 5 % is ten minutes.
+	evictTimeout = 30 * time.Minute
+	// evictOffAgain is how long it is not asked again once it has said that it
+	// cannot; a sysctl, or an installed unit, may change that.
+	evictOffAgain = time.Hour
+	// evictFailedAgain likewise, after any other failure.
+	evictFailedAgain = time.Minute
+	// evictDirtyAgain is when dirty pages have been written back, where nothing
+	// hastens it (vm.dirty_expire_centisecs, 30 s, and a round of the flusher, 5 s);
+	// evictDirtyTries how often that is hoped for after a teardown.
+	evictDirtyAgain = 40 * time.Second
+	evictDirtyTries = 3
+)
+
+// evicting is what waits for the Evicter. Only Run touches it, but for ability.
+type evicting struct {
+	due     time.Time   // of the next walk; zero: none is wanted
+	under   string      // what ended since the last walk is below it; "": nothing
+	entries []string    // v2: ancestors that wait
+	jobs    []*sweepJob // v1: sweeps that wait, each for a walk below its own cgroup
+	busy    bool
+	ended   time.Time // the last walk
+	off     time.Time // not asked before that
+	tries   int       // for dirty pages
+	ability Ability   // as the last answer has it; guarded by Engine.mu
+}
+
+// evictBatch is what one walk serves.
+type evictBatch struct {
+	under   string
+	entries []string
+	jobs    []*sweepJob
+}
+
+// evictPending stands among a v1 sweep's pending for the walk. It is no path.
+const evictPending = "eviction"
+
+// mayEvict reports whether what is out of reach of reclaim is evicted.
+func (e *Engine) mayEvict(cfg Config, now time.Time) bool {
+	return e.opts.Evicter != nil && cfg.Evict && e.monitorOnly(cfg) == "" && !now.Before(e.evict.off)
+}
+
+// evictBelow asks for a walk below a cgroup in which something has ended.
+func (e *Engine) evictBelow(under string, now time.Time, wait time.Duration) {
+	e.evict.under = common(e.evict.under, under)
+	e.evictAt(now.Add(wait))
+}
+
+// evictAt has the next walk at that time, or sooner if that is planned.
+func (e *Engine) evictAt(at time.Time) {
+	v := &e.evict
+	if floor := v.ended.Add(evictEvery); at.Before(floor) {
+		at = floor
+	}
+	if v.due.IsZero() || at.Before(v.due) {
+		v.due = at
+	}
+}
+
+// evictTorn takes in a teardown on v1 that no hold has caught.
+func (e *Engine) evictTorn(cgroup string, now time.Time) {
+	if cfg := e.config(); !e.opts.Hierarchy.Mode.V2() && e.mayEvict(cfg, now) {
+		e.evict.tries = 0
+		e.evictBelow(path.Dir(cgroup), now, cfg.Debounce)
+	}
+}
+
+// evictInstead has an ancestor wait for an eviction, where no shield can cover the
+// living (v2). It reports whether it does.
+func (e *Engine) evictInstead(en *entry, why Verdict, cfg Config) bool {
+	now := time.Now()
+	if why != AtRoot && why != NoController || en.evicted || !e.mayEvict(cfg, now) {
+		return false
+	}
+	en.phase, en.due = phaseEvict, now.Add(evictTimeout+time.Minute) // should no answer come
+	e.evict.entries = append(e.evict.entries, en.path)
+	e.evictBelow(en.path, now, 0)
+	return true
+}
+
+// evictNow begins a walk that is due.
+func (e *Engine) evictNow(ctx context.Context, now time.Time) {
+	v, cfg := &e.evict, e.config()
+	if v.busy || v.due.IsZero() || now.Before(v.due) {
+		return
+	}
+	if wait := e.budget.Wait(cfg.Burst/2, now); wait > 0 {
+		v.due = now.Add(wait)
+		return
+	}
+	b := evictBatch{under: v.under}
+	if len(v.jobs) > 0 { // whose counts are those of its own walk
+		b.under = v.jobs[0].req.Under
+		for _, job := range v.jobs {
+			if job.req.Under == b.under {
+				b.jobs = append(b.jobs, job)
+			}
+		}
+		v.jobs = slices.DeleteFunc(v.jobs, func(job *sweepJob) bool { return job.req.Under == b.under })
+	}
+	if within(v.under, b.under) {
+		b.entries, v.entries, v.under = v.entries, nil, ""
+	}
+	if v.due = (time.Time{}); v.under != "" || len(v.jobs) > 0 {
+		v.due = now.Add(evictEvery)
+	}
+	if !e.mayEvict(cfg, now) {
+		e.evicted(b, Evicted{}, e.whyNotEvict(), now)
+		return
+	}
+	v.busy = true
+	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: cfg.Share * e.part, Ignore: cfg.IgnoreGlobs}
+	go func() { // not here: it may take minutes, or never answer
+		ctx, cancel := context.WithTimeout(ctx, evictTimeout)
+		defer cancel()
+		got, err := e.opts.Evicter.Evict(ctx, r)
+		e.post(func(now time.Time) { v.busy = false; e.evicted(b, got, err, now) })
+	}()
+}
+
+// evicted takes in an answer.
+func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
+	v := &e.evict
+	v.ended = now
+	if !v.due.IsZero() {
+		due := v.due
+		v.due = time.Time{}
+		e.evictAt(due)
+	}
+	e.evictTrouble(err, now)
+	e.budget.Spend(r.CPU, now)
+	e.log.Debug("evicted", "under", b.under, "dying_before", r.Before, "dying_after", r.After, "freed", r.Freed,
+		"asked", r.Asked, "gone", r.Gone, "left", r.Left, "cpu", r.CPU, "err", err)
+	e.mu.Lock()
+	e.totals.CPU += r.CPU
+	e.mu.Unlock()
+	if !e.opts.Hierarchy.Mode.V2() {
+		e.evictedV1(b, r, err, now)
+		return
+	}
+	for _, p := range b.entries {
+		en := e.queue.entries[p]
+		if en == nil || en.phase != phaseEvict {
+			continue
+		}
+		if err != nil {
+			en.evicted = true // finishes as if there were none
+			en.phase, en.due = phaseTurn, now
+			e.queue.update(en)
+			continue
+		}
+		en.evicted, en.evictPins = true, r.pins()
+		en.out.Turns++
+		en.out.Batches++
+		en.out.Bytes += r.Gone
+		en.out.CPU += r.CPU
+		e.account(en)
+		r.Gone, r.CPU = 0, 0 // one walk for all: the first has what cannot be told apart
+		en.settle(now)       // the kernel's own count says what went
+		e.queue.update(en)
+	}
+}
+
+func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
+	if err != nil {
+		for _, job := range b.jobs {
+			e.sweepNotEvicted(job, now)
+		}
+		return
+	}
+	if r.Left[LeftDirty]+r.Left[LeftWriteback] > 0 && e.evict.tries < evictDirtyTries {
+		e.evict.tries++
+		e.evictBelow(b.under, now, evictDirtyAgain)
+	}
+	out := Outcome{Ancestor: b.under, Verdict: MayReap, DyingBefore: r.Before, DyingAfter: r.After, Freed: r.Freed, Bytes: r.Gone,
+		Pins: r.pins(), CPU: r.CPU, Turns: 1, Batches: 1}
+	e.mu.Lock()
+	e.totals.Freed += r.Freed
+	e.totals.Bytes += r.Gone
+	e.totals.Turns++
+	e.totals.Batches++
+	e.totals.LastReap = now
+	e.mu.Unlock()
+	if r.Before > 0 {
+		e.onEnd(out)
+	}
+	for _, job := range b.jobs {
+		res := &job.result
+		job.evicted = true
+		res.DyingBefore, res.DyingAfter, res.Freed, res.Bytes, res.CPU = r.Before, r.After, r.Freed, r.Gone, r.CPU
+		res.Outcomes = append(res.Outcomes, out)
+		delete(job.pending, evictPending)
+		if r.After > 0 && e.config().V1ForceEmpty {
+			e.forceSwept(job, now)
+		}
+	}
+	e.endSweeps()
+}
+
+// sweepNotEvicted ends a v1 sweep whose walk failed, or goes on with the last
+// resort.
+func (e *Engine) sweepNotEvicted(job *sweepJob, now time.Time) {
+	if !slices.Contains(e.sweeps, job) { // nobody waits
+		return
+	}
+	if e.config().V1ForceEmpty {
+		delete(job.pending, evictPending)
+		e.forceSwept(job, now)
+		e.endSweeps()
+		return
+	}
+	e.sweeps = slices.DeleteFunc(e.sweeps, func(o *sweepJob) bool { return o == job })
+	job.end(e.result(job), e.whyNotEvict())
+}
+
+// evictTrouble remembers and logs why there is no eviction, once for as long as
+// it stays the same.
+func (e *Engine) evictTrouble(err error, now time.Time) {
+	a := Ability{State: Yes}
+	var off *EvictOffError
+	switch {
+	case errors.Is(err, ErrV1Sweep), errors.Is(err, context.Canceled):
+		return
+	case errors.As(err, &off):
+		a = Ability{No, off.Why}
+		e.evict.off = now.Add(evictOffAgain)
+	case err != nil:
+		a = Ability{Unknown, err.Error()}
+		e.evict.off = now.Add(evictFailedAgain)
+	}
+	e.mu.Lock()
+	was := e.evict.ability
+	e.evict.ability = a
+	e.mu.Unlock()
+	switch {
+	case a == was:
+	case a.OK():
+		e.log.Info("eviction works: what reclaim cannot reach is freed page by page, and the living keep theirs")
+	default:
+		e.log.Warn("eviction does not work: dying memcgs that reclaim cannot reach stay", "err", err)
+	}
+}
+
+// whyNotEvict is why a v1 sweep can evict nothing: an error that is ErrV1Sweep.
+func (e *Engine) whyNotEvict() error {
+	e.mu.Lock()
+	a := e.evict.ability
+	e.mu.Unlock()
+	if a.Why == "" {
+		return ErrV1Sweep
+	}
+	return fmt.Errorf("%w (eviction, which costs them nothing, does not work here: %s)", ErrV1Sweep, a.Why)
+}

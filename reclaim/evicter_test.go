@@ -1,0 +1,243 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fakeEvicter answers as a test says, and keeps what it was asked.
+type fakeEvicter struct {
+	answer func(context.Context, EvictRequest) (Evicted, error)
+
+	mu    sync.Mutex
+	asked []EvictRequest
+}
+
+func (f *fakeEvicter) Evict(ctx context.Context, r EvictRequest) (Evicted, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, r)
+	f.mu.Unlock()
+	return f.answer(ctx, r)
+}
+
+func (f *fakeEvicter) requests() []EvictRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]EvictRequest{}, f.asked...)
+}
+
+// v1Engine is an engine over a v1 tree that holds nothing.
+func v1Engine(t *testing.T, c Config, f *fakeEvicter) *engineRun {
+	t.Helper()
+	if _, err := v1ReadRow(); err != nil {
+		t.Skip(err)
+	}
+	x := newFixture(t)
+	for _, name := range []string{"/system.slice", "/user.slice/user-1.slice"} {
+		x.cgroup(name, 0, 0)
+	}
+	e := x.engine(t, c)
+	e.opts.Hierarchy.Mode = Legacy
+	if f != nil {
+		e.opts.Evicter = f
+	}
+	return e
+}
+
+// A v1 sweep is an eviction, and its answer is what is counted everywhere.
+func TestEvictSweepV1(t *testing.T) {
+	t.Parallel()
+	f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) {
+		return Evicted{Before: 30, After: 2, Freed: 28, Asked: 9 * 4096, Gone: 8 * 4096, CPU: time.Second,
+			Left: map[EvictLeft]int64{LeftShmem: 4096, LeftMapped: 8192, LeftKernel: 100}}, nil
+	}}
+	c := testConfig()
+	c.Share, c.IgnoreGlobs = 0.5, []string{"/machine.slice/**"}
+	e := v1Engine(t, c, f).start()
+	r, err := e.Sweep(t.Context(), SweepRequest{Under: "/user.slice"})
+	if err != nil || r.DyingBefore != 30 || r.DyingAfter != 2 || r.Freed != 28 || r.Bytes != 8*4096 || r.CPU != time.Second || len(r.Outcomes) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	o := e.outcome()
+	if o.Ancestor != "/user.slice" || o.Verdict != MayReap || o.Freed != 28 || o.Bytes != 8*4096 || len(o.Pins) != 3 || o.Pins[0] != (Pin{PinnedShmem, 4096}) {
+		t.Errorf("%+v", o)
+	}
+	s := e.Status()
+	if tot := s.Totals; tot.Freed != 28 || tot.Bytes != 8*4096 || tot.CPU < time.Second || tot.Sweeps != 1 || tot.LastReap.IsZero() || !s.Eviction.OK() {
+		t.Errorf("%+v", s)
+	}
+	if q := f.requests(); len(q) != 1 || q[0].Under != "/user.slice" || q[0].Share != 0.5 || len(q[0].Ignore) != 1 {
+		t.Errorf("%+v", q)
+	}
+	// The CPU time of the other process counts: a second of ten is gone.
+	if level := e.budget.Level(time.Now()); level > 9900*time.Millisecond {
+		t.Errorf("the budget has %v", level)
+	}
+	if _, err := e.Sweep(t.Context(), SweepRequest{Under: "/gone.slice"}); err == nil {
+		t.Error("a cgroup that is not there can be swept")
+	}
+}
+
+// Teardowns that come while a walk is under way have one of their own together, not
+// sooner than evictEvery after it; the engine answers meanwhile.
+func TestEvictFolds(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var begun []time.Time
+	f := &fakeEvicter{answer: func(ctx context.Context, _ EvictRequest) (Evicted, error) {
+		begun = append(begun, time.Now())
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		return Evicted{Before: 1, Freed: 1}, nil
+	}}
+	e := v1Engine(t, testConfig(), f).start()
+	e.Teardown("/system.slice/a.service", time.Now())
+	waitFor(t, "the first walk", func() bool { return len(f.requests()) == 1 })
+	for i := range 100 {
+		e.Teardown(fmt.Sprintf("/user.slice/user-1.slice/session-%d.scope", i), time.Now())
+	}
+	e.Teardown("/user.slice/user-2.slice", time.Now()) // its slice has gone, too
+	alive := make(chan struct{})
+	e.Ping(func() { close(alive) })
+	select {
+	case <-alive:
+	case <-time.After(time.Minute):
+		t.Fatal("the reaping thread waits for the other process")
+	}
+	ended := time.Now()
+	close(release)
+	waitFor(t, "the second walk", func() bool { return e.Status().Totals.Freed == 2 })
+	if q := f.requests(); len(q) != 2 || q[0].Under != "/system.slice" || q[1].Under != "/user.slice" {
+		t.Errorf("%+v", q)
+	}
+	if d := begun[1].Sub(ended); d < evictEvery {
+		t.Errorf("the second walk begins %v after the first", d)
+	}
+}
+
+// Dirty pages are tried again once they may have been written back.
+func TestEvictDirtyAgain(t *testing.T) {
+	t.Parallel()
+	e := v1Engine(t, testConfig(), &fakeEvicter{})
+	now := time.Now()
+	for try := range evictDirtyTries + 1 {
+		e.evict.under, e.evict.due = "", time.Time{}
+		e.evicted(evictBatch{under: "/user.slice"}, Evicted{Before: 1, After: 1, Left: map[EvictLeft]int64{LeftDirty: 4096}}, nil, now)
+		if again := e.evict.due; (try < evictDirtyTries) != again.Equal(now.Add(evictDirtyAgain)) {
+			t.Errorf("try %d: again at %v", try, again)
+		}
+	}
+	e.evictTorn("/user.slice/user-1.slice/session-1.scope", now)
+	if e.evict.tries != 0 || e.evict.under != "/user.slice/user-1.slice" || e.evict.due.Sub(now) != evictEvery {
+		t.Errorf("%+v", &e.evict)
+	}
+}
+
+// Where there is no eviction a v1 sweep says why, and nobody is asked again for
+// every teardown.
+func TestEvictOff(t *testing.T) {
+	t.Parallel()
+	off := &EvictOffError{Reason: "no-btf", Why: "no BTF here"}
+	for name, err := range map[string]error{"off": off, "failed": errors.New("no BTF here"), "policy": nil} {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) { return Evicted{}, err }}
+			c := testConfig()
+			c.Evict = err != nil
+			e := v1Engine(t, c, f).start()
+			for range 2 {
+				_, got := e.Sweep(t.Context(), SweepRequest{Under: "/"})
+				if !errors.Is(got, ErrV1Sweep) || strings.Contains(got.Error(), "no BTF here") != (err != nil) {
+					t.Errorf("%v", got)
+				}
+			}
+			e.Teardown("/system.slice/a.service", time.Now())
+			alive := make(chan struct{})
+			e.Ping(func() { close(alive) })
+			<-alive
+			s := e.Status()
+			if c.Evict && (len(f.requests()) != 1 || s.Eviction.Why != "no BTF here" || s.Eviction.OK()) {
+				t.Errorf("asked %d times, %+v", len(f.requests()), s.Eviction)
+			}
+			if !c.Evict && (len(f.requests()) != 0 || s.Eviction != (Ability{})) {
+				t.Errorf("the policy says no: asked %d times, %+v", len(f.requests()), s.Eviction)
+			}
+		})
+	}
+}
+
+// On v2 it is for ancestors that no shield can serve, and the kernel's own count
+// says what went.
+func TestEvictV2(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, ancestor string
+		err            error
+		want           Verdict
+	}{
+		{"controller off", "/p", nil, MayReap},
+		{"root", "/", nil, MayReap},
+		{"fails", "/p", errors.New("does not work"), NoController},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			k := newFakeKernel(t)
+			k.add("/p", 0)
+			k.add("/p/live", 4096)
+			if c.ancestor == "/p" {
+				k.add("/q", 0)
+				k.die("/q", 3, testMiB)
+				k.die("/p", 5, 4096)
+				k.pin("/p", 1)
+				k.file("/p", "cgroup.subtree_control", "\n")
+			} else {
+				k.add("/", 0)
+				k.file("/", "cgroup.subtree_control", "memory\n")
+				k.die("/", 5, 4096)
+				k.pin("/", 1)
+			}
+			f := &fakeEvicter{}
+			f.answer = func(_ context.Context, r EvictRequest) (Evicted, error) {
+				if c.err != nil {
+					return Evicted{}, c.err
+				}
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				g := k.cgroups[r.Under]
+				g.dying, g.dead = g.pinned, 0
+				k.publish()
+				return Evicted{Before: 6, After: 1, Freed: 5, Gone: 4096, CPU: time.Millisecond, Left: map[EvictLeft]int64{LeftShmem: 8192}}, nil
+			}
+			e := k.engine(t, testConfig())
+			e.opts.Evicter = f
+			e.start()
+			e.Teardown(strings.TrimSuffix(c.ancestor, "/")+"/s.scope", time.Now())
+			o := e.outcome()
+			if o.Ancestor != c.ancestor || o.Verdict != c.want {
+				t.Errorf("%+v", o)
+			}
+			tot := e.Status().Totals
+			if c.err != nil {
+				if o.Freed != 0 || tot.Freed != 0 || len(f.requests()) != 1 {
+					t.Errorf("%+v, %+v", o, tot)
+				}
+				return
+			}
+			if o.DyingBefore != 6 || o.DyingAfter != 1 || o.Freed != 5 || o.Bytes != 4096 || len(o.Pins) != 1 || o.Pins[0] != (Pin{PinnedShmem, 8192}) {
+				t.Errorf("%+v", o)
+			}
+			if p := e.Status().Pinned; tot.Freed != 5 || tot.Bytes != 4096 || len(p) != 1 || p[0].Dying != 1 {
+				t.Errorf("%+v, pinned %+v", tot, p)
+			}
+			if q := f.requests(); len(q) != 1 || q[0].Under != c.ancestor || k.answered() != 0 {
+				t.Errorf("asked %+v, wrote %d times", q, k.answered())
+			}
+		})
+	}
+}

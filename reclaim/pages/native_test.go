@@ -1,0 +1,265 @@
+package pages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/scopereap/scopereap/internal/memcgtest"
+	"github.com/scopereap/scopereap/reclaim"
+)
+
+// What makes this test's binary the process: the socket, and how long it idles.
+const (
+	asServer = "SCOPEREAP_TEST_PAGES"
+	asIdle   = "SCOPEREAP_TEST_PAGES_IDLE"
+)
+
+func TestMain(m *testing.M) {
+	memcgtest.Main()
+	if path := os.Getenv(asServer); path != "" {
+		idle, err := time.ParseDuration(os.Getenv(asIdle))
+		if err == nil {
+			root, _ := memcgtest.Root()
+			s := &Server{Root: root, Files: "/var/tmp", Idle: idle, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+			err = s.Run(context.Background(), path)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// unit is what the process runs as where there is systemd.
+const unit = "../../packaging/systemd/scopereap-pages.service"
+
+// asUnit has a command run with the capabilities of the unit, and no others.
+func asUnit(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	b, err := os.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, caps, found := strings.Cut(string(b), "\nCapabilityBoundingSet=")
+	if !found {
+		t.Fatal("the unit has all capabilities")
+	}
+	caps, _, _ = strings.Cut(caps, "\n")
+	return withCaps(t, cmd, strings.Fields(strings.ReplaceAll(strings.ToLower(caps), "cap_", ""))...)
+}
+
+func withCaps(t *testing.T, cmd *exec.Cmd, caps ...string) *exec.Cmd {
+	t.Helper()
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := "-all"
+	for _, c := range caps {
+		set += ",+" + c
+	}
+	with := exec.Command("setpriv", "--bounding-set="+set, "--inh-caps=-all", self)
+	with.Env, with.Stderr = cmd.Env, cmd.Stderr
+	return with
+}
+
+func client(t *testing.T, idle time.Duration) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), SocketName)
+	c := &Client{Socket: path, Command: func() *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), asServer+"="+path, asIdle+"="+idle.String())
+		cmd.Stderr = os.Stderr
+		return cmd
+	}}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func lastRead(t *testing.T, name string) syscall.Timespec {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Stat(name, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Atim
+}
+
+// The process frees what is dying below one cgroup and names what stays. What lives
+// there, and what is dying elsewhere, keeps every page.
+func TestEvictBelow(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree, other := memcgtest.New(t), memcgtest.New(t)
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	file := func(name string, pages int) *os.File { return memcgtest.File(t, filepath.Join(dir, name), pages) }
+
+	live, elsewhere, mapped, control := file("live", 1024), file("elsewhere", 16), file("mapped", 4), file("control", 1024)
+	tree.Mkdir("live.scope")
+	tree.Start("live.scope", memcgtest.Op{Read: live.Name(), Ahead: true})
+	other.Mkdir("control.scope")
+	other.Start("control.scope", memcgtest.Op{Read: control.Name(), Ahead: true})
+	other.Die("dead.scope", memcgtest.Op{Read: elsewhere.Name(), Ahead: true})
+	// Read by one that dies, then mapped by one that lives.
+	tree.Die("mapped.scope", memcgtest.Op{Read: mapped.Name(), Ahead: true})
+	tree.Start("live.scope", memcgtest.Op{Map: mapped.Name()})
+	var scopes []memcgtest.Scope
+	for i := range 50 {
+		f := file(fmt.Sprint("f", i), i%8+1)
+		// Some are somebody else's, who alone may read them.
+		if i%2 == 0 {
+			if err := errors.Join(f.Chmod(0o600), f.Chown(12345, 12345)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		scopes = append(scopes, memcgtest.Scope{Name: fmt.Sprintf("s%d.scope", i), Ops: []memcgtest.Op{{Read: f.Name(), Ahead: true}}})
+	}
+	tree.DieAll(scopes)
+	theirs := filepath.Join(dir, "f0")
+	// Read so long ago that reading it would be noted (relatime).
+	if err := os.Chtimes(theirs, time.Now().Add(-48*time.Hour), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	read := lastRead(t, theirs)
+	had, hadControl, hadElsewhere := memcgtest.Cached(t, live), memcgtest.Cached(t, control), memcgtest.Cached(t, elsewhere)
+
+	c := client(t, time.Minute)
+	start := c.Command
+	c.Command = func() *exec.Cmd { return asUnit(t, start()) }
+	l, err := c.List(t.Context(), tree.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Dying != 51 || len(l.Memcgs) != 51 || l.Memcgs[0].Ancestor != tree.Path || l.Memcgs[0].Evicts+l.Memcgs[0].Holds[reclaim.LeftMapped] == 0 {
+		t.Errorf("%d dying, %+v", l.Dying, l.Memcgs)
+	}
+	st, err := os.Stat(c.Socket)
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket's mode is %v, %v", st.Mode(), err)
+	}
+
+	// An ancestor that the policy ignores keeps its dead.
+	r, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Ignore: []string{tree.Path}})
+	if err != nil || r.Before != 0 || r.Asked != 0 || r.Freed != 0 {
+		t.Errorf("ignored: %+v, %v", r, err)
+	}
+	begun := time.Now()
+	r, err = c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v in %v", r, time.Since(begun))
+	if r.Before != 51 || r.Asked == 0 || r.Gone == 0 || r.CPU <= 0 || r.After == 0 || r.Left[reclaim.LeftMapped] != int64(4*os.Getpagesize()) {
+		t.Errorf("%+v", r)
+	}
+	if now := lastRead(t, theirs); now != read {
+		t.Errorf("somebody's file was last read at %v, and before the eviction at %v", now, read)
+	}
+	// The kernel frees them in its own time; the answer may be too soon for some.
+	left := tree.List(k).Memcgs
+	for try := 0; try < 500 && len(left) > 1; try++ {
+		time.Sleep(20 * time.Millisecond)
+		left = tree.List(k).Memcgs
+	}
+	if len(left) != 1 || left[0].Path != tree.Path+"/mapped.scope" {
+		t.Errorf("left: %+v", left)
+	}
+	// The machine may reclaim what nobody reads; the control tells.
+	same := slices.Equal(memcgtest.Cached(t, control), hadControl)
+	if now := memcgtest.Cached(t, live); !slices.Equal(now, had) && same || len(had) == 0 {
+		t.Errorf("the live one had %d pages and has %d", len(had), len(now))
+	}
+	if now := memcgtest.Cached(t, elsewhere); !slices.Equal(now, hadElsewhere) && same || len(hadElsewhere) == 0 {
+		t.Errorf("the one elsewhere had %d pages and has %d", len(hadElsewhere), len(now))
+	}
+
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path + "/gone.slice"}); err == nil {
+		t.Error("a cgroup that is not there is no error")
+	}
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: "nonsense"}); err == nil {
+		t.Error("nonsense is no error")
+	}
+}
+
+// It ends when idle, and is started again when needed.
+func TestIdle(t *testing.T) {
+	memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	c := client(t, 50*time.Millisecond)
+	for range 2 {
+		if l, err := c.List(t.Context(), tree.Path); err != nil || l.Dying != 0 {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		select {
+		case <-c.ended:
+		case <-time.After(time.Minute):
+			t.Fatal("it goes on though nobody asks")
+		}
+		if st := c.child.ProcessState; !st.Success() {
+			t.Errorf("it ended with %v", st)
+		}
+		if _, err := os.Stat(c.Socket); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("its socket is left: %v", err)
+		}
+	}
+}
+
+// Without the rights, or anybody to ask, the answer says so.
+func TestOff(t *testing.T) {
+	memcgtest.Open(t)
+	var off *reclaim.EvictOffError
+	c := &Client{Socket: filepath.Join(t.TempDir(), "none")}
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: "/"}); !errors.As(err, &off) || off.Reason != notRunning {
+		t.Errorf("nobody there: %v", err)
+	}
+	c = client(t, time.Minute)
+	start := c.Command
+	c.Command = func() *exec.Cmd { // as in a container that has only this
+		return withCaps(t, start(), "dac_override")
+	}
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: "/"}); !errors.As(err, &off) || off.Reason != "no-privilege" {
+		t.Errorf("without capabilities: %v", err)
+	}
+}
+
+// What comes to the socket and is no request costs nothing but an answer.
+func TestHostile(t *testing.T) {
+	memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	c := client(t, time.Minute)
+	if _, err := c.List(t.Context(), tree.Path); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{"", "\n", "{}\n", string(make([]byte, maxRequest+5000))} {
+		conn, err := net.Dial("unix", c.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(in)); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Error(err)
+		}
+		conn.Close()
+	}
+	if _, err := c.List(t.Context(), tree.Path); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}

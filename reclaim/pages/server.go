@@ -1,0 +1,404 @@
+package pages
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/callers"
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/evict"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
+)
+
+// Server walks and evicts, one request at a time. It first makes sure that the walk
+// is right; where it is not, or not allowed, each answer says why.
+type Server struct {
+	Root  string // where the memory hierarchy is mounted
+	Files string // a directory on a disk, for files of its own (see pagewalk.ProbeConfig)
+	Idle  time.Duration
+	Log   *slog.Logger
+
+	kernel  *pagewalk.Kernel
+	off     *reclaim.EvictOffError
+	charged time.Duration // CPU time that answers have told
+}
+
+const (
+	// requestWait is how long a client may take to say what it wants, and to read
+	// the answer: it is the daemon, and both are one write.
+	requestWait = 10 * time.Second
+	// busyBurst is spent before a request is slowed down to its share, so that
+	// the usual few memcgs need not wait.
+	busyBurst = 100 * time.Millisecond
+	// paceFiles is how many files are evicted between two looks at the clock (17 µs
+	// a file, 6.18).
+	paceFiles = 32
+)
+
+// looks are how long after the eviction it is seen what the kernel has freed: some
+// milliseconds for a few memcgs, seconds for 100,000.
+var looks = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+
+// Serve answers until ctx ends, or for as long as Idle nobody has asked.
+func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	s.open(ctx)
+	defer func() {
+		if s.kernel != nil {
+			s.kernel.Close()
+		}
+	}()
+	for {
+		if err := l.SetDeadline(time.Now().Add(s.Idle)); err != nil && ctx.Err() == nil {
+			return err
+		}
+		conn, err := l.AcceptUnix()
+		switch {
+		case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		}
+		s.serve(ctx, conn)
+	}
+}
+
+// open probes.
+func (s *Server) open(ctx context.Context) {
+	k, err := pagewalk.Open()
+	if err == nil {
+		if _, err = k.Probe(ctx, pagewalk.ProbeConfig{Cgroups: s.Root, Files: s.Files}); err == nil {
+			s.kernel = k
+			return
+		}
+		k.Close()
+	}
+	s.off = &reclaim.EvictOffError{Reason: string(pagewalk.ReasonOf(err)), Why: err.Error()}
+	s.Log.Warn("nothing can be evicted", "err", err)
+}
+
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	if uid, err := callers.UID(conn); err != nil || uid != callers.Root {
+		return // the socket's mode keeps them off already
+	}
+	_ = conn.SetDeadline(time.Now().Add(requestWait))
+	line, err := readLine(conn, maxRequest)
+	if err != nil {
+		s.Log.Warn("no request", "err", err)
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // whoever hangs up wants no answer
+		_, _ = conn.Read(make([]byte, 1))
+		cancel()
+	}()
+	b, err := json.Marshal(s.answer(ctx, line))
+	if err == nil && len(b) >= maxAnswer {
+		err = errTooLong
+	}
+	if err != nil {
+		b, _ = json.Marshal(answer{Error: err.Error()})
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(requestWait))
+	if _, err := conn.Write(append(b, '\n')); err != nil && ctx.Err() == nil {
+		s.Log.Warn("cannot answer", "err", err)
+	}
+}
+
+func (s *Server) answer(ctx context.Context, line []byte) (a answer) {
+	r, err := parseRequest(line)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	if s.off != nil {
+		return answer{Off: s.off}
+	}
+	p := &pace{share: r.Share, began: time.Now(), cpu: used()}
+	if r.Do == doList {
+		a.List, err = s.list(ctx, r)
+	} else {
+		a.Evicted, err = s.evict(ctx, r, p)
+	}
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	if a.Evicted != nil {
+		now := used()
+		a.Evicted.CPU, s.charged = now-s.charged, now
+	}
+	return a
+}
+
+// walk lists what is dying below a request's cgroup.
+func (s *Server) walk(ctx context.Context, r request) (*pagewalk.Walk, error) {
+	dir, err := os.OpenFile(filepath.Join(s.Root, r.Below), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	w, err := s.kernel.List(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	w.Memcgs = slices.DeleteFunc(w.Memcgs, func(m pagewalk.Memcg) bool { return policy.MatchAny(r.ignore, m.Ancestor) })
+	return w, nil
+}
+
+// drain gets pages onto their lists. Where that fails some are only counted.
+func (s *Server) drain() {
+	if err := pagewalk.DrainBatches(s.Files); err != nil {
+		s.Log.Debug("some pages are on no list yet", "err", err)
+	}
+}
+
+func (s *Server) list(ctx context.Context, r request) (*List, error) {
+	s.drain()
+	w, err := s.walk(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(w.Memcgs, func(a, b pagewalk.Memcg) int { return cmp.Compare(b.Charged, a.Charged) })
+	l := &List{Dying: len(w.Memcgs), Live: w.Live, Memcgs: []Memcg{}, Doubts: w.Inconclusive}
+	for _, m := range w.Memcgs[:min(len(w.Memcgs), maxListed)] {
+		x := Memcg{Path: m.Path, Ancestor: m.Ancestor, Charged: m.Charged, Holds: map[reclaim.EvictLeft]int64{}}
+		holds(w, m, nil, x.Holds)
+		x.Evicts = x.Holds[reclaim.LeftInUse]
+		delete(x.Holds, reclaim.LeftInUse)
+		l.Memcgs = append(l.Memcgs, x)
+	}
+	return l, nil
+}
+
+// fileID is a file's between two walks.
+type fileID struct {
+	dev, inode uint64
+	generation uint32
+}
+
+func idOf(f pagewalk.File) fileID { return fileID{f.Dev(), f.Inode, f.Generation} }
+
+// evict evicts what is dying, and looks what the kernel frees then.
+func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicted, error) {
+	s.drain()
+	w, err := s.walk(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	out := &reclaim.Evicted{Before: int64(len(w.Memcgs)), Left: map[reclaim.EvictLeft]int64{}}
+	var before []uint64
+	for _, m := range w.Memcgs {
+		before = append(before, m.Serial)
+	}
+	slices.Sort(before)
+	closed, err := s.drop(ctx, w, out, p)
+	if err != nil {
+		return nil, err
+	}
+	last := w
+	for i, wait := range looks {
+		if out.Gone == 0 || len(last.Memcgs) == 0 {
+			break
+		}
+		if err := p.sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+		had := len(last.Memcgs)
+		if last, err = s.walk(ctx, r); err != nil {
+			return nil, err
+		}
+		if i > 0 && len(last.Memcgs) >= had {
+			break
+		}
+	}
+	out.After, out.Freed = int64(len(last.Memcgs)), out.Before
+	for _, m := range last.Memcgs {
+		if _, was := slices.BinarySearch(before, m.Serial); was {
+			out.Freed--
+		}
+		holds(last, m, closed, out.Left)
+	}
+	return out, nil
+}
+
+// drop evicts what a walk found. The files that could not be opened are returned.
+func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicted, p *pace) (map[fileID]bool, error) {
+	e := evict.New(evict.Options{})
+	defer e.Close()
+	closed := map[fileID]bool{}
+	page := int64(w.PageSize)
+	for i, h := range w.ByFile(nil) {
+		if i%paceFiles == 0 {
+			if err := p.sleep(ctx, 0); err != nil {
+				return nil, err
+			}
+		}
+		r := e.Evict(w.Files[h.File], h.Ranges)
+		out.Asked += int64(r.Asked) * page
+		out.Gone += int64(r.Gone) * page
+		if r.Left[evict.Unreachable]+r.Left[evict.Remote] > 0 {
+			closed[idOf(r.File)] = true
+			s.Log.Debug("not evicted", "file", r.File, "err", r.Err)
+		}
+	}
+	return closed, ctx.Err()
+}
+
+// holds adds up what a memcg holds by why it stays.
+func holds(w *pagewalk.Walk, m pagewalk.Memcg, closed map[fileID]bool, sum map[reclaim.EvictLeft]int64) {
+	add := func(why reclaim.EvictLeft, bytes int64) {
+		if bytes > 0 {
+			sum[why] += bytes
+		}
+	}
+	add(reclaim.LeftAnon, m.Anon)
+	add(reclaim.LeftSwap, m.Swap)
+	add(reclaim.LeftUnevictable, m.Unevictable)
+	add(reclaim.LeftKernel, m.Other-m.Unevictable)
+	for _, h := range m.Holdings {
+		f := w.Files[h.File]
+		for _, x := range h.Ranges {
+			add(why(f, x.State, closed), int64(x.Pages)*int64(w.PageSize))
+		}
+	}
+}
+
+// why is why pages of a file stay.
+func why(f pagewalk.File, s pagewalk.State, closed map[fileID]bool) reclaim.EvictLeft {
+	switch evict.Stays(f, s) {
+	case evict.Shmem, evict.Hugetlb:
+		return reclaim.LeftShmem
+	case evict.Dirty:
+		return reclaim.LeftDirty
+	case evict.Writeback:
+		return reclaim.LeftWriteback
+	case evict.Mapped:
+		return reclaim.LeftMapped
+	}
+	switch {
+	case f.Kind == pagewalk.Block:
+		return reclaim.LeftBlock
+	case closed[idOf(f)]:
+		return reclaim.LeftUnreachable
+	}
+	return reclaim.LeftInUse
+}
+
+// pace keeps a request to its share of one CPU.
+type pace struct {
+	share float64 // 0: all
+	began time.Time
+	cpu   time.Duration // of the process then
+}
+
+// sleep waits at least so long, and until what was used is within the share.
+func (p *pace) sleep(ctx context.Context, least time.Duration) error {
+	if p.share > 0 {
+		over := used() - p.cpu - busyBurst - time.Duration(p.share*float64(time.Since(p.began)))
+		least = max(least, time.Duration(float64(over)/p.share))
+	}
+	if least <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(least)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// used is the CPU time of this process and of the probe's child.
+func used() (sum time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return sum
+}
+
+// Run is all of the process: it listens where systemd does (sd_listen_fds(3)), or
+// at path where nobody has, and serves.
+func (s *Server) Run(ctx context.Context, path string) error {
+	giveWay()
+	l, err := activated()
+	if l == nil && err == nil {
+		if l, err = listen(path); err == nil {
+			defer os.Remove(path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer l.Close()
+	return s.Serve(ctx, l)
+}
+
+// listenFD is the first that systemd passes.
+const listenFD = 3
+
+func activated() (*net.UnixListener, error) {
+	if os.Getenv("LISTEN_FDS") != "1" || os.Getenv("LISTEN_PID") != fmt.Sprint(os.Getpid()) {
+		return nil, nil
+	}
+	f := os.NewFile(listenFD, "LISTEN_FD")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		l.Close()
+		return nil, errors.New("not a Unix socket")
+	}
+	return u, nil
+}
+
+// listen makes the socket, root's alone from its first moment on.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	defer unix.Umask(old)
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+}
+
+// Idle I/O priority (include/uapi/linux/ioprio.h), and the least of CPU's.
+const (
+	ioprioWhoProcess = 1
+	ioprioIdle       = 3 << 13
+	leastNice        = 19
+)
+
+// giveWay has all threads give way to others, and those that they start: where
+// the unit has not said so already. It cannot fail for a process's own threads.
+func giveWay() {
+	all, _ := os.ReadDir("/proc/self/task")
+	for _, t := range all {
+		var tid int
+		if _, err := fmt.Fscan(bytes.NewBufferString(t.Name()), &tid); err == nil {
+			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, leastNice)
+			_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(tid), ioprioIdle)
+		}
+	}
+}
