@@ -155,8 +155,12 @@ func (p *probe) make() error {
 		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 			return err
 		}
-		if in, err := Cached(f, 0, uint64(size/p.k.Layout.PageSize)); err != nil || len(in) > 0 {
-			return fmt.Errorf("%s: %d pages of a file of our own stay in memory (%w)", p.conf.Files, len(in), err)
+		in, err := Cached(f, 0, uint64(size/p.k.Layout.PageSize))
+		if err != nil {
+			return err
+		}
+		if len(in) > 0 {
+			return fmt.Errorf("%s: %d pages of a file of our own stay in memory", p.conf.Files, len(in))
 		}
 	}
 	return nil
