@@ -115,6 +115,9 @@ func (b *benchRun) setup(ctx context.Context) (done func(), err error) {
 		}
 		undo = append(undo, nb.close)
 		b.neighbours = append(b.neighbours, nb)
+		if err := nb.walk(); err != nil {
+			return done, err
+		}
 	}
 	for i, n := range []int{slice, user} {
 		b.leaks = append(b.leaks, leak{Dir: b.MemPath(b.dirs[i]), File: fmt.Sprintf("%s/leak%d", benchDir, i), Sizes: leakSizes(n, benchPages)})

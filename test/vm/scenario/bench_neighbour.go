@@ -12,7 +12,8 @@ import (
 	"github.com/scopereap/scopereap/test/vm/machine"
 )
 
-// neighbour is a live cgroup with a process that walks through a file of its own, all of which is cached.
+// neighbour is a live cgroup with a process that has read a file of its own, all of which is cached, and may go on
+// walking through it.
 type neighbour struct {
 	m      *machine.Machine
 	cgroup string
@@ -21,17 +22,26 @@ type neighbour struct {
 	w      *worker
 }
 
+// newNeighbour makes one in a cgroup of its own.
 func newNeighbour(m *machine.Machine, parent, name string, bytes int64) (*neighbour, error) {
-	n := &neighbour{m: m, cgroup: filepath.Join(parent, name), file: filepath.Join(benchDir, name)}
 	if err := os.MkdirAll(m.MemPath(parent), 0o755); err != nil {
 		return nil, err
 	}
-	if err := machine.WriteFile(m.MemPath(parent)+"/cgroup.subtree_control", "+memory"); err != nil {
+	if !m.V1 {
+		if err := machine.WriteFile(m.MemPath(parent)+"/cgroup.subtree_control", "+memory"); err != nil {
+			return nil, err
+		}
+	}
+	cgroup := filepath.Join(parent, name)
+	if err := os.Mkdir(m.MemPath(cgroup), 0o755); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(m.MemPath(n.cgroup), 0o755); err != nil {
-		return nil, err
-	}
+	return neighbourIn(m, cgroup, name, bytes)
+}
+
+// neighbourIn makes one in a cgroup that is there.
+func neighbourIn(m *machine.Machine, cgroup, name string, bytes int64) (*neighbour, error) {
+	n := &neighbour{m: m, cgroup: cgroup, file: filepath.Join(benchDir, name)}
 	if err := writeReal(n.file, bytes); err != nil {
 		return nil, err
 	}
@@ -45,10 +55,12 @@ func newNeighbour(m *machine.Machine, parent, name string, bytes int64) (*neighb
 	if err := n.w.do("join", m.MemPath(n.cgroup)); err != nil {
 		return nil, err
 	}
-	if err := n.warm(); err != nil {
-		return nil, err
-	}
-	return n, n.w.do("walk", fmt.Sprintf("%d %s", neighbourPace.Microseconds(), n.file))
+	return n, n.warm()
+}
+
+// walk has it read on, piece by piece, for good.
+func (n *neighbour) walk() error {
+	return n.w.do("walk", fmt.Sprintf("%d %s", neighbourPace.Microseconds(), n.file))
 }
 
 // writeReal writes a file that has blocks on the disk, so that a page that was lost costs a read of it.

@@ -224,12 +224,8 @@ func (l *limitsRun) containers(ctx context.Context, n int) error {
 		l.Log.Info("no containers", "err", err)
 		return nil
 	}
-	// What runs in it is busybox, with the libraries that it needs.
 	root := filepath.Join(limitsDir, "rootfs")
-	const fill = `set -e; mkdir -p "$1/bin" "$1/proc" "$1/sys" "$1/dev" "$1/etc" "$1/run" "$1/tmp"
-for f in $(command -v busybox) $(ldd "$(command -v busybox)" | grep -o '/[^ ]*'); do mkdir -p "$1$(dirname "$f")"; cp "$f" "$1$f"; done
-ln -sf "$(command -v busybox)" "$1/bin/sleep"`
-	if _, err := machine.Run(ctx, "sh", "-c", fill, "fill", root); err != nil {
+	if err := fillRoot(ctx, root, "sleep"); err != nil {
 		return err
 	}
 	for i := range n {
@@ -254,6 +250,15 @@ ln -sf "$(command -v busybox)" "$1/bin/sleep"`
 	}
 	l.Report("containers among them", float64(n), "", "podman -m")
 	return nil
+}
+
+// fillRoot makes a container's root: busybox, with the libraries that it needs, by the names of some of its applets.
+func fillRoot(ctx context.Context, root string, applets ...string) error {
+	const fill = `set -e; root=$1; shift; mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/etc" "$root/run" "$root/tmp"
+for f in $(command -v busybox) $(ldd "$(command -v busybox)" | grep -o '/[^ ]*'); do mkdir -p "$root$(dirname "$f")"; cp "$f" "$root$f"; done
+for a; do ln -sf "$(command -v busybox)" "$root/bin/$a"; done`
+	_, err := machine.Run(ctx, "sh", append([]string{"-c", fill, "fill", root}, applets...)...)
+	return err
 }
 
 func (l *limitsRun) add(ctx context.Context, name, slice string, props []string) error {

@@ -1,0 +1,70 @@
+package machine
+
+import (
+	"context"
+	"strings"
+)
+
+// Dead is a dying memcg as `scopereapctl dead --json` names it: the one place that knows that schema.
+type Dead struct {
+	Path  string
+	Frees map[string]int64 // bytes, by what would free them
+	Above bool             // of other dying ones
+	Files []DeadFile       // what it holds
+}
+
+// DeadFile is a file of which dying memcgs hold something.
+type DeadFile struct {
+	Path, Kind string
+	MappedBy   []string // names of processes
+}
+
+// DeadByName lists the dying memcgs of the whole machine, but those that listing them has made.
+func (m *Machine) DeadByName(ctx context.Context) ([]Dead, error) {
+	var raw struct {
+		Memcgs []struct {
+			Path          string `json:"path"`
+			DyingChildren int    `json:"dying_children"`
+			Frees         []struct {
+				How   string `json:"how"`
+				Bytes int64  `json:"bytes"`
+			} `json:"frees"`
+			Files []struct {
+				File int `json:"file"`
+			} `json:"files"`
+		} `json:"memcgs"`
+		Files []struct {
+			Path     string `json:"path"`
+			Kind     string `json:"kind"`
+			MappedBy []struct {
+				Name string `json:"name"`
+			} `json:"mapped_by"`
+		} `json:"files"`
+	}
+	if err := m.Ctl(ctx, &raw, "dead"); err != nil {
+		return nil, err
+	}
+	var files []DeadFile
+	for _, f := range raw.Files {
+		x := DeadFile{Path: f.Path, Kind: f.Kind}
+		for _, p := range f.MappedBy {
+			x.MappedBy = append(x.MappedBy, p.Name)
+		}
+		files = append(files, x)
+	}
+	var out []Dead
+	for _, d := range raw.Memcgs {
+		if strings.HasPrefix(d.Path, "/scopereap-") {
+			continue
+		}
+		x := Dead{Path: d.Path, Frees: map[string]int64{}, Above: d.DyingChildren > 0}
+		for _, f := range d.Frees {
+			x.Frees[f.How] = f.Bytes
+		}
+		for _, f := range d.Files {
+			x.Files = append(x.Files, files[f.File])
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
