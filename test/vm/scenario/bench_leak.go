@@ -127,18 +127,26 @@ func joinAndLeave(dir, before string) error {
 	return os.Remove(before)
 }
 
-// ownCgroup returns the folder of this process's cgroup (v2).
+// ownCgroup returns the folder of this process's cgroup in the memory hierarchy.
 func ownCgroup() (string, error) {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", err
 	}
+	v2 := ""
 	for line := range strings.Lines(string(b)) {
-		if p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return filepath.Join("/sys/fs/cgroup", p), nil
+		line = strings.TrimSpace(line)
+		if _, p, ok := strings.Cut(line, ":memory:"); ok {
+			return filepath.Join("/sys/fs/cgroup/memory", p), nil
+		}
+		if p, ok := strings.CutPrefix(line, "0::"); ok { // v1's too where it is hybrid
+			v2 = filepath.Join("/sys/fs/cgroup", p)
 		}
 	}
-	return "", fmt.Errorf("/proc/self/cgroup names no v2 cgroup: %q", b)
+	if v2 == "" {
+		return "", fmt.Errorf("/proc/self/cgroup names no memory cgroup: %q", b)
+	}
+	return v2, nil
 }
 
 // leaveStocks has every CPU let go of the memcg whose charges it keeps in stock: an idle one can so keep two emptied

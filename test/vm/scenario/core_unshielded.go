@@ -76,7 +76,7 @@ func (c *coreRun) unshielded(ctx context.Context) error {
 // dropCaches shows on 5.10 what the operators' last resort, which costs everybody their cache, would still free of what
 // the daemon leaves there without a page.
 func (c *coreRun) dropCaches(ctx context.Context) error {
-	if c.Params.Suite != "bullseye" {
+	if !c.onBullseye() {
 		return nil
 	}
 	if err := c.StartDaemon(ctx); err != nil {

@@ -35,7 +35,7 @@ func (c *coreRun) with(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What phase 1 left stays: a v1 sweep costs the living their cache, so the policy has it off.
+	// What the start sweep could not evict stays, or goes any time: it is not these logins'.
 	if err := c.startFromHere(); err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (c *coreRun) unexcused(exact bool) (int64, []machine.Leak, error) {
 	if now.reclaimable <= c.v1Before.reclaimable && left <= now.pinned-c.v1Before.pinned {
 		left = 0
 	}
-	return left, leaks, nil
+	return max(left, 0), leaks, nil // what was there before may go meanwhile
 }
 
 // startFromHere has what is dead now not count any more, on v1.
@@ -203,7 +203,7 @@ func (c *coreRun) idle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Params.Suite == "bullseye" {
+	if c.onBullseye() {
 		// 5.10 keeps the memcg that dirtied an inode (its writeback structure refers to it) until the inode is
 		// evicted; from 5.14 on it is switched to the parent. Inodes that somebody still uses, such as those of a
 		// home directory or an open log, drop_caches cannot evict either: see the row about it. The journal, too,
@@ -240,7 +240,7 @@ func (c *coreRun) committed(ctx context.Context) (left int64, why string, err er
 	for end := time.Now().Add(2 * time.Minute); ; {
 		left, leaks, err := c.unexcused(true)
 		left += c.byJournal
-		if err != nil || left == 0 || left > c.byJournal || time.Now().After(end) || c.Params.Suite == "bullseye" {
+		if err != nil || left == 0 || left > c.byJournal || time.Now().After(end) || c.onBullseye() {
 			return left, c.explain(leaks), err
 		}
 		c.Log.Info("only the journal is left", "leaks", leaks)

@@ -18,7 +18,8 @@ type Suite struct {
 
 // All returns all suites, in the order of the table's columns.
 //
-// The two last ones run only when named: hybrid is one more v1 machine to the reaper, and forky changes by the day.
+// The last ones run only when named: hybrid and bullseye-v1 are more v1 machines to the reaper, and forky changes by the
+// day.
 func All() []Suite {
 	const legacy = "systemd.unified_cgroup_hierarchy=0"
 	return []Suite{
@@ -30,6 +31,7 @@ func All() []Suite {
 		{Name: "bullseye", Release: "bullseye", Default: true},
 		{Name: "trixie-broker", Release: "trixie", Args: []string{"lab.bus=broker"}, Broker: true, Default: true},
 		{Name: "bookworm-hybrid", Release: "bookworm", Args: []string{legacy, "systemd.legacy_systemd_cgroup_controller=0"}, V1: true},
+		{Name: "bullseye-v1", Release: "bullseye", Args: []string{legacy, "systemd.legacy_systemd_cgroup_controller=1"}, V1: true},
 		{Name: "forky", Release: "forky"},
 	}
 }
