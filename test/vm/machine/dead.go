@@ -9,6 +9,7 @@ import (
 type Dead struct {
 	Path  string
 	Frees map[string]int64 // bytes, by what would free them
+	Block int64            // bytes of block devices' pages, which are the file systems' own
 	Above bool             // of other dying ones
 	Files []DeadFile       // what it holds
 }
@@ -24,6 +25,7 @@ func (m *Machine) DeadByName(ctx context.Context) ([]Dead, error) {
 	var raw struct {
 		Memcgs []struct {
 			Path          string `json:"path"`
+			Block         int64  `json:"block"`
 			DyingChildren int    `json:"dying_children"`
 			Frees         []struct {
 				How   string `json:"how"`
@@ -57,7 +59,7 @@ func (m *Machine) DeadByName(ctx context.Context) ([]Dead, error) {
 		if strings.HasPrefix(d.Path, "/scopereap-") {
 			continue
 		}
-		x := Dead{Path: d.Path, Frees: map[string]int64{}, Above: d.DyingChildren > 0}
+		x := Dead{Path: d.Path, Frees: map[string]int64{}, Block: d.Block, Above: d.DyingChildren > 0}
 		for _, f := range d.Frees {
 			x.Frees[f.How] = f.Bytes
 		}

@@ -254,7 +254,8 @@ func (e *evictRun) gone(ctx context.Context, what string, began time.Time) error
 		left, why, pinned = 0, nil, nil
 		for _, d := range dead {
 			says := explainDead(d)
-			if d.Frees["eviction"]+d.Frees["writeback"] > 0 {
+			// A mounted file system keeps blocks of its own, such as ext4's superblock, and writes them again and again.
+			if d.Frees["eviction"]+d.Frees["writeback"] > d.Block {
 				left++
 				why = append(why, says)
 			} else {
@@ -276,7 +277,7 @@ func (e *evictRun) gone(ctx context.Context, what string, began time.Time) error
 		return err
 	}
 	// The list may have missed some; the kernel's own count does not.
-	e.Require("dying by the kernel's count, "+what, float64(dying), "", "", "no more than those", dying <= int64(len(pinned)))
+	e.Require("dying by the kernel's count, "+what, float64(dying), "", "", "no more than those", dying <= int64(left+len(pinned)))
 	for _, n := range e.neighbours {
 		missing, err := n.missing()
 		if err != nil {
