@@ -18,8 +18,8 @@ type Suite struct {
 
 // All returns all suites, in the order of the table's columns.
 //
-// The last ones run only when named: hybrid and bullseye-v1 are more v1 machines to the reaper, and forky changes by the
-// day.
+// The last ones run only when named: hybrid and bullseye-v1 are more v1 machines to the reaper, trixie-lockdown is there
+// for the scenario evict, and forky changes by the day.
 func All() []Suite {
 	const legacy = "systemd.unified_cgroup_hierarchy=0"
 	return []Suite{
@@ -32,6 +32,8 @@ func All() []Suite {
 		{Name: "trixie-broker", Release: "trixie", Args: []string{"lab.bus=broker"}, Broker: true, Default: true},
 		{Name: "bookworm-hybrid", Release: "bookworm", Args: []string{legacy, "systemd.legacy_systemd_cgroup_controller=0"}, V1: true},
 		{Name: "bullseye-v1", Release: "bullseye", Args: []string{legacy, "systemd.legacy_systemd_cgroup_controller=1"}, V1: true},
+		// Nobody reads kernel memory there, by whatever way.
+		{Name: "trixie-lockdown", Release: "trixie", Args: []string{"lockdown=confidentiality"}},
 		{Name: "forky", Release: "forky"},
 	}
 }
