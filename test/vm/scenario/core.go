@@ -188,6 +188,11 @@ func (c *coreRun) startSweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.V1 {
+		if err := c.Policy(ctx, emulatedBudget); err != nil {
+			return err
+		}
+	}
 	start := time.Now()
 	if err := c.StartDaemon(ctx); err != nil {
 		return err
