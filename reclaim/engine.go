@@ -331,9 +331,14 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	return 0
 }
 
-// given are the share and the burst that reaping has now, see pressureGate.
+// given are the share and the burst that reaping has now, see pressureGate. While
+// an eviction is under way half of it is that process's.
 func (e *Engine) given(c Config) (share float64, burst time.Duration) {
-	return c.Share * e.part, time.Duration(float64(c.Burst) * e.part)
+	part := e.part
+	if e.evict.busy {
+		part /= 2
+	}
+	return c.Share * part, time.Duration(float64(c.Burst) * part)
 }
 
 func (e *Engine) setBudget(c Config, now time.Time) {

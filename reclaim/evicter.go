@@ -114,6 +114,7 @@ type evicting struct {
 	entries []string    // v2: ancestors that wait
 	jobs    []*sweepJob // v1: sweeps that wait, each for a walk below its own cgroup
 	busy    bool
+	began   time.Time // the last walk, or the one under way
 	ended   time.Time // the last walk
 	off     time.Time // not asked before that
 	tries   int       // for dirty pages
@@ -203,14 +204,31 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 		e.evicted(b, Evicted{}, e.whyNotEvict(), now)
 		return
 	}
-	v.busy = true
-	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: cfg.Share * e.part, Ignore: cfg.IgnoreGlobs}
+	v.busy, v.began = true, now
+	e.setBudget(cfg, now)
+	share, _ := e.given(cfg) // the other half is the other process's
+	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: share, Ignore: cfg.IgnoreGlobs}
 	go func() { // not here: it may take minutes, or never answer
 		ctx, cancel := context.WithTimeout(ctx, evictTimeout)
 		defer cancel()
 		got, err := e.opts.Evicter.Evict(ctx, r)
-		e.post(func(now time.Time) { v.busy = false; e.evicted(b, got, err, now) })
+		e.post(func(now time.Time) {
+			v.busy = false
+			e.setBudget(e.config(), now)
+			e.budget.Spend(lately(got.CPU, now.Sub(v.began)), now)
+			e.evicted(b, got, err, now)
+		})
 	}()
+}
+
+// lately is how much of another process's CPU time the budget has still to be given
+// back. That process keeps to its share, so what it used before the last window was
+// within it by itself: a walk of ten minutes leaves no debt for which teardowns wait.
+func lately(cpu, wall time.Duration) time.Duration {
+	if wall <= budgetWindow {
+		return cpu
+	}
+	return time.Duration(float64(cpu) * float64(budgetWindow) / float64(wall))
 }
 
 // evicted takes in an answer.
@@ -223,7 +241,6 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		e.evictAt(due)
 	}
 	e.evictTrouble(err, now)
-	e.budget.Spend(r.CPU, now)
 	e.log.Debug("evicted", "under", b.under, "dying_before", r.Before, "dying_after", r.After, "freed", r.Freed,
 		"asked", r.Asked, "gone", r.Gone, "left", r.Left, "cpu", r.CPU, "err", err)
 	e.mu.Lock()

@@ -49,6 +49,19 @@ func v1Engine(t *testing.T, c Config, f *fakeEvicter) *engineRun {
 	return e
 }
 
+// A process that has kept to its share leaves a debt of its last minute only.
+func TestLately(t *testing.T) {
+	for _, x := range []struct{ cpu, wall, want time.Duration }{
+		{time.Second, 0, time.Second},
+		{3 * time.Second, time.Minute, 3 * time.Second},
+		{30 * time.Second, 10 * time.Minute, 3 * time.Second},
+	} {
+		if got := lately(x.cpu, x.wall); got != x.want {
+			t.Errorf("%v in %v: %v, want %v", x.cpu, x.wall, got, x.want)
+		}
+	}
+}
+
 // A v1 sweep is an eviction, and its answer is what is counted everywhere.
 func TestEvictSweepV1(t *testing.T) {
 	t.Parallel()
@@ -71,7 +84,7 @@ func TestEvictSweepV1(t *testing.T) {
 	if tot := s.Totals; tot.Freed != 28 || tot.Bytes != 8*4096 || tot.CPU < time.Second || tot.Sweeps != 1 || tot.LastReap.IsZero() || !s.Eviction.OK() {
 		t.Errorf("%+v", s)
 	}
-	if q := f.requests(); len(q) != 1 || q[0].Under != "/user.slice" || q[0].Share != 0.5 || len(q[0].Ignore) != 1 {
+	if q := f.requests(); len(q) != 1 || q[0].Under != "/user.slice" || q[0].Share != 0.25 || len(q[0].Ignore) != 1 {
 		t.Errorf("%+v", q)
 	}
 	// The CPU time of the other process counts: a second of ten is gone.

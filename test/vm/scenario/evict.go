@@ -38,8 +38,8 @@ const (
 	evictWithin   = 60 * time.Second
 )
 
-// emulatedBudget: the start of the process that evicts, with its probe, is 0.2 s of CPU time on a real machine, and 10 s on
-// an emulated one. By the policy's default nothing would be done for minutes then.
+// emulatedBudget: the start of the process that evicts, with its probe, is well below a second of CPU time on a real machine, and
+// 10 s on an emulated one. By the policy's default nothing would be done for minutes then.
 const emulatedBudget = "[budget]\ncpu = \"100%\"\n"
 
 // evictRun is the scenario under way.
