@@ -126,7 +126,7 @@ func TestTurnRefresh(t *testing.T) {
 			}
 			asks++
 			low := x.read("/p/a", "memory.low")
-			if uncovered = low == fmt.Sprint(8*testMiB-refreshMargin); !uncovered && low != covers(8) {
+			if uncovered = low == fmt.Sprint(8*testMiB-refreshMargin*testPage); !uncovered && low != covers(8) {
 				t.Errorf("%s: memory.low is %s", c.name, low)
 			}
 		})
@@ -150,7 +150,7 @@ func TestUncoverOthers(t *testing.T) {
 	if err := s.raise("/p", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.uncover(refreshMargin); err != nil {
+	if err := s.uncover(4 * testMiB); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(6*testMiB) {

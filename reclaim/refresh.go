@@ -9,19 +9,22 @@ import (
 	"time"
 )
 
-// refreshMargin is by how much a child's memory.low is below its usage, in bytes,
-// when a pass computes its effective value anew. It is more than the charges that
-// CPUs keep in stock, also of what is nested, and small enough for the pass to take
-// nothing: of a cgroup that is protected but for that much the kernel scans no more
-// than its pages shifted right by the priority, 12 (get_scan_count, mm/vmscan.c,
-// 5.10 and 6.1): 1024 >> 12 is 0, and so it is at priority 11.
-const refreshMargin = 4 << 20
+// refreshMargin is by how many pages a child's memory.low is below its usage when a
+// pass computes its effective value anew. Of a cgroup that is protected but for so
+// many the kernel scans no more than these shifted right by the priority, which
+// begins at 12 (get_scan_count, mm/vmscan.c, 5.10 and 6.1): nothing down to 6.
+const refreshMargin = 1<<6 - 1
+
+// refreshBait is what a pass finds of a bait, in bytes. Of a dead memcg with less
+// than 256 pages each priority takes 32, of one with 512 each of the first four; a
+// larger one would give a page or two at the third.
+const refreshBait = 2 << 20
 
 // Looking whether the kernel knows a bait for dead, which takes a grace period of
 // RCU and a work item. Until it does, passes go on to lower priorities.
 const (
-	refreshTries = 8
-	refreshWait  = 10 * time.Millisecond
+	refreshTries = 6
+	refreshWait  = 20 * time.Millisecond
 )
 
 // refresh ends the protection that a shield of memory.low leaves in force where the
@@ -40,23 +43,22 @@ func (r *reaper) refresh(ancestor string, s *shield) (baits int, err error) {
 	if r.abil.FreshProtection.OK() || r.multiGen || s.file != "memory.low" || len(s.order) == 0 || r.busy(ancestor) {
 		return 0, nil
 	}
-	if err := r.bait.lay(ancestor, baitMost, false); err != nil {
+	if err := r.bait.lay(ancestor, refreshBait, false); err != nil {
 		return 0, err
 	}
-	ask, known := int64(baitPass), false
+	known := false
 	for try := 0; try < refreshTries && !known; try++ {
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return 1, err
 		}
-		took, err := r.bite(ancestor, ask)
+		took, err := r.bite(ancestor)
 		if err != nil {
 			return 1, err
 		}
 		if took == 0 {
-			ask *= 2 // a squeeze's first writes may only bring home what CPUs have in stock
-			continue
+			continue // a squeeze's first write may only bring home what CPUs have in stock
 		}
-		if known = took <= ask; !known {
+		if known = took <= baitPass; !known {
 			time.Sleep(refreshWait)
 		}
 	}
@@ -65,15 +67,15 @@ func (r *reaper) refresh(ancestor string, s *shield) (baits int, err error) {
 	if !known && !hasSwap() {
 		return 1, errors.New("the kernel takes a bait of our own for a live cgroup")
 	}
-	if err := s.uncover(refreshMargin); err != nil {
+	if err := s.uncover(refreshMargin * r.pagesize); err != nil {
 		return 1, err
 	}
-	_, err = r.bite(ancestor, ask)
+	_, err = r.bite(ancestor)
 	return 1, err
 }
 
-// bite asks for some bytes, and returns how many of them the bait gave.
-func (r *reaper) bite(ancestor string, ask int64) (int64, error) {
+// bite asks for what one pass takes of a bait, and returns how many bytes it gave.
+func (r *reaper) bite(ancestor string) (int64, error) {
 	before, err := r.bait.left()
 	if err != nil {
 		return 0, err
@@ -82,10 +84,10 @@ func (r *reaper) bite(ancestor string, ask int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if before < squeezePart*ask || r.squeezesOwn(ancestor) && usage < ownPart*ask {
+	if before < baitPart*baitPass || r.squeezesOwn(ancestor) && usage < ownPart*baitPass {
 		return 0, errors.New("nothing can be asked for beside the bait")
 	}
-	if _, err := r.write(ancestor, ask, healSlice); err != nil {
+	if _, err := r.write(ancestor, baitPass, healSlice); err != nil {
 		return 0, err
 	}
 	after, err := r.bait.left()

@@ -60,7 +60,8 @@ type limitsRun struct {
 	idle   []string        // files that nobody reads any more
 	dirs   []string        // whose values must not change
 	was    limits
-	dead   int // units that have come and gone
+	dead   int   // units that have come and gone
+	low    int64 // see lows
 	killed int
 	stalls int
 	worst  time.Duration
@@ -360,8 +361,29 @@ func (l *limitsRun) read(ctx context.Context, phase string) error {
 		return errors.New("all readers are dead")
 	}
 	l.ours, l.theirs = append(l.ours, ours...), append(l.theirs, theirs...)
-	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst)
+	lows, err := l.lows()
+	if err != nil {
+		return err
+	}
+	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst, "low", lows-l.low)
+	l.low = lows
 	return nil
+}
+
+// lows is how often reclaim at the services' own limits found nothing, as protection of memory.low was in force that
+// kernels before 6.2 should have ended, and began anew without it (cgroup-v2.rst: low in memory.events).
+func (l *limitsRun) lows() (sum int64, err error) {
+	for _, x := range l.all {
+		if x.w == nil {
+			continue
+		}
+		n, err := l.Stat(x.cgroup, "memory.events", "low")
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 func (l *limitsRun) readOne(phase string, x *limited) time.Duration {
