@@ -41,6 +41,8 @@ const (
 	idleBytes   = 16 << 20              // what an idle neighbour has read
 	// stall: a read through a limit takes some 0.2 s here. One that waits for throttled reclaim takes minutes.
 	stall = 20 * time.Second
+	// settleFor: a second after the last turn the kernel is made to compute protection anew.
+	settleFor = 5 * time.Second
 )
 
 // limited is a service with limits of its own, and a process of ours in it that reads.
@@ -93,7 +95,7 @@ func runLimits(ctx context.Context, r *Run) error {
 	}
 	without := l.ratio()
 	l.ours, l.theirs = nil, nil
-	if err := r.Policy(ctx, "[reap]\nignore = [\"/"+apartSlice+"\"]\n"); err != nil {
+	if err := r.Policy(ctx, "[reap]\nignore = [\"/"+apartSlice+"\"]\n[log]\nlevel = \"debug\"\n"); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -123,6 +125,8 @@ func runLimits(ctx context.Context, r *Run) error {
 	}
 	r.Require("killed at their own limits", float64(l.killed), "", fmt.Sprintf("of %d, %d teardowns", len(l.all), l.dead), "0", l.killed == 0)
 	r.Require("stalled at their own limits", float64(l.stalls), "", fmt.Sprintf("worst read %.1f s", l.worst.Seconds()), "0", l.stalls == 0)
+	refreshes, err := machine.Run(ctx, "journalctl", "-b", "--no-pager", "-u", "scopereapd", "-g", "refresh|stale protection")
+	l.Log.Info("refreshes", "journal", refreshes, "err", err)
 	var lost int64
 	for _, f := range l.idle {
 		n, err := machine.Resident(f)
@@ -316,6 +320,9 @@ func (l *limitsRun) reads(ctx context.Context, name string, beside func(context.
 	err := l.read(ctx, name)
 	wg.Wait()
 	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	if err := machine.Sleep(ctx, settleFor); err != nil {
 		return err
 	}
 	if err := l.read(ctx, name+", over"); err != nil {
