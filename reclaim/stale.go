@@ -58,6 +58,12 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if r.tree.Tellable(ancestor) != MayReap || r.tree.deserted(ancestor) {
 		return false, nil
 	}
+	if r.squeezesOwn(ancestor) {
+		usage, err := r.tree.limit(ancestor, "memory.current")
+		if err != nil || usage < ownPart*baitPass {
+			return false, ignoreGone(err) // of our own slice: too little to lower its memory.high by so much
+		}
+	}
 	if r.busy(ancestor) {
 		return false, errors.New("the living grow, or reclaim at their own limits")
 	}
@@ -110,12 +116,8 @@ func (r *reaper) bite(ancestor string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	usage, err := r.tree.limit(ancestor, "memory.current")
-	if err != nil {
-		return 0, err
-	}
-	if before < baitPart*baitPass || r.squeezesOwn(ancestor) && usage < ownPart*baitPass {
-		return 0, errors.New("nothing can be asked for beside the bait")
+	if before < baitPart*baitPass {
+		return 0, errors.New("the bait is used up")
 	}
 	if _, err := r.write(ancestor, baitPass, refreshSlice); err != nil {
 		return 0, err

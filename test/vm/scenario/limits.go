@@ -50,6 +50,7 @@ type limited struct {
 	cgroup string
 	file   string
 	w      *worker
+	lows   int64 // see limitsRun.lows
 }
 
 // limitsRun is the scenario under way.
@@ -388,7 +389,10 @@ func (l *limitsRun) lows() (sum int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		sum += n
+		if sum += n; n > x.lows {
+			l.Log.Info("low", "cgroup", x.cgroup, "events", n-x.lows)
+			x.lows = n
+		}
 	}
 	return sum, nil
 }
