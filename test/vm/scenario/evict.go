@@ -35,7 +35,9 @@ const (
 	evictLive     = "/vmevict"             // the neighbours' cgroup
 	evictSide     = "vmevict-side.service" // which has processes and memcgs side by side
 	evictBytes    = 32 << 20               // a neighbour's cache
-	evictWithin   = 60 * time.Second
+	// evictWithin is a minute, in which what is dirty has been written back and is tried again (after 40 s), and what the
+	// process that evicts takes to start on an emulated CPU.
+	evictWithin = 90 * time.Second
 )
 
 // emulatedBudget: the start of the process that evicts, with its probe, is well below a second of CPU time on a real machine, and
