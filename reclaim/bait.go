@@ -76,7 +76,11 @@ const baitPart = 2
 
 // baitPass is what a pass takes of a dead memcg that has it, at the least:
 // SWAP_CLUSTER_MAX pages (include/linux/swap.h).
-const baitPass = 32 * 4096
+const baitPass = 32 * baitPage
+
+// baitPage is the page size that these numbers are for. With pages of 64 KiB a pass
+// would take half of the largest bait.
+const baitPage = 4096
 
 // lay needs a parent that gives its children memcgs.
 //
@@ -102,6 +106,9 @@ func (b *bait) lay(parent string, bytes int64, active bool) error {
 // may looks whether a bait would harm, or be harmed: it is charged to all that
 // is above it, too.
 func (b *bait) may(parent string, bytes int64) error {
+	if size := os.Getpagesize(); size != baitPage {
+		return fmt.Errorf("%w: pages of %d bytes", errNoBait, size)
+	}
 	tree := &Tree{FS: b.fs}
 	for p := parent; p != "/"; p = path.Dir(p) {
 		if owner, err := b.fs.Owner(p); err != nil {

@@ -42,7 +42,7 @@ func (b *fakeBait) stop()                {}
 // which is told at each write what is protected.
 func (x *fixture) onStaleKernel(r *reaper, fresh State, during func(asked int64)) *fakeBait {
 	r.abil.FreshProtection = Ability{State: fresh}
-	r.multiGen = true // a refresh is one request
+	r.rough = func() bool { return true } // a refresh is one request
 	live, dead := int64(8*testMiB), int64(4*testMiB)
 	b := &fakeBait{}
 	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(live+dead+b.bytes)) }
@@ -105,11 +105,11 @@ func TestTurnStaleKernel(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	const alive = 2*baitPass - testPage // what a pass takes of a bait that it takes for a live cgroup
 	for _, c := range []struct {
-		name     string
-		gives    []int64 // what the bait gives of each request
-		multiGen bool
-		want     bool // the last is one without cover
-		ok       bool
+		name  string
+		gives []int64 // what the bait gives of each request
+		rough bool
+		want  bool // the last is one without cover
+		ok    bool
 	}{
 		{name: "dead at once", gives: []int64{baitPass, baitPass, baitPass}, want: true, ok: true},
 		{name: "alive for two passes", gives: []int64{alive, alive - 10*testPage, baitPass, baitPass, baitPass}, want: true, ok: true},
@@ -118,7 +118,7 @@ func TestRefresh(t *testing.T) {
 		{name: "others give as well", gives: []int64{testPage, testPage, baitPass, baitPass, baitPass}, want: true, ok: true},
 		{name: "alive", gives: []int64{63 * testPage, 53 * testPage, 46 * testPage, 39 * testPage, 35 * testPage, 32 * testPage}},
 		{name: "nothing at the last", gives: []int64{baitPass, baitPass, 0}, want: true},
-		{name: "multi-generational", gives: []int64{baitPass}, multiGen: true, ok: true},
+		{name: "by other rules", gives: []int64{baitPass}, rough: true, ok: true},
 	} {
 		x, r := reaperFixture(t)
 		asks, uncovered := 0, false
@@ -135,7 +135,8 @@ func TestRefresh(t *testing.T) {
 				t.Errorf("%s: memory.low is %s", c.name, low)
 			}
 		})
-		r.multiGen = c.multiGen
+		r.rough = func() bool { return c.rough }
+		x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
 		if done, err := x.refresh(r, "/p"); done != c.ok || (err == nil) != c.ok {
 			t.Errorf("%s: %t, %v", c.name, done, err)
 		}
@@ -161,6 +162,9 @@ func TestRefreshNot(t *testing.T) {
 	x.cgroup("/leaf", 0, testMiB)
 	x.file("/leaf", "cgroup.subtree_control", "\n")
 	b := x.onStaleKernel(r, Unknown, func(int64) { t.Error("a request") })
+	x.cgroup("/p/a/limited", 0, testMiB)
+	x.file("/p/a/limited", "memory.max", fmt.Sprintln(testMiB))
+	x.file("/p/a", "cgroup.subtree_control", "memory\n")
 	for _, top := range []string{"/empty", "/leaf", "/gone"} {
 		if done, err := x.refresh(r, top); done || err != nil {
 			t.Errorf("%s: %t, %v", top, done, err)
@@ -171,8 +175,13 @@ func TestRefreshNot(t *testing.T) {
 		t.Errorf("near its limit: %t, %v", done, err)
 	}
 	b.failed = fmt.Errorf("%w: /p", errNoBait)
-	if done, err := x.refresh(r, "/p"); done || err != nil {
+	if done, err := x.refresh(r, "/p"); done || !errors.Is(err, errNoBait) {
 		t.Errorf("of a user: %t, %v", done, err)
+	}
+	b.failed = nil
+	x.file("/p/a/limited", "memory.max", "max\n")
+	if done, err := x.refresh(r, "/p"); done || err != nil {
+		t.Errorf("nobody with a limit: %t, %v", done, err)
 	}
 	if len(b.laid) > 0 {
 		t.Errorf("baits below %v", b.laid)
@@ -186,10 +195,12 @@ func TestEngineRefreshes(t *testing.T) {
 	x, r := reaperFixture(t)
 	var b *fakeBait
 	b = x.onStaleKernel(r, No, func(asked int64) { b.bytes -= asked - asked/2 })
-	r.multiGen = false
+	r.rough = func() bool { return false }
+	x.file("/p/a", "memory.high", fmt.Sprintln(9*testMiB))
 	e := x.engine(t, testConfig())
 	e.reap, e.thread = r, r.thread
-	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean || !r.stale["/p"] {
+	isStale := func() bool { _, ok := r.stale["/p"]; return ok }
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean || !isStale() {
 		t.Fatalf("%+v, %v, %v", turn, err, r.stale)
 	}
 	e.refreshSoon("/p")
@@ -204,11 +215,11 @@ func TestEngineRefreshes(t *testing.T) {
 		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
 	}
 	b.failed = fmt.Errorf("%w: /p", errBaitNear)
-	if run(); !r.stale["/p"] || !e.refreshes["/p"] {
+	if run(); !isStale() || !e.refreshes["/p"] {
 		t.Error("one that failed is not tried again")
 	}
 	b.failed = nil
-	if run(); r.stale["/p"] || e.refreshes["/p"] {
+	if run(); isStale() || e.refreshes["/p"] {
 		t.Error("one that is done is tried again")
 	}
 	r.stale["/p"] = true
@@ -228,14 +239,18 @@ func TestUncoverOthers(t *testing.T) {
 	if err := s.raise("/p", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.uncover(4 * testMiB); err != nil {
+	all := map[string]bool{"/p/a": true}
+	if err := s.uncover(map[string]bool{}, 4*testMiB, testMiB); err != nil || x.read("/p/a", "memory.low") != covers(8) {
+		t.Errorf("one without a limit is uncovered: %v", err)
+	}
+	if err := s.uncover(all, 4*testMiB, testMiB); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(6*testMiB) {
 		t.Errorf("memory.low is %s, below what it was", got)
 	}
 	x.file("/p/a", "memory.low", fmt.Sprintln(7*testMiB))
-	if err := s.uncover(8 * testMiB); err != nil {
+	if err := s.uncover(all, 8*testMiB, testMiB); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(7*testMiB) {

@@ -22,6 +22,9 @@ type queue struct {
 	// served is the CPU time of the owner that was served last: one that comes
 	// anew begins there.
 	served time.Duration
+	// refreshed is when a bait was last taken away below an ancestor that had no
+	// entry then, see baited.
+	refreshed map[string]time.Time
 }
 
 // entry is one ancestor that waits for a turn, or for the kernel to free what
@@ -82,13 +85,34 @@ const (
 // are of the first ones only; the reaping itself needs none of them.
 const maxEvents = 4096
 
-func newQueue() *queue { return &queue{entries: map[string]*entry{}, owners: map[owner]*ownerTurns{}} }
+func newQueue() *queue {
+	return &queue{entries: map[string]*entry{}, owners: map[owner]*ownerTurns{}, refreshed: map[string]time.Time{}}
+}
 
 // add puts a new entry in.
 func (q *queue) add(e *entry) *entry {
 	q.entries[e.path] = e
+	if at, ok := q.refreshed[e.path]; ok {
+		e.baited, e.baits = at, 1
+		delete(q.refreshed, e.path)
+	}
 	q.update(e)
 	return e
+}
+
+// baited notes that a bait of a refresh may be among an ancestor's dying for a
+// moment.
+func (q *queue) baited(ancestor string, at time.Time) {
+	if e := q.entries[ancestor]; e != nil {
+		e.baited, e.baits = at, e.baits+1
+		return
+	}
+	for p, was := range q.refreshed {
+		if at.Sub(was) >= baitGone {
+			delete(q.refreshed, p)
+		}
+	}
+	q.refreshed[ancestor] = at
 }
 
 // teardown adds a teardown seen below ancestor. It is due debounce after the
@@ -408,8 +432,11 @@ const baitGone = 2 * time.Second
 
 // less is a count of direct dying without baits that are about to go.
 func (e *entry) less(direct int64, now time.Time) int64 {
-	if !e.counted || now.Sub(e.baited) >= baitGone {
+	if now.Sub(e.baited) >= baitGone {
 		return direct
+	}
+	if !e.counted {
+		return max(direct-int64(e.baits), 0)
 	}
 	return direct - min(max(direct-e.dying, 0), int64(e.baits))
 }

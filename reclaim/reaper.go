@@ -18,11 +18,12 @@ type reaper struct {
 	journal  *Journal
 	abil     Abilities
 	pagesize int64
-	own      string // cgroup of this process, where that matters: see squeezesOwn
-	bait     baits  // where memory.low is the shield
-	multiGen bool   // see refresh
+	own      string      // cgroup of this process, where that matters: see squeezesOwn
+	bait     baits       // where memory.low is the shield
+	rough    func() bool // see roughScan
 	// stale are ancestors below which the kernel may keep protection that a shield
-	// of memory.low gave.
+	// of memory.low gave, or, where that is true, one of an earlier version's
+	// memory.min.
 	stale map[string]bool
 	log   *slog.Logger
 }
@@ -30,7 +31,7 @@ type reaper struct {
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
 	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log, stale: map[string]bool{}}
 	r.bait = &bait{fs: tree.FS, journal: journal}
-	r.multiGen = multiGen()
+	r.rough = roughScan
 	if !abil.Reclaim.OK() {
 		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
 	}
@@ -198,7 +199,7 @@ func (r *reaper) batches(
 	ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn, left int64,
 ) (Turn, error) {
 	began, still, elsewhere := r.thread.CPU(), 0, 0
-	least := t.After.Reclaimable()
+	least, rough := t.After.Reclaimable(), r.rough()
 	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
@@ -253,8 +254,8 @@ func (r *reaper) batches(
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
-		if s.file == "memory.low" && !r.abil.FreshProtection.OK() && !r.multiGen {
-			r.stale[ancestor] = true
+		if s.file == "memory.low" && !r.abil.FreshProtection.OK() && !rough {
+			r.stale[ancestor] = r.stale[ancestor] // it is there now, and stays true where it was
 		}
 		t.reclaiming += took
 		if err != nil {

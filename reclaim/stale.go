@@ -13,9 +13,13 @@ import (
 
 // refreshMargin is by how many pages a child's memory.low is below its usage when a
 // pass computes its effective value anew. Of a cgroup that is protected but for so
-// many the kernel scans no more than these shifted right by the priority, which
-// begins at 12 (get_scan_count, mm/vmscan.c, 5.10 and 6.1): nothing down to 6.
-const refreshMargin = 1<<6 - 1
+// many the kernel scans, with rounding, one more shifted right by the priority,
+// which begins at 12 (get_scan_count, mm/vmscan.c, 5.10 and 6.1): nothing down to 6.
+const refreshMargin = 1<<6 - 2
+
+// refreshGrowth is by how many pages more a child's usage may be above that when the
+// pass begins: still nothing at the first two priorities.
+const refreshGrowth = 1 << 10
 
 // refreshBait is what a pass finds of a bait, in bytes. Of a dead memcg with less
 // than 256 pages each priority takes 32, of one with 512 each of the first four; a
@@ -34,7 +38,7 @@ const (
 )
 
 // refreshSlice is the longest write of a refresh; one takes some ms.
-const refreshSlice = time.Second
+const refreshSlice = 100 * time.Millisecond
 
 // refresh ends the protection that is in force for the living below ancestor where
 // the kernel keeps stale protection: there it computes that anew only for what is
@@ -49,14 +53,20 @@ const refreshSlice = time.Second
 // that pass what it wants at the first priorities, at which the living have nothing
 // to give.
 //
-// With the multi-generational LRU, which scans by other rules, the pass is one with
-// memory.low raised. That ends what memory.min left.
+// Only what has a limit of its own, or something below it that has, is uncovered:
+// it is reclaimed by that anyway. Nothing else needs to be. Where scans follow other
+// rules (see roughScan) the pass is one with memory.low raised, which ends what
+// memory.min left.
 //
-// done is false where there is nothing to end, or nothing to end it with; an error
-// says that it is to be tried again. Call it on the thread.
+// done is false where there is nothing to end. An error says that it is to be tried
+// again, but for errNoBait. Call it on the thread.
 func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if r.tree.Tellable(ancestor) != MayReap || r.tree.deserted(ancestor) {
 		return false, nil
+	}
+	limited, err := r.limited(ancestor)
+	if err != nil || len(limited) == 0 && !r.stale[ancestor] {
+		return false, ignoreGone(err)
 	}
 	if r.squeezesOwn(ancestor) {
 		usage, err := r.tree.limit(ancestor, "memory.current")
@@ -67,14 +77,17 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if r.busy(ancestor) {
 		return false, errors.New("the living grow, or reclaim at their own limits")
 	}
+	rough := r.rough()
 	s := newShield(r.tree, r.journal, "memory.low", r.pagesize)
 	defer func() {
 		err = errors.Join(ignoreGone(err), s.lower())
 		r.bait.take()
 	}()
-	if err := r.bait.lay(ancestor, refreshBait, false); errors.Is(err, errNoBait) {
-		return false, nil
-	} else if err != nil {
+	if err := r.bait.lay(ancestor, refreshBait, false); err != nil {
+		// A pass from further up, where root alone rules, computes all below anew.
+		if up := path.Dir(ancestor); errors.Is(err, errNoBait) && up != "/" {
+			return r.refresh(up)
+		}
 		return false, err
 	}
 	var took []int64
@@ -89,7 +102,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 		switch {
 		case err != nil:
 			return false, err
-		case n > 0 && r.multiGen:
+		case n > 0 && rough:
 			return true, nil
 		}
 		if took = append(took, n); n == 0 { // a squeeze's first write may only bring home what CPUs have in stock
@@ -100,7 +113,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 			time.Sleep(refreshWait)
 		}
 	}
-	if err := s.uncover(refreshMargin * r.pagesize); err != nil {
+	if err := s.uncover(limited, refreshMargin*r.pagesize, refreshGrowth*r.pagesize); err != nil {
 		return false, err
 	}
 	n, err := r.bite(ancestor)
@@ -126,11 +139,46 @@ func (r *reaper) bite(ancestor string) (int64, error) {
 	return before - after, err
 }
 
-// uncover lowers what covers each child to margin bytes below its usage, but not
-// below what it was. Values that somebody else has set meanwhile stay.
-func (s *shield) uncover(margin int64) error {
+// limited finds ancestor's children that have a memory limit of their own, or
+// something below that has.
+func (r *reaper) limited(ancestor string) (found map[string]bool, err error) {
+	found = map[string]bool{}
+	err = r.tree.each(ancestor, func(p *child) {
+		cgroup := p.path()
+		if r.anyLimit(p, cgroup) {
+			found[cgroup] = true
+		}
+	})
+	return found, err
+}
+
+// anyLimit passes over what it cannot read: it stays covered.
+func (r *reaper) anyLimit(p place, cgroup string) bool {
+	var buf [limitBuf]byte
+	for _, file := range []string{"memory.max", "memory.high"} {
+		if v, err := r.tree.limitOf(p, file, buf[:0]); err != nil {
+			return false
+		} else if v < Unlimited {
+			return true
+		}
+	}
+	if r.tree.Tellable(cgroup) != MayReap { // nothing below has a memcg
+		return false
+	}
+	any := false
+	_ = r.tree.each(cgroup, func(p *child) { any = any || r.anyLimit(p, p.path()) })
+	return any
+}
+
+// uncover lowers what covers some children to margin bytes below their usage, but
+// not below what it was. Values that somebody else has set meanwhile stay. One that
+// grows beyond growth is an error.
+func (s *shield) uncover(which map[string]bool, margin, growth int64) error {
 	var changes []change
 	for _, cgroup := range s.order {
+		if !which[cgroup] {
+			continue
+		}
 		r := s.raised[cgroup]
 		usage, err := s.tree.limit(cgroup, "memory.current")
 		if gone(err) {
@@ -149,11 +197,31 @@ func (s *shield) uncover(margin int64) error {
 			changes = append(changes, change{id: r.id, cgroup: cgroup, file: s.file, before: now, after: want})
 		}
 	}
-	return s.apply(changes)
+	if err := s.apply(changes); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if usage, err := s.tree.limit(c.cgroup, "memory.current"); err == nil && usage-c.after > margin+growth {
+			return fmt.Errorf("%s grows", c.cgroup)
+		}
+	}
+	return nil
 }
 
-// multiGen reports whether the multi-generational LRU is on
-// (Documentation/admin-guide/mm/multigen_lru.rst).
+// roughScan reports whether reclaim scans by rules that take pages of the living
+// though they are protected all but a little: with the multi-generational LRU
+// (Documentation/admin-guide/mm/multigen_lru.rst), or a vm.swappiness that has a
+// dead memcg give so few of its files that a pass goes on to low priorities.
+func roughScan() bool {
+	const equal = 100 // files and anonymous memory
+	b, err := os.ReadFile("/proc/sys/vm/swappiness")
+	if n, perr := strconv.Atoi(strings.TrimSpace(string(b))); err != nil || perr != nil || n > equal {
+		return true
+	}
+	return multiGen()
+}
+
+// multiGen reports whether the multi-generational LRU is on.
 func multiGen() bool {
 	b, err := os.ReadFile("/sys/kernel/mm/lru_gen/enabled")
 	if err != nil {
@@ -164,10 +232,11 @@ func multiGen() bool {
 }
 
 // Between the tries of a refresh: the first is so long after a turn that turns in
-// a row share one, each further one twice as long after the one before.
+// a row share one, each further one twice as long after the one before, up to two
+// minutes. Those go on: one calm moment is enough.
 const (
 	refreshAfter = time.Second
-	refreshMost  = 8 // tries; the last is some four minutes after the turn
+	refreshMost  = 7 // doublings
 )
 
 // refreshEnd bounds what is done at a stop.
@@ -175,17 +244,26 @@ const refreshEnd = time.Second
 
 // refreshSoon plans the refresh that a turn below ancestor has made necessary.
 func (e *Engine) refreshSoon(ancestor string) {
-	if e.reap.stale[ancestor] && !e.refreshes[ancestor] {
-		e.refreshLater(ancestor, 0)
+	if _, stale := e.reap.stale[ancestor]; stale && !e.refreshes[ancestor] {
+		e.refreshLater(ancestor, 0, refreshAfter)
 	}
 }
 
-func (e *Engine) refreshLater(ancestor string, try int) {
+func (e *Engine) refreshLater(ancestor string, try int, after time.Duration) {
 	e.refreshes[ancestor] = true
-	time.AfterFunc(refreshAfter<<try, func() {
-		e.post(func(time.Time) {
-			if _, err := e.refresh(ancestor); err != nil && try+1 < refreshMost {
-				e.refreshLater(ancestor, try+1)
+	time.AfterFunc(after, func() {
+		e.post(func(now time.Time) {
+			wait := e.budget.Wait(0, now)
+			if en := e.queue.entries[ancestor]; en != nil && !en.counted {
+				wait = max(wait, refreshAfter) // a turn comes first, and a bait must not be in its count
+			}
+			if wait > 0 {
+				e.refreshLater(ancestor, try, wait)
+				return
+			}
+			if _, err := e.refresh(ancestor); err != nil && !errors.Is(err, errNoBait) {
+				try = min(try+1, refreshMost)
+				e.refreshLater(ancestor, try, refreshAfter<<try)
 				return
 			}
 			delete(e.refreshes, ancestor)
@@ -193,13 +271,12 @@ func (e *Engine) refreshLater(ancestor string, try int) {
 	})
 }
 
-// refresh is charged to the budget, and done whatever the policy says of reaping.
+// refresh is done whatever the policy says of reaping.
 func (e *Engine) refresh(ancestor string) (done bool, err error) {
-	began := e.thread.CPU()
 	done, err = e.reap.refresh(ancestor)
-	e.budget.Spend(e.thread.CPU()-began, time.Now())
+	e.queue.baited(ancestor, time.Now())
 	e.log.Debug("refresh", "ancestor", ancestor, "done", done, "err", err)
-	if err == nil {
+	if err == nil || errors.Is(err, errNoBait) {
 		delete(e.reap.stale, ancestor)
 	}
 	return done, err
@@ -218,10 +295,10 @@ func (e *Engine) refreshAll() {
 // heal plans to end what an earlier version may have left in force, below one
 // cgroup at the top after another, so that nothing waits for all of it: a pass from
 // there looks at every one further down. Those at the top were never shielded. It
-// does so whatever the policy says of reaping: who was harmed may have switched
-// that off.
+// does so also where reap.enabled is false: who was harmed may have switched that
+// off. With kernel.monitor_only = "always" nothing is touched.
 func (e *Engine) heal() {
-	if !e.opts.Hierarchy.Mode.V2() || e.opts.Abilities.FreshProtection.OK() {
+	if !e.opts.Hierarchy.Mode.V2() || e.opts.Abilities.FreshProtection.OK() || e.config().Monitor == MonitorAlways {
 		return
 	}
 	names, err := e.tree.Children("/")
@@ -229,12 +306,16 @@ func (e *Engine) heal() {
 		e.log.Warn("an earlier version's protection may still be in force", "err", err)
 		return
 	}
-	var healed []string
+	var healed, later []string
 	var next func(time.Time)
 	next = func(time.Time) {
 		if len(names) == 0 {
-			if slices.Sort(healed); len(healed) > 0 {
+			slices.Sort(healed)
+			if len(healed) > 0 {
 				e.log.Info("this kernel keeps stale protection: ended what an earlier version may have left", "below", healed)
+			}
+			if len(later) > 0 {
+				e.log.Warn("this kernel keeps stale protection, and what an earlier version may have left is still in force: it is tried again", "below", later)
 			}
 			return
 		}
@@ -243,10 +324,13 @@ func (e *Engine) heal() {
 		if ignore := e.config().Ignore; ignore == nil || !ignore(top) {
 			e.reap.stale[top] = true
 			done, err := e.refresh(top)
-			if err != nil {
-				e.refreshLater(top, 0)
-			}
-			if done {
+			switch {
+			case errors.Is(err, errNoBait):
+				e.log.Warn("an earlier version's protection may still be in force", "below", top, "err", err)
+			case err != nil:
+				later = append(later, top)
+				e.refreshLater(top, 0, refreshAfter)
+			case done:
 				healed = append(healed, top)
 			}
 		}
