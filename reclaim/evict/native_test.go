@@ -62,8 +62,8 @@ func TestEvict(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree := memcgtest.New(t)
 	dir := diskDir(t)
-	// The machine itself may reclaim what nobody reads: a file that the walk has
-	// nothing to do with is the control.
+	// The machine itself may reclaim what nobody reads, a page here and there: a file
+	// that the walk has nothing to do with is the control.
 	live, control := memcgtest.File(t, filepath.Join(dir, "live"), 4096), memcgtest.File(t, filepath.Join(dir, "control"), 4096)
 	tree.Mkdir("live.scope")
 	tree.Start("live.scope", memcgtest.Op{Read: live.Name(), Ahead: true}, memcgtest.Op{Read: control.Name(), Ahead: true})
@@ -88,8 +88,9 @@ func TestEvict(t *testing.T) {
 		}
 	}
 	t.Logf("%d pages asked, %d went, %v", asked, went, time.Since(begun))
-	if now, same := memcgtest.Cached(t, live), slices.Equal(memcgtest.Cached(t, control), hadControl); !slices.Equal(now, had) && same || len(had) == 0 {
-		t.Errorf("the live one had %d pages and has %d, the control is unchanged", len(had), len(now))
+	lost, others := len(had)-len(memcgtest.Cached(t, live)), len(hadControl)-len(memcgtest.Cached(t, control))
+	if len(had) == 0 || lost > others+len(had)/64 {
+		t.Errorf("of %d live pages %d are lost, of the control's %d", len(had), lost, others)
 	}
 	if left := gone(k, tree); len(left) > 0 {
 		t.Errorf("%d are left: %+v", len(left), left)
