@@ -41,7 +41,7 @@ func Kinds(run string) []Kind {
 		{"reconnect", "", reconnect, 4},
 		{"calls", "", calls, 2},
 		{"signals", "", signals, 2},
-		{"load-unit", "", loadUnit, 2},
+		{"load-unit", "", loadUnit, 4},
 	}
 }
 
@@ -185,13 +185,30 @@ func calls(ctx context.Context, address string, n *atomic.Int64) {
 	pour(ctx, address, n, func() []byte { return one })
 }
 
-// loadUnit has PID 1 load names that are nothing: it sends two signals for each.
+// loadUnit has PID 1 load names that are nothing: it sends two signals for each. It waits for each answer: else PID 1
+// would have more of them to read than anybody's login could wait for.
 func loadUnit(ctx context.Context, address string, n *atomic.Int64) {
-	var i int64
-	pour(ctx, address, n, func() []byte {
-		i++
-		return message(dbus.TypeMethodCall, sdName, sdPath, sdIface, "LoadUnit", fmt.Sprintf("x%d-%d.service", i, n.Load()))
-	})
+	conn, err := connect(ctx, address)
+	if err != nil {
+		time.Sleep(again)
+		return
+	}
+	defer conn.Close()
+	pid1 := conn.Object(sdName, sdPath)
+	for i := n.Add(1); ctx.Err() == nil; i = n.Add(1) {
+		unit := fmt.Sprintf("x%d.service", i)
+		if err := pid1.CallWithContext(ctx, sdIface+".LoadUnit", 0, unit).Err; err != nil {
+			return
+		}
+	}
+}
+
+// connect is godbus's client.
+func connect(ctx context.Context, address string) (*dbus.Conn, error) {
+	if address != "" {
+		return dbus.Connect(address, dbus.WithContext(ctx))
+	}
+	return dbus.ConnectSystemBus(dbus.WithContext(ctx))
 }
 
 // signals go straight to each connection of root's that may be the daemon's, and say what PID 1 might.
@@ -214,7 +231,7 @@ func signals(ctx context.Context, address string, n *atomic.Int64) {
 
 // roots are the unique names of root's connections that belong to the process that has the daemon's name.
 func roots(ctx context.Context, address string) (names []string, err error) {
-	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
+	conn, err := connect(ctx, address)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type Scenario struct {
 
 // All returns all scenarios, the longest first: the VMs that take longest should start first.
 func All() []Scenario {
-	return []Scenario{core(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), bus(), api(), pod(), reparent(),
+	return []Scenario{core(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), floods(), bus(), api(), pod(), reparent(),
 		bench(), growth(), storm()}
 }
 
