@@ -87,6 +87,8 @@ func asking(request string) func(context.Context, string, *atomic.Int64) {
 const (
 	name    = "org.scopereap1"
 	path    = "/org/scopereap1"
+	busName = "org.freedesktop.DBus"
+	busPath = "/org/freedesktop/DBus"
 	sdName  = "org.freedesktop.systemd1"
 	sdPath  = "/org/freedesktop/systemd1"
 	sdIface = sdName + ".Manager"
@@ -113,7 +115,7 @@ func message(kind dbus.Type, dest string, path dbus.ObjectPath, iface, member st
 // greeting is all that a client has to say: nothing makes it wait for the answers.
 func greeting() []byte {
 	uid := fmt.Appendf(nil, "%x", strconv.Itoa(os.Getuid()))
-	hello := message(dbus.TypeMethodCall, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
+	hello := message(dbus.TypeMethodCall, busName, busPath, busName, "Hello")
 	return append(append(append([]byte("\x00AUTH EXTERNAL "), uid...), "\r\nBEGIN\r\n"...), hello...)
 }
 
@@ -135,17 +137,21 @@ func reconnect(_ context.Context, address string, n *atomic.Int64) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	said := append(greeting(), message(dbus.TypeMethodCall, name, path, "org.freedesktop.DBus.Properties", "GetAll", name+".Manager")...)
-	if _, err := conn.Write(said); err != nil {
+	// A second Hello is an error. When that comes the bus has passed the call on.
+	hello := message(dbus.TypeMethodCall, busName, busPath, busName, "Hello")
+	hello[2] = 0 // flags: it wants an answer
+	if _, err := conn.Write(append(said, hello...)); err != nil {
 		time.Sleep(again)
 		return
 	}
 	n.Add(1)
-	// What the bus answers to Hello: by then it has passed the call on.
-	var b [512]byte
-	for range 3 {
-		if _, err := conn.Read(b[:]); err != nil {
+	var heard []byte
+	for b := make([]byte, 4096); !bytes.Contains(heard, []byte("Error.Failed")); {
+		got, err := conn.Read(b)
+		if err != nil {
 			return
 		}
+		heard = append(heard, b[:got]...)
 	}
 }
 
@@ -238,12 +244,12 @@ func roots(ctx context.Context, address string) (names []string, err error) {
 	defer conn.Close()
 	bus := conn.BusObject()
 	pid := func(name string) (pid uint32) {
-		_ = bus.CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixProcessID", 0, name).Store(&pid)
+		_ = bus.CallWithContext(ctx, busName+".GetConnectionUnixProcessID", 0, name).Store(&pid)
 		return pid
 	}
 	daemon := pid(name)
 	var all []string
-	if err := bus.CallWithContext(ctx, "org.freedesktop.DBus.ListNames", 0).Store(&all); err != nil {
+	if err := bus.CallWithContext(ctx, busName+".ListNames", 0).Store(&all); err != nil {
 		return nil, err
 	}
 	for _, n := range all {
