@@ -174,13 +174,13 @@ func (b *Bytes) Take(n int) (done func(), ok bool) {
 }
 
 // A connection costs some 15 µs before anything is known of it but whose it is, and as much to refuse: acceptRate of
-// them a second are half a percent of a CPU, and more than may be answered. What comes faster waits in the socket's
+// them a second are some 0.3 % of a CPU, and twice what may be answered. What comes faster waits in the socket's
 // queue, then in connect(2).
 const (
-	acceptRate   = 200
-	acceptAtOnce = 100
+	acceptRate   = 100
+	acceptAtOnce = 50
 	// acceptQueue is how long the queue may be: a third of a second. Go's is what net.core.somaxconn allows, 4096.
-	acceptQueue = 64
+	acceptQueue = 32
 	// acceptPause is how long to leave the queue alone when it fills faster: each look costs a wakeup.
 	acceptPause = 100 * time.Millisecond
 )
