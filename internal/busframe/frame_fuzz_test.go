@@ -79,6 +79,17 @@ func TestFields(t *testing.T) {
 				t.Errorf("argument %d is %.20q, want %.20q", i, got, want)
 			}
 		}
+		// Lengths that lead out of the message are no lengths, wherever they stand.
+		for at := fixedPart; at+4 <= min(len(text), 1000); at += 4 {
+			bad := bytes.Clone(text)
+			binary.LittleEndian.PutUint32(bad[at:], uint32(len(text)))
+			for field := dbus.FieldPath; field <= dbus.FieldUnixFDs; field++ {
+				if got := Field(bad, field); len(got) >= len(text) {
+					t.Errorf("with a wrong length at %d field %d has %d bytes", at, field, len(got))
+				}
+			}
+			Strings(bad, 0, 3)
+		}
 		if Strings(text, 0, 3) == nil || Strings(text, 0, 4) != nil || Strings(text[:len(text)-1], 0, 3) != nil {
 			t.Error("three arguments, no more, and whole ones")
 		}

@@ -2,9 +2,11 @@ package callers
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -74,5 +76,59 @@ func TestGateHasAPace(t *testing.T) {
 	g.Close()
 	if got, most := <-accepted, int(acceptAtOnce+acceptRate*(took+1)); got < acceptAtOnce || got > most {
 		t.Errorf("%d connections were looked at in %.1f s, want %d to %d", got, took, acceptAtOnce, most)
+	}
+}
+
+// dialAs connects as another user: who connects is the thread's (SO_PEERCRED, unix(7)).
+func dialAs(t *testing.T, path string, uid int) net.Conn {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become somebody else")
+	}
+	var conn net.Conn
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
+			err = e
+			return
+		}
+		conn, err = net.Dial("unix", path)
+	}()
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Who has asked too often is told so and hung up on; who may ask comes in with the name that the kernel knows.
+func TestGateRefuses(t *testing.T) {
+	g, path := newGate(t, Limits{Each: 1e-9, EachAtOnce: 1, All: 1e-9, AllAtOnce: 10})
+	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	first, again := dialAs(t, path, 65534), dialAs(t, path, 65534)
+	other, root := dialAs(t, path, 65533), dialAs(t, path, Root)
+	for _, want := range []uint32{65534, 65533, Root} {
+		conn, err := g.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.(*Conn).UID; got != want {
+			t.Errorf("user %d was let in, want %d", got, want)
+		}
+		conn.Close()
+	}
+	for conn, want := range map[net.Conn]string{first: "", again: "no\n", other: "", root: ""} {
+		if said, err := io.ReadAll(conn); string(said) != want || err != nil {
+			t.Errorf("%q, %v; want %q", said, err, want)
+		}
 	}
 }

@@ -200,3 +200,23 @@ func TestQueue(t *testing.T) {
 		t.Errorf("where nothing is: %v", err)
 	}
 }
+
+// How long a dial may take is not how long a write may.
+func TestDialTimeIsNotWriteTime(t *testing.T) {
+	_, path := listener(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := Dial(ctx, path, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var tv *unix.Timeval
+	cerr := c.raw.Control(func(fd uintptr) { tv, err = unix.GetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_SNDTIMEO) })
+	if err := errors.Join(cerr, err); err != nil {
+		t.Fatal(err)
+	}
+	if got := time.Duration(tv.Nano()); got != time.Hour {
+		t.Errorf("a write may take %v, want %v", got, time.Hour)
+	}
+}

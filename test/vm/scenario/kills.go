@@ -33,7 +33,7 @@ func kills() Scenario {
 const (
 	killWatchdog = 4 * time.Second
 	killDying    = 60                     // a leak: what a shield or squeeze has to do
-	killMoment   = 30 * time.Millisecond  // after a limit is seen to differ, at most
+	killMoment   = 10 * time.Millisecond  // after a limit is seen to differ, at most
 	killLater    = 500 * time.Millisecond // after a restart, where there is nothing to be seen, at most
 	killEnd      = 2 * time.Minute        // until a last daemon has put all in order
 )
