@@ -42,7 +42,7 @@ func (b *fakeBait) stop()                {}
 // which is told at each write what is protected.
 func (x *fixture) onStaleKernel(r *reaper, fresh State, during func(asked int64)) *fakeBait {
 	r.abil.FreshProtection = Ability{State: fresh}
-	r.multiGen = true // no refresh
+	r.multiGen = true // a refresh is one request
 	live, dead := int64(8*testMiB), int64(4*testMiB)
 	b := &fakeBait{}
 	b.charge = func() { x.file("/p", "memory.current", fmt.Sprintln(live+dead+b.bytes)) }
@@ -100,45 +100,123 @@ func TestTurnStaleKernel(t *testing.T) {
 	}
 }
 
-// TestTurnRefresh: last in a turn the living's memory.low goes a little below their
-// usage for one more request, once the kernel takes a bait for dead. Then it is as
-// it was.
-func TestTurnRefresh(t *testing.T) {
+// TestRefresh: the living's memory.low goes a little below their usage for a last
+// request, once the kernel takes a bait for dead. Then it is as it was.
+func TestRefresh(t *testing.T) {
+	const alive = 2*baitPass - testPage // what a pass takes of a bait that it takes for a live cgroup
 	for _, c := range []struct {
-		name  string
-		gives []int64 // what the bait gives of each request for baitPass of the refresh
-		want  int     // requests in all of it
-		ended bool
+		name     string
+		gives    []int64 // what the bait gives of each request
+		multiGen bool
+		want     bool // the last is one without cover
+		ok       bool
 	}{
-		{"dead at once", []int64{baitPass}, 2, true},
-		{"alive for two passes", []int64{2*baitPass - testPage, 2*baitPass - testPage, baitPass}, 4, true},
-		{"alive", slices.Repeat([]int64{2*baitPass - testPage}, refreshTries), refreshTries, hasSwap()},
+		{name: "dead at once", gives: []int64{baitPass, baitPass, baitPass}, want: true, ok: true},
+		{name: "alive for two passes", gives: []int64{alive, alive - 10*testPage, baitPass, baitPass, baitPass}, want: true, ok: true},
+		{name: "with swap", gives: []int64{23 * testPage, 23 * testPage, 23 * testPage}, want: true, ok: true},
+		{name: "stocks first", gives: []int64{0, baitPass, baitPass, baitPass}, want: true, ok: true},
+		{name: "others give as well", gives: []int64{testPage, testPage, baitPass, baitPass, baitPass}, want: true, ok: true},
+		{name: "alive", gives: []int64{63 * testPage, 53 * testPage, 46 * testPage, 39 * testPage, 35 * testPage, 32 * testPage}},
+		{name: "nothing at the last", gives: []int64{baitPass, baitPass, 0}, want: true},
+		{name: "multi-generational", gives: []int64{baitPass}, multiGen: true, ok: true},
 	} {
 		x, r := reaperFixture(t)
-		var b *fakeBait
 		asks, uncovered := 0, false
+		var b *fakeBait
 		b = x.onStaleKernel(r, No, func(asked int64) {
-			if asked != baitPass || x.read("/p", "memory.stat") != strings.TrimSpace(memoryStatText(8*testMiB)) {
-				return // of the turn itself
+			if asked != baitPass || asks == len(c.gives) {
+				t.Errorf("%s: asked for %d, after %d requests", c.name, asked, asks)
+				return
 			}
-			if asks < len(c.gives) {
-				b.bytes += asked/2 - c.gives[asks]
-			}
+			b.bytes += asked/2 - c.gives[asks]
 			asks++
 			low := x.read("/p/a", "memory.low")
-			if uncovered = low == fmt.Sprint(8*testMiB-refreshMargin); !uncovered && low != covers(8) {
+			if uncovered = low == fmt.Sprint(8*testMiB-refreshMargin*testPage); !uncovered && low != covers(8) {
 				t.Errorf("%s: memory.low is %s", c.name, low)
 			}
 		})
-		r.multiGen = false
-		if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean || turn.Baits < 2 {
-			t.Errorf("%s: %+v, %v", c.name, turn, err)
+		r.multiGen = c.multiGen
+		if done, err := x.refresh(r, "/p"); done != c.ok || (err == nil) != c.ok {
+			t.Errorf("%s: %t, %v", c.name, done, err)
 		}
-		if uncovered != c.ended || c.ended && asks < c.want {
-			t.Errorf("%s: %d requests, memory.low below usage at the last: %t", c.name, asks, uncovered)
+		if uncovered != c.want || asks != len(c.gives) || !slices.Equal(b.laid, []string{"/p"}) || b.bytes != 0 {
+			t.Errorf("%s: %d requests, at the last without cover: %t, %+v", c.name, asks, uncovered, b)
 		}
 		x.asBefore(r)
 	}
+}
+
+func (x *fixture) refresh(r *reaper, ancestor string) (done bool, err error) {
+	x.t.Helper()
+	r.thread.Do(x.t.Context(), func() { done, err = r.refresh(ancestor) })
+	return done, err
+}
+
+// TestRefreshNot: nothing is asked for where nobody lives, or no bait can be laid,
+// now or ever.
+func TestRefreshNot(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.cgroup("/empty", 0, testMiB)
+	x.file("/empty", "cgroup.events", "populated 0\nfrozen 0\n")
+	x.cgroup("/leaf", 0, testMiB)
+	x.file("/leaf", "cgroup.subtree_control", "\n")
+	b := x.onStaleKernel(r, Unknown, func(int64) { t.Error("a request") })
+	for _, top := range []string{"/empty", "/leaf", "/gone"} {
+		if done, err := x.refresh(r, top); done || err != nil {
+			t.Errorf("%s: %t, %v", top, done, err)
+		}
+	}
+	b.failed = fmt.Errorf("%w: /p", errBaitNear)
+	if done, err := x.refresh(r, "/p"); done || err == nil {
+		t.Errorf("near its limit: %t, %v", done, err)
+	}
+	b.failed = fmt.Errorf("%w: /p", errNoBait)
+	if done, err := x.refresh(r, "/p"); done || err != nil {
+		t.Errorf("of a user: %t, %v", done, err)
+	}
+	if len(b.laid) > 0 {
+		t.Errorf("baits below %v", b.laid)
+	}
+	x.asBefore(r)
+}
+
+// TestEngineRefreshes: a turn behind memory.low is followed by one refresh, which is
+// tried again where it fails, and done at a stop.
+func TestEngineRefreshes(t *testing.T) {
+	x, r := reaperFixture(t)
+	var b *fakeBait
+	b = x.onStaleKernel(r, No, func(asked int64) { b.bytes -= asked - asked/2 })
+	r.multiGen = false
+	e := x.engine(t, testConfig())
+	e.reap, e.thread = r, r.thread
+	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean || !r.stale["/p"] {
+		t.Fatalf("%+v, %v, %v", turn, err, r.stale)
+	}
+	e.refreshSoon("/p")
+	e.refreshSoon("/p")
+	run := func() {
+		t.Helper()
+		var fns []func(time.Time)
+		waitFor(t, "a refresh", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
+		if len(fns) != 1 {
+			t.Errorf("%d refreshes", len(fns))
+		}
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	b.failed = fmt.Errorf("%w: /p", errBaitNear)
+	if run(); !r.stale["/p"] || !e.refreshes["/p"] {
+		t.Error("one that failed is not tried again")
+	}
+	b.failed = nil
+	if run(); r.stale["/p"] || e.refreshes["/p"] {
+		t.Error("one that is done is tried again")
+	}
+	r.stale["/p"] = true
+	r.thread.Do(t.Context(), e.refreshAll)
+	if len(r.stale) > 0 {
+		t.Errorf("a stop leaves %v", r.stale)
+	}
+	x.asBefore(r)
 }
 
 // TestUncoverOthers: a value that somebody else has set stays, and none goes below
@@ -150,7 +228,7 @@ func TestUncoverOthers(t *testing.T) {
 	if err := s.raise("/p", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.uncover(refreshMargin); err != nil {
+	if err := s.uncover(4 * testMiB); err != nil {
 		t.Fatal(err)
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(6*testMiB) {
@@ -368,45 +446,6 @@ func TestTurnNoRecursiveProt(t *testing.T) {
 	})
 	if turn, err := x.turns(r, "/p"); err != nil || turn.End != TurnClean {
 		t.Errorf("%+v, %v", turn, err)
-	}
-	x.asBefore(r)
-}
-
-// TestHeal: one small request below each cgroup at the top, behind memory.low,
-// and nothing where the kernel forgets protection by itself.
-func TestHeal(t *testing.T) {
-	x, r := reaperFixture(t)
-	x.file("/p", "cgroup.events", "populated 1\nfrozen 0\n")
-	x.cgroup("/empty", 0, testMiB)
-	x.file("/empty", "cgroup.events", "populated 0\nfrozen 0\n")
-	x.cgroup("/leaf", 0, testMiB)
-	x.file("/leaf", "cgroup.subtree_control", "\n")
-	b := x.onStaleKernel(r, Unknown, func(int64) {
-		if got := x.read("/p/a", "memory.low"); got != covers(8) {
-			t.Errorf("memory.low of the living is %s", got)
-		}
-	})
-	heal := func(top string) (done bool, err error) {
-		t.Helper()
-		r.thread.Do(t.Context(), func() { done, err = r.heal(top) })
-		return done, err
-	}
-	for top, want := range map[string]bool{"/p": true, "/empty": false, "/leaf": false, "/gone": false} {
-		if done, err := heal(top); err != nil || done != want {
-			t.Errorf("%s: %t, %v", top, done, err)
-		}
-	}
-	if !slices.Equal(b.laid, []string{"/p"}) {
-		t.Errorf("baits below %v", b.laid)
-	}
-	b.failed = fmt.Errorf("%w: /p", errBaitNear)
-	if done, err := heal("/p"); done || err != nil {
-		t.Errorf("near its limit: %t, %v", done, err)
-	}
-	b.failed = nil
-	r.thread.onWrite = nil // the kernel takes nothing
-	if done, err := heal("/p"); done || err == nil {
-		t.Errorf("a kernel that takes nothing: %t, %v", done, err)
 	}
 	x.asBefore(r)
 }

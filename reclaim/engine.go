@@ -75,6 +75,7 @@ type Engine struct {
 	rationed   map[owner]string // the last ancestor that a sweep took, see ration
 	nextV1Pins time.Time        // see forgetFreedV1
 	passedOver PassedOver       // by the last sweep, as it was logged
+	refreshes  map[string]bool  // planned
 
 	holdFull    atomic.Bool   // said once
 	holdTrouble atomic.Uint32 // what holds fail for, said once: 1 plus the errno; 0 for nothing
@@ -113,19 +114,20 @@ func NewEngine(o EngineOptions) *Engine {
 			RecursiveProt: o.Hierarchy.RecursiveProt,
 			Coarse:        o.Abilities.Coarse(),
 		},
-		log:     o.Logger,
-		onEnd:   o.OnOutcome,
-		budget:  NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
-		queue:   newQueue(),
-		gate:    pressureGate{pressure: o.Pressure, log: o.Logger, part: 1},
-		part:    1,
-		wake:    make(chan struct{}, 1),
-		started: make(chan struct{}),
-		stopped: make(chan struct{}),
-		cfg:     o.Config,
-		pinned:  map[string]pinned{},
-		known:   map[string]known{},
-		ctx:     context.Background(),
+		log:       o.Logger,
+		onEnd:     o.OnOutcome,
+		budget:    NewBudget(o.Config.Share, o.Config.Burst, time.Now()),
+		queue:     newQueue(),
+		gate:      pressureGate{pressure: o.Pressure, log: o.Logger, part: 1},
+		part:      1,
+		wake:      make(chan struct{}, 1),
+		started:   make(chan struct{}),
+		stopped:   make(chan struct{}),
+		cfg:       o.Config,
+		pinned:    map[string]pinned{},
+		known:     map[string]known{},
+		refreshes: map[string]bool{},
+		ctx:       context.Background(),
 	}
 	e.tree.pulse = &e.pulse
 	e.alive.Store(math.MaxUint64)
@@ -230,6 +232,7 @@ func (e *Engine) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+	e.refreshAll()
 }
 
 // round is all that is done between two waits, and returns how long the next

@@ -94,6 +94,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
 	})
 	en.rest = t.Rest
+	e.refreshSoon(en.path)
 	if err != nil {
 		if ctx.Err() == nil {
 			e.log.Error("reclaim failed", "ancestor", en.path, "err", err, message.ReclaimFailed.Attr())

@@ -21,11 +21,14 @@ type reaper struct {
 	own      string // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits  // where memory.low is the shield
 	multiGen bool   // see refresh
-	log      *slog.Logger
+	// stale are ancestors below which the kernel may keep protection that a shield
+	// of memory.low gave.
+	stale map[string]bool
+	log   *slog.Logger
 }
 
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
-	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log}
+	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log, stale: map[string]bool{}}
 	r.bait = &bait{fs: tree.FS, journal: journal}
 	r.multiGen = multiGen()
 	if !abil.Reclaim.OK() {
@@ -184,13 +187,6 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		o.batch = left
 	}
 	defer func() {
-		if t.Batches > 0 && t.End != TurnMore && !near && err == nil { // TurnMore: the next turn comes soon
-			baits, err := r.refresh(ancestor, s)
-			t.Baits += baits
-			if err != nil {
-				r.log.Debug("stale protection stays", "ancestor", ancestor, "err", err)
-			}
-		}
 		err = errors.Join(err, s.lower())
 		r.bait.take()
 	}()
@@ -257,6 +253,9 @@ func (r *reaper) batches(
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
+		if s.file == "memory.low" && !r.abil.FreshProtection.OK() && !r.multiGen {
+			r.stale[ancestor] = true
+		}
 		t.reclaiming += took
 		if err != nil {
 			return r.vanished(t, err)
