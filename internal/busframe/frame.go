@@ -97,8 +97,8 @@ func (c *Conn) gather() {
 	switch took := time.Since(c.paused); {
 	case took > calm+c.pause:
 		c.pause = 0
-	case c.room > socketRoom/2:
-		c.pause = max(c.pause/2, leastGather)
+	case c.room > socketRoom/2: // it was full, or about to be: the bus may have more
+		c.pause = leastGather
 	case c.room < socketRoom/4:
 		c.pause = min(max(2*c.pause, leastGather), mostGather)
 	}
