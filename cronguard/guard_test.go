@@ -439,3 +439,21 @@ func TestFollowsNoLink(t *testing.T) {
 		t.Error("made through the lock's link")
 	}
 }
+
+// Two guards do not work at once.
+func TestGuardsTakeTurns(t *testing.T) {
+	p := Plan{stateDir: t.TempDir()}
+	unlock, err := p.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.lock(); err == nil {
+		t.Error("a second one is at work too")
+	}
+	unlock()
+	again, err := p.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}

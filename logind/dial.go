@@ -3,7 +3,6 @@ package logind
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/scopereap/scopereap/internal/busframe"
+	"github.com/scopereap/scopereap/internal/quiet"
 )
 
 // DialSystem makes a private connection to the system bus ($DBUS_SYSTEM_BUS_ADDRESS, or the usual places).
@@ -29,12 +29,15 @@ func DialAddress(address string) func(context.Context) (*dbus.Conn, error) {
 // long.
 const maxMessage = 128 << 20
 
+// writeTime bounds a write: the bus reads at once, or it is stuck.
+const writeTime = 30 * time.Second
+
 func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 	socket, err := busframe.Socket(address)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", where, err)
 	}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	raw, err := quiet.Dial(ctx, socket, writeTime)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", where, err)
 	}

@@ -42,6 +42,13 @@ func start(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness 
 func launch(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness {
 	t.Helper()
 	h := &harness{T: t, bus: bustest.StartBus(t), log: &logBook{}}
+	return h.launch(opts, prepare)
+}
+
+// launch runs a listener on a bus.
+func (h *harness) launch(opts Options, prepare func(*bustest.Machine)) *harness {
+	t := h.T
+	t.Helper()
 	h.m = bustest.NewMachine(t, h.bus)
 	if prepare != nil {
 		prepare(h.m)

@@ -130,6 +130,11 @@ func (k *link) listen(ctx context.Context) error {
 			dbus.WithMatchInterface(sdIface), dbus.WithMatchMember(member),
 		})
 	}
+	if name := k.l.opts.Name; name != "" {
+		if _, err := k.bus.call(ctx, busName, "/org/freedesktop/DBus", busName+".RequestName", name, dbus.NameFlagDoNotQueue); err != nil {
+			k.l.log.Debug("anybody may send us signals, to be thrown away: no name on the bus", "err", err)
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, k.bus.timeout)
 	defer cancel()
 	for _, rule := range rules {

@@ -16,6 +16,9 @@ type Options struct {
 	Dial func(ctx context.Context) (*dbus.Conn, error)
 	// Logger takes the messages (default: slog.Default()).
 	Logger *slog.Logger
+	// Name is taken on the bus, where the bus lets us and it is not "": a bus policy that names it says who may send to
+	// us what nobody asked for.
+	Name string
 	// CallTimeout bounds every call on the bus (default 10 s: a daemon-reload keeps PID 1 silent for seconds on
 	// machines with thousands of units).
 	CallTimeout time.Duration

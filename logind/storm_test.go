@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 
 	"github.com/scopereap/scopereap/internal/busframe"
@@ -122,6 +127,75 @@ func TestStormOfStrangers(t *testing.T) {
 	if got := h.lives("session-7.scope"); got != "ST" && got != "T" {
 		t.Errorf("the session's life: %q", got)
 	}
+}
+
+// With the policy that is installed the bus itself throws away what users send straight to us, and what logind and
+// systemd say is heard.
+func TestBusRefusesStrangers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to become somebody else")
+	}
+	h := &harness{T: t, bus: bustest.StartBusWith(t, "../packaging/dbus/org.scopereap1.conf"), log: &logBook{}}
+	if err := os.Chmod(filepath.Dir(strings.TrimPrefix(h.bus.Address, "unix:path=")), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const name = "org.scopereap1.Listener"
+	h.launch(Options{Name: name}, nil)
+	h.sync()
+	var owner string
+	if err := h.bus.Connect().BusObject().Call(busName+".GetNameOwner", 0, name).Store(&owner); err != nil {
+		t.Fatal(err)
+	}
+	mallory := connectAs(t, h.bus.Address, 65534)
+	for range 100 {
+		for _, dest := range []string{name, owner} {
+			if err := bustest.SendTo(mallory, dest, sdPath, sdIface, SignalUnitRemoved, "user-1000.slice", unitPath("x")); err != nil {
+				t.Fatal(err)
+			}
+			c := mallory.Object(dest, "/").Call("org.freedesktop.DBus.Peer.Ping", 0)
+			if !isError(c.Err, busName+".Error.AccessDenied") {
+				t.Fatalf("a call of %s: %v, want that the bus denies it", dest, c.Err)
+			}
+		}
+	}
+	h.m.AddSession(alice("7"))
+	h.m.RemoveSession("7")
+	h.sync()
+	if s := h.l.Stats(); s.Ignored > 0 {
+		t.Errorf("%d messages of a stranger came through: %+v", s.Ignored, s)
+	}
+	if got := h.lives("session-7.scope"); got != "ST" && got != "T" {
+		t.Errorf("the session's life: %q", got)
+	}
+}
+
+// connectAs is a client that the bus takes for another user: who connects is the thread's (SO_PEERCRED, unix(7)).
+func connectAs(t *testing.T, address string, uid int) *dbus.Conn {
+	t.Helper()
+	var conn *dbus.Conn
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
+			err = e
+			return
+		}
+		conn, err = dbus.Dial(address)
+	}()
+	<-done
+	if err == nil {
+		t.Cleanup(func() { conn.Close() })
+		err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(uid))})
+	}
+	if err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // What the filter lets through.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/metrics"
 	"github.com/scopereap/scopereap/internal/policy"
@@ -117,7 +118,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		},
 		OnWrite: d.metrics.Wrote,
 	})
-	d.bus = logind.New(logind.Options{Logger: d.log})
+	d.bus = logind.New(logind.Options{Logger: d.log, Name: busapi.ListenerName})
 	d.account.jobs.session = d.bus.Session
 	d.triggers = d.newTriggers()
 	d.api = d.newBusAPI()

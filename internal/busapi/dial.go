@@ -2,7 +2,6 @@ package busapi
 
 import (
 	"context"
-	"net"
 	"os"
 	"strconv"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/scopereap/scopereap/internal/busframe"
+	"github.com/scopereap/scopereap/internal/quiet"
 )
 
 const (
@@ -30,12 +30,13 @@ func dial(
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: dialTime}
-	raw, err := d.DialContext(ctx, "unix", socket)
+	limited, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	raw, err := quiet.Dial(limited, socket, writeTime)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dbus.NewConn(framed(patient{raw}, allow),
+	conn, err := dbus.NewConn(framed(raw, allow),
 		dbus.WithContext(ctx),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()),
 		// It runs in godbus's reader, before a goroutine is made for a call.
@@ -61,16 +62,4 @@ func dial(
 		return nil, err
 	}
 	return conn, nil
-}
-
-// patient gives each write its time and no more. What is written in part only leaves no connection to go on with.
-type patient struct{ net.Conn }
-
-func (p patient) Write(b []byte) (int, error) {
-	_ = p.SetWriteDeadline(time.Now().Add(writeTime))
-	n, err := p.Conn.Write(b)
-	if err != nil {
-		p.Close()
-	}
-	return n, err
 }

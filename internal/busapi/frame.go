@@ -1,7 +1,7 @@
 package busapi
 
 import (
-	"net"
+	"io"
 
 	"github.com/godbus/dbus/v5"
 
@@ -14,7 +14,7 @@ const maxMessage = 16 << 10
 
 // framed is a connection from which godbus gets what it can read and what is wanted: no calls of senders who flood, and
 // no signals but the bus's own. Who sent a call that cannot be read gets no answer.
-func framed(conn net.Conn, allow func(sender, msg []byte) bool) *busframe.Conn {
+func framed(conn io.ReadWriteCloser, allow func(sender, msg []byte) bool) *busframe.Conn {
 	return busframe.New(conn, maxMessage, func(msg []byte) bool {
 		sender := busframe.Field(msg, dbus.FieldSender)
 		bus := string(sender) == busName

@@ -12,6 +12,9 @@ const (
 	Name  = "org.scopereap1"
 	Path  = "/org/scopereap1"
 	Iface = "org.scopereap1.Manager"
+	// ListenerName is of the connection that only listens: packaging/dbus/org.scopereap1.conf keeps others from
+	// sending to it.
+	ListenerName = "org.scopereap1.Listener"
 
 	LogPath  = "/org/freedesktop/LogControl1"
 	LogIface = "org.freedesktop.LogControl1"

@@ -127,3 +127,34 @@ func TestPlacesOfUser(t *testing.T) {
 		t.Errorf("of a place that was given back another has %d", n)
 	}
 }
+
+// One user's questions to polkit keep no other user's out, and all of them together have a bound.
+func TestAsking(t *testing.T) {
+	p := newPlaces()
+	asked := 0
+	ask := func(uid uint32) (done func(), ok bool) {
+		if done, ok = p.ask(uid); ok {
+			asked++
+		}
+		return done, ok
+	}
+	var done func()
+	for range 2 * maxAskingPerUser {
+		if d, ok := ask(1); ok {
+			done = d
+		}
+	}
+	if asked != maxAskingPerUser {
+		t.Errorf("one user asks %d times at once, want %d", asked, maxAskingPerUser)
+	}
+	for uid := range uint32(2 * maxAsking) {
+		ask(100 + uid)
+	}
+	if asked != maxAsking {
+		t.Errorf("all ask %d times at once, want %d", asked, maxAsking)
+	}
+	done()
+	if _, ok := ask(1); !ok {
+		t.Error("a place that was given back is not there")
+	}
+}

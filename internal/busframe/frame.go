@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"net"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -24,24 +23,30 @@ const (
 )
 
 // usual is what most messages have less than, in bytes; longer ones get room of their own.
-const usual = 16 << 10
+const usual = 64 << 10
 
 // Conn is a connection that gives its reader whole messages only, and only those that are wanted.
 type Conn struct {
-	net.Conn
+	io.ReadWriteCloser
 	in      *bufio.Reader
 	most    int64
 	wanted  func(msg []byte) bool
 	begun   bool // authentication is over: messages follow. Set before godbus starts to read them
-	dropped int  // unwanted messages since the last pause
+	read    int  // bytes at the start of in that are pending or done with
 	pending bytes.Reader
-	buf     [usual]byte
+
+	dropped int // unwanted messages since the last pause
+	room    int // what they took in the socket
+	pause   time.Duration
+	paused  time.Time
+	sleep   func(time.Duration)
 }
 
 // New makes one of a connection on which nothing has been said yet. Messages of more than most bytes are passed over,
 // and so are those that wanted does not want; it may not keep what it is given.
-func New(conn net.Conn, most int64, wanted func(msg []byte) bool) *Conn {
-	return &Conn{Conn: conn, in: bufio.NewReaderSize(conn, 4*usual), most: most, wanted: wanted}
+func New(conn io.ReadWriteCloser, most int64, wanted func(msg []byte) bool) *Conn {
+	return &Conn{ReadWriteCloser: conn, in: bufio.NewReaderSize(conn, usual), most: most, wanted: wanted, pause: leastGather,
+		paused: time.Now(), sleep: time.Sleep}
 }
 
 // begin ends the authentication, D-Bus specification, "Authentication Protocol".
@@ -52,7 +57,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if !c.begun && bytes.Equal(p, begin) {
 		c.begun = true
 	}
-	return c.Conn.Write(p)
+	return c.ReadWriteCloser.Write(p)
 }
 
 // Read is called by one goroutine at a time: the authentication's, then godbus's reader, which that one starts.
@@ -68,44 +73,79 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.pending.Read(p)
 }
 
-// A flood comes in one message at a time, and each would wake us. After so many that nobody wanted, what comes is left to
-// gather in the socket for a moment: at 40,000 a second some 400 messages or 80 kB, less than half of what it holds (unix(7),
-// net.core.rmem_default).
+// A flood comes in one message at a time, and each would wake us: after so many that nobody wanted, what comes is left
+// to gather in the socket for a moment. That is as long as it takes to fill half of the socket: what it cannot hold the
+// bus has to keep for us, and drops when it has kept too much (unix(7), net.core.wmem_default; dbus-daemon(1),
+// max_outgoing_bytes). Whom a message is for waits no longer than mostGather.
 const (
 	gatherAfter = 32
-	gather      = 10 * time.Millisecond
+	leastGather = time.Millisecond
+	mostGather  = 50 * time.Millisecond
+	// Fewer than gatherAfter in so long are no flood.
+	calm = time.Second
+	// socketRoom is what the kernel lets a socket hold, where each message counts with skbCost beside its own bytes:
+	// some 270 of 200 bytes.
+	socketRoom = 208 << 10
+	skbCost    = 576
 )
+
+// gather lets messages gather where there is a flood. It is called where all that has come is read.
+func (c *Conn) gather() {
+	if c.dropped < gatherAfter {
+		return
+	}
+	switch took := time.Since(c.paused); {
+	case took > calm+c.pause:
+		c.pause = 0
+	case c.room > socketRoom/2: // it was full, or about to be: the bus may have more
+		c.pause = leastGather
+	case c.room < socketRoom/4:
+		c.pause = min(max(2*c.pause, leastGather), mostGather)
+	}
+	c.dropped, c.room = 0, 0
+	if c.pause > 0 {
+		c.sleep(c.pause)
+	}
+	c.paused = time.Now()
+}
 
 // next reads one message; it leaves nothing pending where it is not wanted.
 func (c *Conn) next() error {
-	if c.dropped >= gatherAfter && c.in.Buffered() == 0 {
-		c.dropped = 0
-		time.Sleep(gather)
-	}
-	if _, err := io.ReadFull(c.in, c.buf[:fixedPart]); err != nil {
+	if _, err := c.in.Discard(c.read); err != nil {
 		return err
 	}
-	size, err := messageSize(c.buf[:fixedPart])
+	c.read = 0
+	if c.in.Buffered() == 0 {
+		c.gather()
+	}
+	fixed, err := c.in.Peek(fixedPart)
+	if err != nil {
+		return err
+	}
+	size, err := messageSize(fixed)
 	if err != nil {
 		return err // the bus itself never sends such: there is no next message to be found
 	}
 	if size > c.most {
-		_, err := c.in.Discard(int(size - fixedPart))
+		_, err := c.in.Discard(int(size))
 		return err
 	}
-	msg := c.buf[:]
-	if size > usual {
+	var msg []byte
+	if size <= usual { // it stays where it has come
+		msg, err = c.in.Peek(int(size))
+		c.read = int(size)
+	} else {
 		msg = make([]byte, size)
-		copy(msg, c.buf[:fixedPart])
+		_, err = io.ReadFull(c.in, msg)
 	}
-	msg = msg[:size]
-	if _, err := io.ReadFull(c.in, msg[fixedPart:]); err != nil {
+	if err != nil {
 		return err
 	}
 	if c.wanted(msg) {
 		c.pending.Reset(msg)
 	} else {
 		c.dropped++
+		c.room += len(msg) + skbCost
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -78,6 +79,17 @@ func TestFields(t *testing.T) {
 				t.Errorf("argument %d is %.20q, want %.20q", i, got, want)
 			}
 		}
+		// Lengths that lead out of the message are no lengths, wherever they stand.
+		for at := fixedPart; at+4 <= min(len(text), 1000); at += 4 {
+			bad := bytes.Clone(text)
+			binary.LittleEndian.PutUint32(bad[at:], uint32(len(text)))
+			for field := dbus.FieldPath; field <= dbus.FieldUnixFDs; field++ {
+				if got := Field(bad, field); len(got) >= len(text) {
+					t.Errorf("with a wrong length at %d field %d has %d bytes", at, field, len(got))
+				}
+			}
+			Strings(bad, 0, 3)
+		}
 		if Strings(text, 0, 3) == nil || Strings(text, 0, 4) != nil || Strings(text[:len(text)-1], 0, 3) != nil {
 			t.Error("three arguments, no more, and whole ones")
 		}
@@ -109,4 +121,68 @@ func TestMessageSize(t *testing.T) {
 	if _, err := messageSize(make([]byte, fixedPart)); err == nil {
 		t.Error("no byte order is no error")
 	}
+}
+
+// filled is a socket into which a flood has written so much of its messages between two reads.
+type filled struct {
+	io.ReadWriteCloser
+	msg   []byte
+	each  int // messages
+	left  int // reads
+	reads int
+}
+
+func (f *filled) Read(p []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, io.EOF
+	}
+	f.reads++
+	return copy(p, bytes.Repeat(f.msg, f.each)), nil
+}
+
+// A flood is read in slices: as few as keep the socket from being full, and none that keeps others waiting.
+func TestGather(t *testing.T) {
+	msg := encode(t, &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+		dbus.FieldInterface: dbus.MakeVariant("i.f"), dbus.FieldSender: dbus.MakeVariant(":1.7"),
+	}})
+	const reads = 1000
+	full := socketRoom / (len(msg) + skbCost)
+	for _, tc := range []struct {
+		name   string
+		each   int
+		wanted bool
+		pauses int // at least
+		last   time.Duration
+	}{
+		{"a trickle", gatherAfter, false, reads - 10, mostGather},
+		{"messages that are wanted", gatherAfter, true, 0, -1},
+		{"a full socket", full, false, reads - 10, leastGather},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := &filled{msg: msg, each: tc.each, left: reads}
+			seen := 0
+			c := New(f, 1<<20, func([]byte) bool { seen++; return tc.wanted })
+			c.begun = true
+			var pauses int
+			last := time.Duration(-1)
+			c.sleep = func(d time.Duration) {
+				if pauses, last = pauses+1, d; d < leastGather || d > mostGather {
+					t.Errorf("a pause of %v", d)
+				}
+			}
+			_, _ = io.Copy(io.Discard, c)
+			if seen != tc.each*reads || f.reads != reads {
+				t.Errorf("%d messages in %d reads, want %d in %d", seen, f.reads, tc.each*reads, reads)
+			}
+			if pauses < tc.pauses || last != tc.last {
+				t.Errorf("%d pauses, the last of %v; want %d, and %v", pauses, last, tc.pauses, tc.last)
+			}
+		})
+	}
+	// Few in a long time are no flood.
+	c := New(&filled{msg: msg, each: gatherAfter, left: 1}, 1<<20, func([]byte) bool { return false })
+	c.begun, c.paused = true, time.Now().Add(-2*calm)
+	c.sleep = func(d time.Duration) { t.Errorf("a pause of %v", d) }
+	_, _ = io.Copy(io.Discard, c)
 }

@@ -35,11 +35,30 @@ const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
     <allow eavesdrop="true"/>
     <allow own="*"/>
   </policy>
+  %s
 </busconfig>
 `
 
 // StartBus starts a dbus-daemon that ends with the test. A test without one fails, with the command to get it.
 func StartBus(t testing.TB) *Bus {
+	t.Helper()
+	return start(t, "")
+}
+
+// StartBusWith is one with a policy of ours, as on a system bus: what the file does not deny is allowed.
+func StartBusWith(t testing.TB, policy string) *Bus {
+	t.Helper()
+	path, err := filepath.Abs(policy)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		t.Fatalf("bustest: %v", err)
+	}
+	return start(t, "<include>"+path+"</include>")
+}
+
+func start(t testing.TB, include string) *Bus {
 	t.Helper()
 	// Not t.TempDir: with a long test name the socket's path would pass the 108 bytes a Unix socket may have.
 	dir, err := os.MkdirTemp("", "bustest")
@@ -48,7 +67,7 @@ func StartBus(t testing.TB) *Bus {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &Bus{t: t, Address: "unix:path=" + filepath.Join(dir, "bus"), config: filepath.Join(dir, "bus.conf")}
-	if err := os.WriteFile(b.config, fmt.Appendf(nil, config, b.Address), 0o600); err != nil {
+	if err := os.WriteFile(b.config, fmt.Appendf(nil, config, b.Address, include), 0o600); err != nil {
 		t.Fatalf("bustest: %v", err)
 	}
 	b.Start()

@@ -85,7 +85,7 @@ func Listen(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return callers.NewGate(l, callers.NewRates(limits()), busy), nil
+	return callers.NewGate(l, callers.NewRates(limits()), busy)
 }
 
 // ListenRoot makes root's own, likewise.

@@ -36,15 +36,16 @@ type limited struct {
 }
 
 // limit bounds how often, and how many at a time, clients of a listener come.
-func limit(l net.Listener, network string) *limited {
+func limit(l net.Listener, network string) (*limited, error) {
 	each := maxEach
 	if network != "unix" {
 		each = maxClients
 	}
-	return &limited{
-		Listener: callers.NewGate(l, callers.NewRates(limits(network)), tooOften),
-		places:   &callers.Places{Each: each, All: maxClients, Root: maxClients},
+	gate, err := callers.NewGate(l, callers.NewRates(limits(network)), tooOften)
+	if err != nil {
+		return nil, err
 	}
+	return &limited{Listener: gate, places: &callers.Places{Each: each, All: maxClients, Root: maxClients}}, nil
 }
 
 func (l *limited) Accept() (net.Conn, error) {

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -317,10 +318,14 @@ func TestFlood(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	waitFor(t, "it answers", func() bool { _, err := get("unix", sock); return err == nil })
 	for i := range 3 * maxClients {
-		c, err := net.Dial("unix", sock)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var c net.Conn
+		waitFor(t, "there is room in the queue", func() (ok bool) {
+			var err error
+			if c, err = net.Dial("unix", sock); err != nil && !errors.Is(err, unix.EAGAIN) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		defer c.Close()
 		if i%2 == 0 {
 			_, _ = c.Write([]byte("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
@@ -355,8 +360,12 @@ func TestTooOften(t *testing.T) {
 		r.handler().ServeHTTP(w, q)
 	})}
 	srv.SetKeepAlivesEnabled(false)
+	gate, err := limit(l, "unix")
+	if err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan struct{})
-	go func() { defer close(done); _ = srv.Serve(limit(l, "unix")) }()
+	go func() { defer close(done); _ = srv.Serve(gate) }()
 	defer func() { srv.Close(); <-done }()
 	lim := limits("unix")
 	began := time.Now()

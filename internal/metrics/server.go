@@ -82,6 +82,11 @@ func (m *Metrics) serve(ctx context.Context, e endpoint) (ended chan struct{}, e
 	if err != nil {
 		return nil, fmt.Errorf("offer metrics on %s: %w", e, sandboxed(err))
 	}
+	gate, err := limit(l, e.network)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("offer metrics on %s: %w", e, err)
+	}
 	srv := &http.Server{
 		Handler:           m.handler(),
 		ReadHeaderTimeout: requestTime,
@@ -97,7 +102,7 @@ func (m *Metrics) serve(ctx context.Context, e endpoint) (ended chan struct{}, e
 	go func() {
 		defer close(ended)
 		defer stop()
-		err := srv.Serve(limit(l, e.network))
+		err := srv.Serve(gate)
 		_ = srv.Close()
 		if ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
 			m.opts.Logger.Warn("metrics are no longer offered, tried again", "at", e.String(), "err", err)

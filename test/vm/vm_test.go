@@ -31,6 +31,23 @@ const leastTimeout = 25 * time.Minute
 // defaultLogins is the figure: logins a phase.
 const defaultLogins = 50
 
+// defaultKills take some 15 minutes on an emulated CPU.
+const defaultKills = 120
+
+// number is a variable of the environment, or what it is by default.
+func number(t *testing.T, name string, byDefault, least int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return byDefault
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least {
+		t.Fatalf("%s=%q: want a number of at least %d", name, s, least)
+	}
+	return n
+}
+
 // TestVM boots a VM for each chosen suite and scenario and shows all figures in one table.
 func TestVM(t *testing.T) {
 	if err := host.Preflight(); err != nil {
@@ -48,12 +65,8 @@ func TestVM(t *testing.T) {
 	if err != nil {
 		t.Fatalf("SCENARIO: %v", err)
 	}
-	logins := defaultLogins
-	if s := os.Getenv("SCOPEREAP_VM_LOGINS"); s != "" {
-		if logins, err = strconv.Atoi(s); err != nil || logins < 2 {
-			t.Fatalf("SCOPEREAP_VM_LOGINS=%q: want a number of at least 2", s)
-		}
-	}
+	logins := number(t, "SCOPEREAP_VM_LOGINS", defaultLogins, 2)
+	killed := number(t, "SCOPEREAP_VM_KILLS", defaultKills, 1)
 	out := os.Getenv("SCOPEREAP_VM_OUT")
 	if out == "" {
 		out = "out"
@@ -80,7 +93,7 @@ func TestVM(t *testing.T) {
 				ran++
 				t.Run(sc.Name+"/"+su.Name, func(t *testing.T) {
 					t.Parallel()
-					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Limit: sc.Limit, Load: hostLoad(), Commit: commit}
+					p := scenario.Params{Suite: su.Name, Scenario: sc.Name, Logins: logins, Kills: killed, Limit: sc.Limit, Load: hostLoad(), Commit: commit}
 					res := runOne(t, su, p, built, filepath.Join(out, su.Name+"."+sc.Name))
 					mu.Lock()
 					defer mu.Unlock()

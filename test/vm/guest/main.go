@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	if scenario.Child() {
+	if scenario.Child() || scenario.Flood() {
 		return
 	}
 	if _, err := os.Stat(machine.Share + "/params.json"); err != nil {

@@ -26,7 +26,7 @@ type Scenario struct {
 
 // All returns all scenarios, the longest first: the VMs that take longest should start first.
 func All() []Scenario {
-	return []Scenario{core(), evictScenario(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), bus(), api(), pod(), reparent(),
+	return []Scenario{core(), evictScenario(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), kills(), floods(), bus(), api(), pod(), reparent(),
 		bench(), growth(), storm()}
 }
 
@@ -63,6 +63,7 @@ type Params struct {
 	Suite    string        `json:"suite"`
 	Scenario string        `json:"scenario"`
 	Logins   int           `json:"logins"` // a phase
+	Kills    int           `json:"kills"`  // of the daemon, in kills
 	Limit    time.Duration `json:"limit_ns"`
 	// For a benchmark's result:
 	Load   string `json:"load"`   // of the host at the start
