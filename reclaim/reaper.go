@@ -254,8 +254,8 @@ func (r *reaper) batches(
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
-		if s.file == "memory.low" && !r.abil.FreshProtection.OK() && !rough {
-			r.stale[ancestor] = r.stale[ancestor] // it is there now, and stays true where it was
+		if _, known := r.stale[ancestor]; !known && s.file == "memory.low" && !r.abil.FreshProtection.OK() && !rough {
+			r.stale[ancestor] = false
 		}
 		t.reclaiming += took
 		if err != nil {
