@@ -25,6 +25,9 @@ func BusStatus(s Status) busapi.Status {
 		BusConnected: s.Bus.Connected, BusStatistics: busStatistics(s.Bus),
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError, PinnedMore: count(e.PinnedMore),
 	}
+	if e.Eviction != (reclaim.Ability{}) { // found by trying, like the others
+		out.Abilities[evictionAbility] = busapi.Ability{State: string(e.Eviction.State), Why: e.Eviction.Why}
+	}
 	for _, p := range e.Pinned {
 		out.Pinned = append(out.Pinned, busapi.PinnedBelow{Ancestor: p.Ancestor, Dying: count(p.Dying),
 			Since: BusTime(p.Since), Pins: BusPins(p.Pins)})
@@ -35,6 +38,9 @@ func BusStatus(s Status) busapi.Status {
 	}
 	return out
 }
+
+// evictionAbility is what an engine's Eviction is called among the abilities.
+const evictionAbility = "eviction"
 
 // BusGivingWay is what reaping gives way to on the bus.
 func BusGivingWay(g *reclaim.GivingWay) busapi.GivingWay {
@@ -83,6 +89,9 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 	out.Bus.Connected = s.BusConnected
 	var err error
 	out.Engine.Abilities, err = fromBusAbilities(s.Abilities)
+	if a, ok := s.Abilities[evictionAbility]; ok {
+		out.Engine.Eviction = reclaim.Ability{State: reclaim.State(a.State), Why: a.Why}
+	}
 	return out, err
 }
 
