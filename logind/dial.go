@@ -29,8 +29,12 @@ func DialAddress(address string) func(context.Context) (*dbus.Conn, error) {
 // long.
 const maxMessage = 128 << 20
 
+// mostLate is how late a flood may make a signal: a hold has to be in a scope's directory while that lives, which may be a
+// tenth of a second, and asks a question or two first.
+const mostLate = 10 * time.Millisecond
+
 // writeTime bounds a write: the bus reads at once, or it is stuck.
-const writeTime = 30 * time.Second
+const writeTime = 5 * time.Second
 
 func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 	socket, err := busframe.Socket(address)
@@ -42,7 +46,9 @@ func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", where, err)
 	}
 	f := newFilter()
-	conn, err := dbus.NewConn(busframe.New(raw, maxMessage, f.wanted), connOptions(withFilter(ctx, f))...)
+	frames := busframe.New(raw, maxMessage, f.wanted)
+	frames.Longest = mostLate
+	conn, err := dbus.NewConn(frames, connOptions(withFilter(ctx, f))...)
 	if err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("connecting to %s: %w", where, err)

@@ -19,8 +19,11 @@ import (
 type filter struct {
 	mu     sync.Mutex
 	owners map[string]string // unique names by well-known name; nil: all pass
-	others func()            // called for a message of somebody else's
-	known  func(unit string) bool
+	// learned are owners that came before it was told whom to follow: later ones
+	// than those who are told may be.
+	learned map[string]string
+	others  func() // called for a message of somebody else's
+	known   func(unit string) bool
 	// told are units that signals on their way are about, by how many. Those are to be known when they are handled.
 	told    map[string]int
 	unitNew *rate.Limiter
@@ -34,7 +37,7 @@ const (
 )
 
 func newFilter() *filter {
-	return &filter{told: map[string]int{}, unitNew: rate.NewLimiter(unitNews, unitNewsAtOnce)}
+	return &filter{told: map[string]int{}, learned: map[string]string{}, unitNew: rate.NewLimiter(unitNews, unitNewsAtOnce)}
 }
 
 type filterKey struct{}
@@ -54,7 +57,9 @@ func filterOf(conn *dbus.Conn) *filter {
 func (f *filter) follow(owners map[string]string, known func(unit string) bool, others func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.owners, f.known, f.others = maps.Clone(owners), known, others
+	f.owners, f.known, f.others = map[string]string{}, known, others
+	maps.Copy(f.owners, owners)
+	maps.Copy(f.owners, f.learned)
 }
 
 // wanted runs in the connection's reader.
@@ -62,6 +67,9 @@ func (f *filter) wanted(msg []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.owners == nil {
+		if busframe.Type(msg) == dbus.TypeSignal && string(busframe.Field(msg, dbus.FieldSender)) == busName {
+			f.learn(f.learned, msg, busframe.Field(msg, dbus.FieldMember))
+		}
 		return true
 	}
 	switch busframe.Type(msg) {
@@ -71,7 +79,7 @@ func (f *filter) wanted(msg []byte) bool {
 		member := busframe.Field(msg, dbus.FieldMember)
 		switch sender := string(busframe.Field(msg, dbus.FieldSender)); {
 		case sender == busName:
-			f.learn(msg, member)
+			f.learn(f.owners, msg, member)
 			return true
 		case sender != "" && sender == f.owners[sdName]:
 			return f.wantedUnit(msg, member)
@@ -87,13 +95,13 @@ func (f *filter) wanted(msg []byte) bool {
 }
 
 // learn takes in a change of owner, in its place among the signals.
-func (f *filter) learn(msg, member []byte) {
+func (f *filter) learn(owners map[string]string, msg, member []byte) {
 	if string(member) != memberNameOwnerChanged {
 		return
 	}
 	if args := busframe.Strings(msg, 0, 3); args != nil {
 		if name := string(args[0]); name == sdName || name == loginName {
-			f.owners[name] = string(args[2])
+			owners[name] = string(args[2])
 		}
 	}
 }

@@ -23,6 +23,9 @@ func (b *lingerBus) connect(ctx context.Context) (*bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking logind: %w (check that dbus.service runs)", err)
 	}
+	if f := filterOf(conn); f != nil { // answers only
+		f.follow(nil, func(string) bool { return false }, func() {})
+	}
 	b.bus, b.cancel = &bus{conn: conn, timeout: b.opts.CallTimeout, count: func(bool) {}}, cancel
 	return b.bus, nil
 }

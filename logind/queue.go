@@ -3,7 +3,7 @@ package logind
 import "sync"
 
 // queue holds the events the consumer has not taken yet. It has no bound, because the bus connection must be read
-// whatever the consumer does (dbus-daemon disconnects a client whose queue grows too long), and it stays small: a
+// whatever the consumer does (dbus-daemon drops what is for a client that has too much to read, dbus-broker disconnects it), and it stays small: a
 // Started whose Teardown comes before anybody took it is dropped, as nobody can enter a directory that is gone. So it
 // holds at most one Started a live unit, and one Teardown for each life that ended unseen. No Teardown is ever dropped.
 type queue struct {

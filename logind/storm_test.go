@@ -214,7 +214,9 @@ func TestFilter(t *testing.T) {
 	if !unit(":1.66", SignalUnitRemoved, "a.service") {
 		t.Error("before it follows anybody it holds something back")
 	}
-	f.follow(map[string]string{busName: busName, sdName: ":1.1", loginName: ":1.2"}, func(unit string) bool { return !strings.HasPrefix(unit, "unknown") },
+	// An owner that comes before that is later than the one who is told then.
+	f.wanted(signal(busName, dbus.TypeSignal, memberNameOwnerChanged, sdName, ":1.0", ":1.1"))
+	f.follow(map[string]string{busName: busName, sdName: ":1.0", loginName: ":1.2"}, func(unit string) bool { return !strings.HasPrefix(unit, "unknown") },
 		func() { strangers++ })
 	for _, tc := range []struct {
 		sender, member, name string

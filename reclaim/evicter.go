@@ -37,7 +37,9 @@ type Evicted struct {
 	Gone  int64 `json:"gone"`  // of those
 	// Left is what those of the last walk hold, by reason.
 	Left map[EvictLeft]int64 `json:"left,omitempty"`
-	CPU  time.Duration       `json:"cpu_ns"` // of that process since its last answer
+	// More: there is more to evict, and it was time for an answer.
+	More bool          `json:"more,omitempty"`
+	CPU  time.Duration `json:"-"` // of that process since its last answer
 }
 
 // EvictLeft is why memory of the dead stays. It is a code that stays the same
@@ -82,8 +84,9 @@ func (r Evicted) pins() (pins []Pin) {
 
 // EvictOffError says why there is no eviction on this machine.
 type EvictOffError struct {
-	Reason string `json:"reason"` // a code: a reason of package pagewalk, or "not-running"
-	Why    string `json:"why"`    // for people, with what to do
+	Reason string `json:"reason"`          // a code: a reason of package pagewalk, or "not-running"
+	Why    string `json:"why"`             // for people, with what to do
+	Again  bool   `json:"again,omitempty"` // another try may find otherwise
 }
 
 func (e *EvictOffError) Error() string { return e.Why }
@@ -92,9 +95,9 @@ const (
 	// evictEvery is from the end of one walk to the next: a machine on which units
 	// end all the time has one of them for what ended meanwhile.
 	evictEvery = 5 * time.Second
-	// evictTimeout ends one that does not answer. 400,000 dying take half a minute
-	// of CPU, which at a share of 5 % is ten minutes.
-	evictTimeout = 30 * time.Minute
+	// evictTimeout ends one that does not answer. It answers after two minutes at
+	// most, and what one walk and its looks take.
+	evictTimeout = 5 * time.Minute
 	// evictOffAgain is how long it is not asked again once it has said that it
 	// cannot; a sysctl, or an installed unit, may change that.
 	evictOffAgain = time.Hour
@@ -241,6 +244,14 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		e.evictAt(due)
 	}
 	e.evictTrouble(err, now)
+	if off := (*EvictOffError)(nil); b.under != "" && (r.More && r.Gone > 0 || err != nil && !errors.As(err, &off) && !errors.Is(err, ErrV1Sweep)) {
+		// There is more, or it failed, perhaps as the cgroup has ended meanwhile.
+		wait := evictEvery
+		if err != nil {
+			wait = evictFailedAgain + time.Second
+		}
+		e.evictBelow(b.under, now, wait)
+	}
 	e.log.Debug("evicted", "under", b.under, "dying_before", r.Before, "dying_after", r.After, "freed", r.Freed,
 		"asked", r.Asked, "gone", r.Gone, "left", r.Left, "cpu", r.CPU, "err", err)
 	e.mu.Lock()
@@ -253,6 +264,10 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 	for _, p := range b.entries {
 		en := e.queue.entries[p]
 		if en == nil || en.phase != phaseEvict {
+			continue
+		}
+		if err == nil && r.More {
+			v.entries = append(v.entries, p)
 			continue
 		}
 		if err != nil {
@@ -302,7 +317,7 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 		res.DyingBefore, res.DyingAfter, res.Freed, res.Bytes, res.CPU = r.Before, r.After, r.Freed, r.Gone, r.CPU
 		res.Outcomes = append(res.Outcomes, out)
 		delete(job.pending, evictPending)
-		if r.After > 0 && e.config().V1ForceEmpty {
+		if r.After > 0 && !r.More && e.config().V1ForceEmpty {
 			e.forceSwept(job, now)
 		}
 	}
@@ -333,6 +348,9 @@ func (e *Engine) evictTrouble(err error, now time.Time) {
 	switch {
 	case errors.Is(err, ErrV1Sweep), errors.Is(err, context.Canceled):
 		return
+	case errors.As(err, &off) && off.Again:
+		a = Ability{Unknown, off.Why}
+		e.evict.off = now.Add(evictFailedAgain)
 	case errors.As(err, &off):
 		a = Ability{No, off.Why}
 		e.evict.off = now.Add(evictOffAgain)

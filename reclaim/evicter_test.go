@@ -254,3 +254,31 @@ func TestEvictV2(t *testing.T) {
 		})
 	}
 }
+
+// What an answer leaves to do, or what has failed, is asked for again; not what the
+// machine does not allow.
+func TestEvictAgain(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		r    Evicted
+		err  error
+		want time.Duration // 0: not again
+	}{
+		{"all", Evicted{Gone: 4096}, nil, 0},
+		{"more", Evicted{Gone: 4096, More: true}, nil, evictEvery},
+		{"more, but nothing goes", Evicted{More: true}, nil, 0},
+		{"failed", Evicted{CPU: time.Second}, errors.New("no such file or directory"), evictFailedAgain + time.Second},
+		{"not allowed", Evicted{}, &EvictOffError{Reason: "no-btf"}, 0},
+	} {
+		e, now := v1Engine(t, testConfig(), &fakeEvicter{}), time.Now()
+		e.evicted(evictBatch{under: "/user.slice"}, x.r, x.err, now)
+		if got := e.evict.due; got.IsZero() != (x.want == 0) || x.want > 0 && (!got.Equal(now.Add(x.want)) || e.evict.under != "/user.slice") {
+			t.Errorf("%s: %v, in %v", x.name, e.evict.under, got.Sub(now))
+		}
+	}
+	e, now := v1Engine(t, testConfig(), &fakeEvicter{}), time.Now()
+	e.evicted(evictBatch{}, Evicted{}, &EvictOffError{Reason: "untried", Again: true}, now)
+	if e.evict.ability.State != Unknown || e.evict.off.After(now.Add(evictFailedAgain)) {
+		t.Errorf("%+v until %v", e.evict.ability, e.evict.off.Sub(now))
+	}
+}

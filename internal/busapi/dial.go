@@ -16,7 +16,7 @@ const (
 	// dialTime bounds connecting and greeting.
 	dialTime = 10 * time.Second
 	// writeTime bounds a write: the bus reads at once, or it is stuck.
-	writeTime = 30 * time.Second
+	writeTime = 5 * time.Second
 )
 
 // dial makes a private connection on which every call goes to take, and none to godbus. allow is asked

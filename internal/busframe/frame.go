@@ -37,6 +37,8 @@ type Conn struct {
 
 	dropped int // unwanted messages since the last pause
 	room    int // what they took in the socket
+	// Longest bounds a pause, where it is shorter than mostGather.
+	Longest time.Duration
 	pause   time.Duration
 	paused  time.Time
 	sleep   func(time.Duration)
@@ -45,8 +47,8 @@ type Conn struct {
 // New makes one of a connection on which nothing has been said yet. Messages of more than most bytes are passed over,
 // and so are those that wanted does not want; it may not keep what it is given.
 func New(conn io.ReadWriteCloser, most int64, wanted func(msg []byte) bool) *Conn {
-	return &Conn{ReadWriteCloser: conn, in: bufio.NewReaderSize(conn, usual), most: most, wanted: wanted, pause: leastGather,
-		paused: time.Now(), sleep: time.Sleep}
+	return &Conn{ReadWriteCloser: conn, in: bufio.NewReaderSize(conn, usual), most: most, wanted: wanted, Longest: mostGather,
+		pause: leastGather, paused: time.Now(), sleep: time.Sleep}
 }
 
 // begin ends the authentication, D-Bus specification, "Authentication Protocol".
@@ -100,7 +102,7 @@ func (c *Conn) gather() {
 	case c.room > socketRoom/2: // it was full, or about to be: the bus may have more
 		c.pause = leastGather
 	case c.room < socketRoom/4:
-		c.pause = min(max(2*c.pause, leastGather), mostGather)
+		c.pause = min(max(2*c.pause, leastGather), c.Longest)
 	}
 	c.dropped, c.room = 0, 0
 	if c.pause > 0 {
@@ -127,27 +129,33 @@ func (c *Conn) next() error {
 		return err // the bus itself never sends such: there is no next message to be found
 	}
 	if size > c.most {
-		_, err := c.in.Discard(int(size))
-		return err
+		return c.drop(size)
 	}
-	var msg []byte
-	if size <= usual { // it stays where it has come
-		msg, err = c.in.Peek(int(size))
-		c.read = int(size)
-	} else {
-		msg = make([]byte, size)
-		_, err = io.ReadFull(c.in, msg)
-	}
+	msg, err := c.in.Peek(int(min(size, usual))) // it stays where it has come
 	if err != nil {
 		return err
 	}
-	if c.wanted(msg) {
-		c.pending.Reset(msg)
-	} else {
-		c.dropped++
-		c.room += len(msg) + skbCost
+	switch wanted := c.wanted(msg); {
+	case !wanted:
+		return c.drop(size)
+	case size <= usual:
+		c.read = int(size)
+	default: // its beginning says whose it is: room is for those only
+		msg = make([]byte, size)
+		if _, err := io.ReadFull(c.in, msg); err != nil {
+			return err
+		}
 	}
+	c.pending.Reset(msg)
 	return nil
+}
+
+// drop passes over a message that nobody wants.
+func (c *Conn) drop(size int64) error {
+	c.dropped++
+	c.room += int(min(size, socketRoom)) + skbCost
+	_, err := c.in.Discard(int(size))
+	return err
 }
 
 // Type is a message's.

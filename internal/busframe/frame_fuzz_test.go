@@ -154,15 +154,17 @@ func TestGather(t *testing.T) {
 		wanted bool
 		pauses int // at least
 		last   time.Duration
+		most   int64
 	}{
-		{"a trickle", gatherAfter, false, reads - 10, mostGather},
-		{"messages that are wanted", gatherAfter, true, 0, -1},
-		{"a full socket", full, false, reads - 10, leastGather},
+		{"a trickle", gatherAfter, false, reads - 10, mostGather, 1 << 20},
+		{"messages that are wanted", gatherAfter, true, 0, -1, 1 << 20},
+		{"messages that are too long", gatherAfter, true, reads - 10, mostGather, int64(len(msg)) - 1},
+		{"a full socket", full, false, reads - 10, leastGather, 1 << 20},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := &filled{msg: msg, each: tc.each, left: reads}
 			seen := 0
-			c := New(f, 1<<20, func([]byte) bool { seen++; return tc.wanted })
+			c := New(f, tc.most, func([]byte) bool { seen++; return tc.wanted })
 			c.begun = true
 			var pauses int
 			last := time.Duration(-1)
@@ -172,13 +174,33 @@ func TestGather(t *testing.T) {
 				}
 			}
 			_, _ = io.Copy(io.Discard, c)
-			if seen != tc.each*reads || f.reads != reads {
-				t.Errorf("%d messages in %d reads, want %d in %d", seen, f.reads, tc.each*reads, reads)
+			want := tc.each * reads
+			if tc.most < int64(len(msg)) {
+				want = 0 // nobody is asked
+			}
+			if seen != want || f.reads != reads {
+				t.Errorf("%d messages in %d reads, want %d in %d", seen, f.reads, want, reads)
 			}
 			if pauses < tc.pauses || last != tc.last {
 				t.Errorf("%d pauses, the last of %v; want %d, and %v", pauses, last, tc.pauses, tc.last)
 			}
 		})
+	}
+	// What is longer than the usual, and nobody's, takes no room.
+	long := encode(t, &dbus.Message{Type: dbus.TypeSignal, Body: []any{make([]byte, 4*usual)}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/a")), dbus.FieldMember: dbus.MakeVariant("M"),
+		dbus.FieldInterface: dbus.MakeVariant("i.f"), dbus.FieldSender: dbus.MakeVariant(":1.7"),
+		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf([]byte{})),
+	}})
+	large := New(&filled{msg: long, each: 1, left: 100}, 1<<20, func(msg []byte) bool {
+		if len(msg) != usual || string(Field(msg, dbus.FieldSender)) != ":1.7" {
+			t.Errorf("asked about %d bytes of %q", len(msg), Field(msg, dbus.FieldSender))
+		}
+		return false
+	})
+	large.begun = true
+	if n := testing.AllocsPerRun(1, func() { _ = large.next() }); n > 4 || large.dropped == 0 {
+		t.Errorf("%v allocations, %d dropped", n, large.dropped)
 	}
 	// Few in a long time are no flood.
 	c := New(&filled{msg: msg, each: gatherAfter, left: 1}, 1<<20, func([]byte) bool { return false })

@@ -8,7 +8,8 @@ import (
 
 const (
 	// maxClients bounds the connections of one listener, and root's apart from
-	// the others': nobody's flood keeps the administrator out.
+	// the others'. A flood of connections can keep scrapes waiting all the same:
+	// whose they are is known once they are accepted. metrics.textfile is for that.
 	maxClients = 64
 	// maxEach bounds those of one user on the Unix socket, so that nobody
 	// keeps the others out.

@@ -208,7 +208,8 @@ func blockNode(f pagewalk.File) (*os.File, error) {
 func remote(fsType string) bool {
 	switch fsType {
 	case "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "coda", "fuse", "fuseblk", "virtiofs", "lustre", "orangefs",
-		"gfs2", "ocfs2", "vboxsf", "beegfs", "gpfs":
+		"gfs2", "ocfs2", "vboxsf", "beegfs", "gpfs",
+		"?": // it could not be read
 		return true
 	}
 	return strings.HasPrefix(fsType, "fuse.")

@@ -46,8 +46,9 @@ func (c *Client) Evict(ctx context.Context, r reclaim.EvictRequest) (reclaim.Evi
 		err = errors.New("the page walk's answer is not one to evict")
 	}
 	if err != nil {
-		return reclaim.Evicted{}, err
+		return reclaim.Evicted{CPU: a.CPU}, err
 	}
+	a.Evicted.CPU = a.CPU
 	return *a.Evicted, nil
 }
 
@@ -153,13 +154,28 @@ func (c *Client) start() error {
 	return nil
 }
 
+// How long a child has to end, and then to be killed. One that a dead disk keeps is
+// left to end by itself.
+const (
+	stopWait = 5 * time.Second
+	killWait = time.Second
+)
+
 // stop ends a child.
 func (c *Client) stop() {
 	if c.child == nil {
 		return
 	}
 	_ = c.child.Process.Signal(unix.SIGTERM) // fails once it has ended
-	<-c.ended
+	for _, wait := range []time.Duration{stopWait, killWait} {
+		select {
+		case <-c.ended:
+			c.child = nil
+			return
+		case <-time.After(wait):
+			_ = c.child.Process.Kill()
+		}
+	}
 	c.child = nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/reclaim"
@@ -84,6 +85,8 @@ type answer struct {
 	Error   string                 `json:"error,omitempty"` // why this one failed
 	List    *List                  `json:"list,omitempty"`
 	Evicted *reclaim.Evicted       `json:"evicted,omitempty"`
+	// CPU is what the process has used since the last answer that had it.
+	CPU time.Duration `json:"cpu_ns,omitempty"`
 }
 
 // List is what is dying below a cgroup. Sizes are in bytes.

@@ -43,9 +43,15 @@ const (
 	// busyBurst is spent before a request is slowed down to its share, so that
 	// the usual few memcgs need not wait.
 	busyBurst = 100 * time.Millisecond
-	// paceFiles is how many files are evicted between two looks at the clock (17 µs
-	// a file, 6.18).
-	paceFiles = 32
+	// freshFor is how old a walk may be when what it found is dropped: somebody
+	// alive may read the same file meanwhile, and pay for its pages. It is some
+	// 60,000 files (17 µs a file, 6.18).
+	freshFor = time.Second
+	// requestMost ends a request with what has been done: the policy, the share and
+	// the pressure may have changed.
+	requestMost = 2 * time.Minute
+	// looksMost is how long what the looks cost may take to be paid back.
+	looksMost = 10 * time.Second
 )
 
 // looks are how long after the eviction it is seen what the kernel has freed: some
@@ -81,12 +87,13 @@ func (s *Server) open(ctx context.Context) {
 	k, err := pagewalk.Open()
 	if err == nil {
 		if _, err = k.Probe(ctx, pagewalk.ProbeConfig{Cgroups: s.Root, Files: s.Files}); err == nil {
-			s.kernel = k
+			s.kernel, s.off = k, nil
 			return
 		}
 		k.Close()
 	}
-	s.off = &reclaim.EvictOffError{Reason: string(pagewalk.ReasonOf(err)), Why: err.Error()}
+	reason := pagewalk.ReasonOf(err)
+	s.off = &reclaim.EvictOffError{Reason: string(reason), Why: err.Error(), Again: reason == pagewalk.Untried || reason == pagewalk.Wrong}
 	s.Log.Warn("nothing can be evicted", "err", err)
 }
 
@@ -126,6 +133,9 @@ func (s *Server) answer(ctx context.Context, line []byte) (a answer) {
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
+	if s.off != nil && s.off.Again { // memory pressure may have taken the probe's pages
+		s.open(ctx)
+	}
 	if s.off != nil {
 		return answer{Off: s.off}
 	}
@@ -136,11 +146,11 @@ func (s *Server) answer(ctx context.Context, line []byte) (a answer) {
 		a.Evicted, err = s.evict(ctx, r, p)
 	}
 	if err != nil {
-		return answer{Error: err.Error()}
+		a = answer{Error: err.Error()}
 	}
-	if a.Evicted != nil {
+	if r.Do == doEvict {
 		now := used()
-		a.Evicted.CPU, s.charged = now-s.charged, now
+		a.CPU, s.charged = now-s.charged, now
 	}
 	return a
 }
@@ -156,7 +166,10 @@ func (s *Server) walk(ctx context.Context, r request) (*pagewalk.Walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.Memcgs = slices.DeleteFunc(w.Memcgs, func(m pagewalk.Memcg) bool { return policy.MatchAny(r.ignore, m.Ancestor) })
+	w.Memcgs = slices.DeleteFunc(w.Memcgs, func(m pagewalk.Memcg) bool {
+		// What cannot be named in full may be one that is ignored.
+		return len(r.ignore) > 0 && (!m.Named || policy.MatchAny(r.ignore, m.Ancestor))
+	})
 	return w, nil
 }
 
@@ -193,32 +206,47 @@ type fileID struct {
 
 func idOf(f pagewalk.File) fileID { return fileID{f.Dev(), f.Inode, f.Generation} }
 
-// evict evicts what is dying, and looks what the kernel frees then.
+// evict evicts what is dying, and looks what the kernel frees then. It pays for a
+// walk before the next one, never between a walk and what is dropped by it.
 func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicted, error) {
-	s.drain()
-	w, err := s.walk(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	out := &reclaim.Evicted{Before: int64(len(w.Memcgs)), Left: map[reclaim.EvictLeft]int64{}}
+	end := time.Now().Add(requestMost)
+	out := &reclaim.Evicted{Before: -1, Left: map[reclaim.EvictLeft]int64{}}
+	closed := map[fileID]bool{}
 	var before []uint64
-	for _, m := range w.Memcgs {
-		before = append(before, m.Serial)
+	var last *pagewalk.Walk
+	for all := false; !all; {
+		s.drain()
+		var err error
+		if last, err = s.walk(ctx, r); err != nil {
+			return nil, err
+		}
+		if out.Before < 0 {
+			out.Before = int64(len(last.Memcgs))
+			for _, m := range last.Memcgs {
+				before = append(before, m.Serial)
+			}
+			slices.Sort(before)
+		}
+		if all = s.drop(ctx, last, out, closed); all {
+			break
+		}
+		if time.Now().Add(p.debt()).After(end) {
+			out.More = true
+			break
+		}
+		if err := p.sleep(ctx, p.debt()); err != nil {
+			return nil, err
+		}
 	}
-	slices.Sort(before)
-	closed, err := s.drop(ctx, w, out, p)
-	if err != nil {
-		return nil, err
-	}
-	last := w
 	for i, wait := range looks {
-		if out.Gone == 0 || len(last.Memcgs) == 0 {
+		if out.Gone == 0 || len(last.Memcgs) == 0 || i > 0 && p.debt() > looksMost {
 			break
 		}
 		if err := p.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 		had := len(last.Memcgs)
+		var err error
 		if last, err = s.walk(ctx, r); err != nil {
 			return nil, err
 		}
@@ -233,20 +261,22 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 		}
 		holds(last, m, closed, out.Left)
 	}
-	return out, nil
+	if len(last.Inconclusive) > 0 { // it may have missed some that are still there
+		out.Freed = 0
+	}
+	return out, ctx.Err()
 }
 
-// drop evicts what a walk found. The files that could not be opened are returned.
-func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicted, p *pace) (map[fileID]bool, error) {
+// drop evicts what a walk has just found, and reports whether that is all of it.
+// The files that could not be opened are added to closed.
+func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicted, closed map[fileID]bool) (all bool) {
+	began := time.Now()
 	e := evict.New(evict.Options{})
-	defer e.Close()
-	closed := map[fileID]bool{}
+	defer e.Close() // it keeps file systems busy
 	page := int64(w.PageSize)
-	for i, h := range w.ByFile(nil) {
-		if i%paceFiles == 0 {
-			if err := p.sleep(ctx, 0); err != nil {
-				return nil, err
-			}
+	for _, h := range w.ByFile(nil) {
+		if ctx.Err() != nil || time.Since(began) > freshFor {
+			return false
 		}
 		r := e.Evict(w.Files[h.File], h.Ranges)
 		out.Asked += int64(r.Asked) * page
@@ -256,7 +286,7 @@ func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicte
 			s.Log.Debug("not evicted", "file", r.File, "err", r.Err)
 		}
 	}
-	return closed, ctx.Err()
+	return true
 }
 
 // holds adds up what a memcg holds by why it stays.
@@ -306,16 +336,18 @@ type pace struct {
 	cpu   time.Duration // of the process then
 }
 
-// sleep waits at least so long, and until what was used is within the share.
-func (p *pace) sleep(ctx context.Context, least time.Duration) error {
-	if p.share > 0 {
-		over := used() - p.cpu - busyBurst - time.Duration(p.share*float64(time.Since(p.began)))
-		least = max(least, time.Duration(float64(over)/p.share))
+// debt is how long to wait until what was used is within the share.
+func (p *pace) debt() time.Duration {
+	if p.share <= 0 {
+		return 0
 	}
-	if least <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(least)
+	over := used() - p.cpu - busyBurst - time.Duration(p.share*float64(time.Since(p.began)))
+	return max(time.Duration(float64(over)/p.share), 0)
+}
+
+// sleep waits so long, unless ctx ends.
+func (p *pace) sleep(ctx context.Context, wait time.Duration) error {
+	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:

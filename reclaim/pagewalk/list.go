@@ -167,7 +167,7 @@ func (w *work) names() error {
 			m.Partial = true
 		}
 		if above[i] >= 0 {
-			m.Ancestor, _ = n.path(kns[len(w.index)+at[above[i]]])
+			m.Ancestor, m.Named = n.path(kns[len(w.index)+at[above[i]]])
 		}
 	}
 	return nil

@@ -134,7 +134,7 @@ func (n *names) path(at uint64) (path string, known bool) {
 		}
 		known = known && node.known
 		if len(parts) == maxPath {
-			parts = append(parts, "…")
+			parts, known = append(parts, "…"), false
 			break
 		}
 		parts = append(parts, node.name)

@@ -33,8 +33,10 @@ type Memcg struct {
 	Serial uint64
 	// Path is what it was called, from the hierarchy's root ("/user.slice/…").
 	Path string
-	// Ancestor is the path of the nearest live cgroup above it.
+	// Ancestor is the path of the nearest live cgroup above it. Named says that it
+	// is whole: each name could be read, and there are not too many.
 	Ancestor string
+	Named    bool
 	// Charged is all that is charged to it.
 	Charged int64
 	// File is page cache of files, Block of block devices (file system
