@@ -23,6 +23,7 @@ func evictScenario() Scenario {
 		About: "what no reclaim reaches is evicted: on v1 services, containers and cgroups made by hand that no hold caught, on v2 what " +
 			"died at the root and beside a service's processes; neighbours lose nothing",
 		Runs:  func(s suite.Suite) bool { return s.V1 || s.Release == "trixie" && !s.Broker },
+		Short: []string{"bookworm-v1"},
 		Limit: 20 * time.Minute,
 		Guest: runEvict,
 	}

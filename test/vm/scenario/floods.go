@@ -25,6 +25,7 @@ func floods() Scenario {
 		Name:  "floods",
 		About: "one user floods both sockets, the bus and PID 1 at once: the daemon stays small, answers root, and reaps others' logins",
 		Runs:  func(s suite.Suite) bool { return s.Name == "trixie" },
+		Short: []string{}, // in none
 		Limit: 15 * time.Minute,
 		Guest: runFloods,
 	}
