@@ -84,7 +84,7 @@ func TestSlowReaders(t *testing.T) {
 	handler := func(context.Context, json.RawMessage, func(any) bool) (any, error) { return big, nil }
 	for name, verb := range map[string]Verb{"shared": {Handler: handler, Shared: true}, "each": {Handler: handler}} {
 		t.Run(name, func(t *testing.T) {
-			socket := serveUsers(t, &Server{Verbs: map[string]Verb{VerbStatus: verb}}, 1)
+			socket := serveUsers(t, &Server{writeTime: time.Hour, Verbs: map[string]Verb{VerbStatus: verb}}, 1)
 			before := heap()
 			busy := 0
 			var slow []net.Conn
