@@ -253,12 +253,11 @@ func (e *Engine) refreshLater(ancestor string, try int, after time.Duration) {
 	e.refreshes[ancestor] = true
 	time.AfterFunc(after, func() {
 		e.post(func(now time.Time) {
-			wait := e.budget.Wait(0, now)
-			if en := e.queue.entries[ancestor]; en != nil && !en.counted {
-				wait = max(wait, refreshAfter) // a turn comes first, and a bait must not be in its count
-			}
-			if wait > 0 {
-				e.refreshLater(ancestor, try, wait)
+			// A turn comes first, and a bait must not be in its count. Each look costs
+			// as well: with none but short waits a debt would never be paid.
+			wait, en := e.budget.Wait(0, now), e.queue.entries[ancestor]
+			if wait > 0 || en != nil && !en.counted {
+				e.refreshLater(ancestor, try, max(wait, refreshAfter))
 				return
 			}
 			if _, err := e.refresh(ancestor); err != nil && !errors.Is(err, errNoBait) {
