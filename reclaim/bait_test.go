@@ -214,6 +214,13 @@ func TestEngineRefreshes(t *testing.T) {
 		}
 		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
 	}
+	// In debt it looks no more than once a second: each look costs, too.
+	e.budget.Spend(e.budget.Level(time.Now())+time.Millisecond, time.Now())
+	run()
+	time.Sleep(refreshAfter / 4)
+	if fns := e.takeInbox(); len(fns) > 0 || !isStale() {
+		t.Errorf("%d looks while the budget is in debt", len(fns))
+	}
 	b.failed = fmt.Errorf("%w: /p", errBaitNear)
 	if run(); !isStale() || !e.refreshes["/p"] {
 		t.Error("one that failed is not tried again")
