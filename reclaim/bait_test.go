@@ -236,6 +236,16 @@ func TestEngineRefreshes(t *testing.T) {
 	if len(r.stale) > 0 {
 		t.Errorf("a stop leaves %v", r.stale)
 	}
+	// What dies right after it is counted, and so reaped; of a bait of its own a known count is less.
+	en := e.queue.teardown("/p", time.Now(), time.Now(), 0)
+	if got := en.less(1, time.Now()); got != 1 {
+		t.Errorf("1 dying is taken for %d", got)
+	}
+	en.saw(1)
+	e.queue.refreshed("/p", time.Now())
+	if got := en.less(2, time.Now()); got != 1 {
+		t.Errorf("1 dying and a bait are taken for %d", got)
+	}
 	x.asBefore(r)
 }
 

@@ -22,9 +22,6 @@ type queue struct {
 	// served is the CPU time of the owner that was served last: one that comes
 	// anew begins there.
 	served time.Duration
-	// refreshed is when a bait was last taken away below an ancestor that had no
-	// entry then, see baited.
-	refreshed map[string]time.Time
 }
 
 // entry is one ancestor that waits for a turn, or for the kernel to free what
@@ -85,34 +82,26 @@ const (
 // are of the first ones only; the reaping itself needs none of them.
 const maxEvents = 4096
 
-func newQueue() *queue {
-	return &queue{entries: map[string]*entry{}, owners: map[owner]*ownerTurns{}, refreshed: map[string]time.Time{}}
-}
+func newQueue() *queue { return &queue{entries: map[string]*entry{}, owners: map[owner]*ownerTurns{}} }
 
 // add puts a new entry in.
 func (q *queue) add(e *entry) *entry {
 	q.entries[e.path] = e
-	if at, ok := q.refreshed[e.path]; ok {
-		e.baited, e.baits = at, 1
-		delete(q.refreshed, e.path)
-	}
 	q.update(e)
 	return e
 }
 
-// baited notes that a bait of a refresh may be among an ancestor's dying for a
+// refreshed notes that a bait of a refresh may be among an ancestor's dying for a
 // moment.
-func (q *queue) baited(ancestor string, at time.Time) {
-	if e := q.entries[ancestor]; e != nil {
-		e.baited, e.baits = at, e.baits+1
-		return
+func (q *queue) refreshed(ancestor string, at time.Time) {
+	e := q.entries[ancestor]
+	if e == nil {
+		return // it is gone when a new entry's debounce is over
 	}
-	for p, was := range q.refreshed {
-		if at.Sub(was) >= baitGone {
-			delete(q.refreshed, p)
-		}
+	if at.Sub(e.baited) >= baitGone {
+		e.baits = 0
 	}
-	q.refreshed[ancestor] = at
+	e.baited, e.baits = at, e.baits+1
 }
 
 // teardown adds a teardown seen below ancestor. It is due debounce after the
@@ -432,11 +421,8 @@ const baitGone = 2 * time.Second
 
 // less is a count of direct dying without baits that are about to go.
 func (e *entry) less(direct int64, now time.Time) int64 {
-	if now.Sub(e.baited) >= baitGone {
+	if !e.counted || now.Sub(e.baited) >= baitGone {
 		return direct
-	}
-	if !e.counted {
-		return max(direct-int64(e.baits), 0)
 	}
 	return direct - min(max(direct-e.dying, 0), int64(e.baits))
 }

@@ -273,7 +273,9 @@ func (e *Engine) refreshLater(ancestor string, try int, after time.Duration) {
 // refresh is done whatever the policy says of reaping.
 func (e *Engine) refresh(ancestor string) (done bool, err error) {
 	done, err = e.reap.refresh(ancestor)
-	e.queue.baited(ancestor, time.Now())
+	if done || err != nil {
+		e.queue.refreshed(ancestor, time.Now())
+	}
 	e.log.Debug("refresh", "ancestor", ancestor, "done", done, "err", err)
 	if err == nil || errors.Is(err, errNoBait) {
 		delete(e.reap.stale, ancestor)
