@@ -230,11 +230,12 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 		if all = s.drop(ctx, last, out, closed); all {
 			break
 		}
-		if time.Now().Add(p.debt()).After(end) {
+		wait := p.debt()
+		if time.Now().Add(wait).After(end) {
 			out.More = true
 			break
 		}
-		if err := p.sleep(ctx, p.debt()); err != nil {
+		if err := p.sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}

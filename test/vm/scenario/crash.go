@@ -113,6 +113,24 @@ func (l limits) changed(was limits) []string {
 	return out
 }
 
+// administered adds three live cgroups, each with so much cache, and sets limits as an administrator would: those must come
+// back too, not just zero.
+func administered(tree *tree, bytes int64) (dirs []string, err error) {
+	for i := range 3 {
+		d, err := tree.AddLive(fmt.Sprintf("live%d", i), bytes)
+		if err != nil {
+			return nil, err
+		}
+		dirs = append(dirs, d)
+	}
+	for f, v := range map[string]string{dirs[0] + "/memory.min": "4194304", dirs[1] + "/memory.high": "1073741824", dirs[1] + "/memory.low": "1048576"} {
+		if err := machine.WriteFile(f, v); err != nil {
+			return nil, err
+		}
+	}
+	return dirs, nil
+}
+
 func runCrash(ctx context.Context, r *Run) error {
 	if err := r.Install(ctx); err != nil {
 		return err
@@ -122,19 +140,9 @@ func runCrash(ctx context.Context, r *Run) error {
 		return err
 	}
 	defer tree.Close()
-	var dirs []string
-	for i := range 3 {
-		d, err := tree.AddLive(fmt.Sprintf("live%d", i), 8<<20)
-		if err != nil {
-			return err
-		}
-		dirs = append(dirs, d)
-	}
-	// What an administrator has set must come back too, not just zero.
-	for f, v := range map[string]string{dirs[0] + "/memory.min": "4194304", dirs[1] + "/memory.high": "1073741824", dirs[1] + "/memory.low": "1048576"} {
-		if err := machine.WriteFile(f, v); err != nil {
-			return err
-		}
+	dirs, err := administered(tree, 8<<20)
+	if err != nil {
+		return err
 	}
 	dirs = append(dirs, r.MemPath(crashTree))
 	was, err := readLimits(dirs)

@@ -124,18 +124,9 @@ func (k *killRun) shielding(ctx context.Context) error {
 		return err
 	}
 	defer tree.Close()
-	var dirs []string
-	for i := range 3 {
-		d, err := tree.AddLive(fmt.Sprintf("live%d", i), 4<<20)
-		if err != nil {
-			return err
-		}
-		dirs = append(dirs, d)
-	}
-	for f, v := range map[string]string{dirs[0] + "/memory.min": "4194304", dirs[1] + "/memory.high": "1073741824", dirs[1] + "/memory.low": "1048576"} {
-		if err := machine.WriteFile(f, v); err != nil {
-			return err
-		}
+	dirs, err := administered(tree, 4<<20)
+	if err != nil {
+		return err
 	}
 	dirs = append(dirs, k.MemPath(crashTree))
 	was, err := readLimits(dirs)
