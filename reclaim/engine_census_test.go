@@ -239,9 +239,10 @@ func TestAlive(t *testing.T) {
 	for range 3 { // it sleeps, and each question wakes it
 		waitFor(t, "a sign of life", e.Alive)
 	}
-	hang := make(chan struct{})
-	e.Ping(func() { <-hang })
-	waitFor(t, "no sign of life", func() bool { return !e.Alive() })
+	hangs, hang := make(chan struct{}), make(chan struct{})
+	e.Ping(func() { close(hangs); <-hang })
+	<-hangs
+	e.Alive()
 	for range 3 {
 		if e.Alive() {
 			t.Error("it hangs, and is said to be alive")

@@ -107,16 +107,13 @@ func checkDying(t *testing.T, h reclaim.Hierarchy, f *reclaim.FS, opts Options) 
 
 func TestRunIsCancelled(t *testing.T) {
 	opts, _, f := native(t)
-	opts.Count = 2000
+	opts.Count = 50_000 // more than a starved machine makes before the worker hears of it
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	opts.Progress = func(Progress) { cancel() }
 	res, err := Run(ctx, opts)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		t.Errorf("err %v", err)
-	}
-	if err != nil && res.Made >= opts.Count {
-		t.Errorf("cancelled after all %d", res.Made)
+	if !errors.Is(err, context.Canceled) || res.Made < 1 || res.Made >= opts.Count {
+		t.Errorf("made %d of %d, %v", res.Made, opts.Count, err)
 	}
 	if names, err := f.Children(opts.cgroup); err != nil || len(names) > 0 {
 		t.Errorf("live cgroups left: %q, %v", names, err)
