@@ -38,7 +38,11 @@ man: deps
 test:
 	@packaging/deps.sh test
 	$(GO) test -C test/bench/report ./...
-	CGO_ENABLED=$(RACE_CGO) $(GO) run $(GOTESTSUM) --format standard-quiet -- $(RACE) ./...
+	CGO_ENABLED=$(RACE_CGO) $(GO) run $(GOTESTSUM) --format standard-quiet $(RERUN) --packages ./... -- $(RACE)
+
+# Many tests run against this very machine's kernel, which reclaims and moves pages by itself and has others to serve.
+# The few that fail are run once more, and the end names them; a data race never is.
+RERUN = --rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-abort-on-data-race --rerun-fails-run-root-test
 
 # The race detector wants a C compiler; without one the tests run without it.
 HAVE_CC := $(shell command -v gcc 2>/dev/null)

@@ -387,6 +387,23 @@ func Cached(tb testing.TB, f *os.File) []uint64 {
 	return in
 }
 
+// Kept takes note of what a live file has in memory and returns what checks, after
+// something was done, that the file has it still. The machine may reclaim by
+// itself what nobody reads (DAMON): the control, a file that what is done has
+// nothing to do with, shows how much of that there was, and a page in 64 is
+// chance.
+func Kept(tb testing.TB, live, control *os.File) (check func()) {
+	tb.Helper()
+	had, hadControl := len(Cached(tb, live)), len(Cached(tb, control))
+	return func() {
+		tb.Helper()
+		lost, others := had-len(Cached(tb, live)), hadControl-len(Cached(tb, control))
+		if had == 0 || lost > others+had/64 {
+			tb.Errorf("of %d live pages of %s %d are lost, of the control's %d %d", had, live.Name(), lost, hadControl, others)
+		}
+	}
+}
+
 // Open opens the kernel for walking, or skips the test where this machine does
 // not allow it. A walk that is wrong is no reason to skip.
 func Open(tb testing.TB) *pagewalk.Kernel {

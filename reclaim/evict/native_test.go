@@ -63,8 +63,6 @@ func TestEvict(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree := memcgtest.New(t)
 	dir := diskDir(t)
-	// The machine itself may reclaim what nobody reads, a page here and there: a file
-	// that the walk has nothing to do with is the control.
 	live, control := memcgtest.File(t, filepath.Join(dir, "live"), 4096), memcgtest.File(t, filepath.Join(dir, "control"), 4096)
 	tree.Mkdir("live.scope")
 	tree.Start("live.scope", memcgtest.Op{Read: live.Name(), Ahead: true}, memcgtest.Op{Read: control.Name(), Ahead: true})
@@ -76,10 +74,10 @@ func TestEvict(t *testing.T) {
 	}
 	tree.DieAll(scopes)
 	w := tree.List(k)
-	if len(w.Memcgs) != 100 {
-		t.Fatalf("%d of 100 are dying", len(w.Memcgs))
+	if n := len(w.Memcgs); n > 100 || n < 90 { // the machine may take one's only page
+		t.Fatalf("%d of 100 are dying", n)
 	}
-	had, hadControl := memcgtest.Cached(t, live), memcgtest.Cached(t, control)
+	kept := memcgtest.Kept(t, live, control)
 	begun := time.Now()
 	var asked, went uint64
 	for _, r := range evictAll(t, evictor(t), w) {
@@ -89,10 +87,7 @@ func TestEvict(t *testing.T) {
 		}
 	}
 	t.Logf("%d pages asked, %d went, %v", asked, went, time.Since(begun))
-	lost, others := len(had)-len(memcgtest.Cached(t, live)), len(hadControl)-len(memcgtest.Cached(t, control))
-	if len(had) == 0 || lost > others+len(had)/64 {
-		t.Errorf("of %d live pages %d are lost, of the control's %d", len(had), lost, others)
-	}
+	kept()
 	if left := gone(k, tree); len(left) > 0 {
 		t.Errorf("%d are left: %+v", len(left), left)
 	}

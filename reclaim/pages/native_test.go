@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,8 +122,10 @@ func TestEvictBelow(t *testing.T) {
 	tree.Die("mapped.scope", memcgtest.Op{Read: mapped.Name(), Ahead: true})
 	tree.Start("live.scope", memcgtest.Op{Map: mapped.Name()})
 	var scopes []memcgtest.Scope
+	files := []*os.File{mapped}
 	for i := range 50 {
 		f := file(fmt.Sprint("f", i), i%8+1)
+		files = append(files, f)
 		// Some are somebody else's, who alone may read them.
 		if i%2 == 0 {
 			if err := errors.Join(f.Chmod(0o600), f.Chown(12345, 12345)); err != nil {
@@ -134,22 +135,17 @@ func TestEvictBelow(t *testing.T) {
 		scopes = append(scopes, memcgtest.Scope{Name: fmt.Sprintf("s%d.scope", i), Ops: []memcgtest.Op{{Read: f.Name(), Ahead: true}}})
 	}
 	tree.DieAll(scopes)
-	theirs := filepath.Join(dir, "f0")
-	// Read so long ago that reading it would be noted (relatime).
-	if err := os.Chtimes(theirs, time.Now().Add(-48*time.Hour), time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	read := lastRead(t, theirs)
-	had, hadControl, hadElsewhere := memcgtest.Cached(t, live), memcgtest.Cached(t, control), memcgtest.Cached(t, elsewhere)
+	kept, keptElsewhere := memcgtest.Kept(t, live, control), memcgtest.Kept(t, elsewhere, control)
 
 	c := client(t, time.Minute)
 	start := c.Command
 	c.Command = func() *exec.Cmd { return asUnit(t, start()) }
+	// The machine may reclaim a memcg's only page by itself at any time.
 	l, err := c.List(t.Context(), tree.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Dying != 51 || len(l.Memcgs) != 51 || l.Memcgs[0].Ancestor != tree.Path || l.Memcgs[0].Evicts+l.Memcgs[0].Holds[reclaim.LeftMapped] == 0 {
+	if l.Dying < inMemory(t, files) || l.Dying > len(files) || l.Dying == 0 || len(l.Memcgs) != l.Dying || l.Memcgs[0].Ancestor != tree.Path || l.Memcgs[0].Evicts+l.Memcgs[0].Holds[reclaim.LeftMapped] == 0 {
 		t.Errorf("%d dying, %+v", l.Dying, l.Memcgs)
 	}
 	st, err := os.Stat(c.Socket)
@@ -162,13 +158,20 @@ func TestEvictBelow(t *testing.T) {
 	if err != nil || r.Before != 0 || r.Asked != 0 || r.Freed != 0 {
 		t.Errorf("ignored: %+v, %v", r, err)
 	}
+	least := inMemory(t, files)
+	theirs := filepath.Join(dir, "f0")
+	// Read so long ago that reading it would be noted (relatime).
+	if err := os.Chtimes(theirs, time.Now().Add(-48*time.Hour), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	read := lastRead(t, theirs)
 	begun := time.Now()
 	r, err = c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%+v in %v", r, time.Since(begun))
-	if r.Before != 51 || r.Asked == 0 || r.Gone == 0 || r.CPU <= 0 || r.After == 0 || r.Left[reclaim.LeftMapped] != int64(4*os.Getpagesize()) {
+	if int(r.Before) > l.Dying || int(r.Before) < least*9/10 || r.Asked == 0 || r.Gone == 0 || r.CPU <= 0 || r.After == 0 || r.Left[reclaim.LeftMapped] != int64(4*os.Getpagesize()) {
 		t.Errorf("%+v", r)
 	}
 	if now := lastRead(t, theirs); now != read {
@@ -183,14 +186,8 @@ func TestEvictBelow(t *testing.T) {
 	if len(left) != 1 || left[0].Path != tree.Path+"/mapped.scope" {
 		t.Errorf("left: %+v", left)
 	}
-	// The machine may reclaim what nobody reads; the control tells.
-	same := slices.Equal(memcgtest.Cached(t, control), hadControl)
-	if now := memcgtest.Cached(t, live); !slices.Equal(now, had) && same || len(had) == 0 {
-		t.Errorf("the live one had %d pages and has %d", len(had), len(now))
-	}
-	if now := memcgtest.Cached(t, elsewhere); !slices.Equal(now, hadElsewhere) && same || len(hadElsewhere) == 0 {
-		t.Errorf("the one elsewhere had %d pages and has %d", len(hadElsewhere), len(now))
-	}
+	kept()
+	keptElsewhere()
 
 	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path + "/gone.slice"}); err == nil {
 		t.Error("a cgroup that is not there is no error")
@@ -198,6 +195,17 @@ func TestEvictBelow(t *testing.T) {
 	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: "nonsense"}); err == nil {
 		t.Error("nonsense is no error")
 	}
+}
+
+// inMemory counts the files that have a page in memory.
+func inMemory(t *testing.T, files []*os.File) (n int) {
+	t.Helper()
+	for _, f := range files {
+		if len(memcgtest.Cached(t, f)) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // It ends when idle, and is started again when needed.

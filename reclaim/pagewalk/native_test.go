@@ -156,7 +156,12 @@ func compareScopes(t *testing.T, tree *memcgtest.Tree, scopes []scope, walk func
 			path := tree.Path + "/" + s.name
 			m := find(w, path)
 			if m == nil {
-				t.Fatalf("%s is not found", path)
+				for i := range s.files {
+					if len(after[at+i]) > 0 {
+						t.Fatalf("%s is not found", path)
+					}
+				}
+				m = &pagewalk.Memcg{Ancestor: filepath.Dir(path)} // the machine took its last page
 			}
 			if want := filepath.Dir(path); m.Ancestor != want {
 				t.Errorf("%s: below %s, want %s", path, m.Ancestor, want)
@@ -399,6 +404,7 @@ func TestChurn(t *testing.T) {
 			}
 		}
 	}()
+	defer func() { <-done }()
 	for running := true; running; walks++ {
 		select {
 		case <-done:
@@ -414,10 +420,11 @@ func TestChurn(t *testing.T) {
 		if m == nil {
 			t.Fatalf("walk %d: %s is lost", walks, path)
 		}
-		if got := len(held(t, w, m, f)); got == 25 {
+		// Less what the machine has reclaimed by itself.
+		if got, want := len(held(t, w, m, f)), len(memcgtest.Cached(t, f)); got >= want {
 			missed = 0
 		} else if missed++; missed == mostWalks {
-			t.Fatalf("walk %d is the last of %d in a row with too few: %d of 25 pages: %+v", walks, missed, got, m)
+			t.Fatalf("walk %d is the last of %d in a row with too few: %d of %d pages: %+v", walks, missed, got, want, m)
 		}
 		for _, m := range w.Memcgs {
 			if !strings.HasPrefix(m.Path, tree.Path+"/") {
