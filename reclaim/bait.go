@@ -13,9 +13,8 @@ import (
 
 // baits is what lays baits; tests have one without a kernel.
 type baits interface {
-	// lay puts a bait of bytes right below parent, in place of one that is there,
-	// on its inactive or its active list.
-	lay(parent string, bytes int64, active bool) error
+	// lay puts a bait of bytes right below parent, in place of one that is there.
+	lay(parent string, bytes int64, kind baitKind) error
 	// left is how many bytes of it the kernel has not taken.
 	left() (int64, error)
 	// take takes it away: its pages are given back, and with them its memcg.
@@ -23,6 +22,15 @@ type baits interface {
 	// stop gives back all that laying baits takes.
 	stop()
 }
+
+// baitKind is when a pass over all priorities comes to a bait's pages.
+type baitKind int
+
+const (
+	baitInactive baitKind = iota // at the first
+	baitActive                   // at none: at the first of a second pass
+	baitDeep                     // at the last
+)
 
 // bait makes memory.low a shield that holds.
 //
@@ -43,6 +51,14 @@ type baits interface {
 // have on theirs goes only beside a bait that is all active: the first pass gives
 // nothing, the second gives some of the bait.
 //
+// Objects go with pages: of the slab caches of a memcg each priority scans as many
+// parts as of its pages, and of some hundred objects none but at the last ones
+// (do_shrink_slab, mm/vmscan.c). Before Linux 5.14 an inode that a memcg's processes
+// have written to keeps that memcg (inode_attach_wb, mm/backing-dev.c). So what has no
+// page left goes only beside a bait that gives nothing before the last priority: a
+// live one, with the helper inside, that has just used each page. The kernel keeps
+// those when it first comes to them, and takes them when it comes again.
+//
 // A bait lies only where root alone rules: whoever owns a cgroup could freeze,
 // throttle or kill the helper while it is inside.
 type bait struct {
@@ -53,6 +69,7 @@ type bait struct {
 	helper  *helper
 	home    string // cgroup the helper comes back to
 	laid    bool
+	inside  string // cgroup that the helper is in
 }
 
 // errNoBait: none can be laid here, now or later.
@@ -87,7 +104,7 @@ const baitPage = 4096
 // Moving a process takes locks that every fork and exit on the machine waits
 // for, and an RCU grace period under them. So that is done by a thread of normal
 // priority: the reaping thread could be kept from running meanwhile.
-func (b *bait) lay(parent string, bytes int64, active bool) error {
+func (b *bait) lay(parent string, bytes int64, kind baitKind) error {
 	if err := b.may(parent, bytes); err != nil {
 		return fmt.Errorf("lay a bait below %s: %w", parent, err)
 	}
@@ -96,7 +113,7 @@ func (b *bait) lay(parent string, bytes int64, active bool) error {
 		b.thread, b.end = startPlainThread(ctx), end
 	}
 	var err error
-	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes, active) })
+	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes, kind) })
 	if err != nil {
 		return fmt.Errorf("lay a bait below %s: %w", parent, err)
 	}
@@ -133,26 +150,29 @@ func (b *bait) may(parent string, bytes int64) error {
 // errBaitNear: not now.
 var errBaitNear = errors.New("no bait now")
 
-func (b *bait) layNow(parent string, bytes int64, active bool) (err error) {
+func (b *bait) layNow(parent string, bytes int64, kind baitKind) (err error) {
+	b.comeHome()
 	cgroup := path.Join(parent, fmt.Sprint(baitName, os.Getpid()))
-	c := change{cgroup: cgroup, file: baitEntry}
-	if err := b.journal.record([]change{c}); err != nil {
+	if err := b.journal.record([]change{baitAt(cgroup)}); err != nil {
 		return err
 	}
 	if err := b.fs.Mkdir(cgroup); err != nil {
 		return err
 	}
 	defer func() {
-		if err := b.fs.Rmdir(cgroup); err != nil && !gone(err) {
-			b.journal.owe(c)
+		if b.inside == "" {
+			b.remove(cgroup)
 		}
 	}()
 	for try := 0; ; try++ {
 		if err = b.start(); err != nil {
 			return err
 		}
-		if err = b.helper.charge(b.fs, cgroup, b.home, bytes, active); err == nil {
+		if err = b.helper.charge(b.fs, cgroup, b.home, bytes, kind); err == nil {
 			b.laid = true
+			if kind == baitDeep {
+				b.inside = cgroup
+			}
 			return nil
 		}
 		b.quit() // an idle one ends by itself; one may be killed with what is below parent
@@ -163,6 +183,28 @@ func (b *bait) layNow(parent string, bytes int64, active bool) (err error) {
 			return err
 		}
 	}
+}
+
+func baitAt(cgroup string) change { return change{cgroup: cgroup, file: baitEntry} }
+
+// remove removes a bait's cgroup.
+func (b *bait) remove(cgroup string) {
+	if err := b.fs.Rmdir(cgroup); err != nil && !gone(err) {
+		b.journal.owe(baitAt(cgroup))
+	}
+}
+
+// comeHome has a helper that is inside leave. One that cannot is ended: its cgroup
+// then goes as soon as it has.
+func (b *bait) comeHome() {
+	if b.inside == "" {
+		return
+	}
+	if b.helper != nil && b.fs.Write(b.home, "cgroup.procs", b.helper.pid()) != nil {
+		b.quit()
+	}
+	b.remove(b.inside)
+	b.inside = ""
 }
 
 // notAllowed reports whether an error of a move is one that stays: a cgroup
@@ -201,12 +243,17 @@ func (b *bait) left() (int64, error) {
 }
 
 func (b *bait) take() {
-	if !b.laid {
+	if !b.laid && b.inside == "" {
 		return
 	}
 	b.laid = false
-	if _, err := b.helper.ask(helperDrop); err != nil || b.helper.stays >= helperStays {
-		b.quit()
+	if b.helper != nil {
+		if _, err := b.helper.ask(helperDrop); err != nil || b.helper.stays >= helperStays {
+			b.quit()
+		}
+	}
+	if b.inside != "" {
+		b.thread.Do(context.Background(), b.comeHome)
 	}
 }
 
@@ -219,6 +266,7 @@ func (b *bait) quit() {
 }
 
 func (b *bait) stop() {
+	b.take()
 	b.quit()
 	if b.end != nil {
 		b.end()

@@ -19,12 +19,12 @@ type fakeBait struct {
 	bytes  int64
 	failed error // of laying
 	lost   error // of looking: the helper is gone
-	active bool
+	kind   baitKind
 	charge func() // tells where it lies
 }
 
-func (b *fakeBait) lay(parent string, bytes int64, active bool) error {
-	b.active = active
+func (b *fakeBait) lay(parent string, bytes int64, kind baitKind) error {
+	b.kind = kind
 	if b.failed != nil {
 		return b.failed
 	}
@@ -370,9 +370,9 @@ func TestTurnActive(t *testing.T) {
 	r.thread.onWrite = func(time.Duration) {
 		var n int64
 		fmt.Sscan(x.read("/p", "memory.reclaim"), &n)
-		asked[b.active] = append(asked[b.active], n)
+		asked[b.kind == baitActive] = append(asked[b.kind == baitActive], n)
 		b.bytes -= baitPass
-		if b.active {
+		if b.kind == baitActive {
 			dead -= testMiB
 			x.file("/p", "memory.stat", memoryStatText(8*testMiB+dead))
 		}
@@ -549,7 +549,7 @@ func TestHelper(t *testing.T) {
 	}
 	defer h.close()
 	const bytes = 4 << 20
-	if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
+	if err := h.charge(tr.fs, away, home, bytes, baitInactive); err != nil {
 		t.Fatal(err)
 	}
 	is := func(when string, least, most int64) {
@@ -571,11 +571,11 @@ func TestHelper(t *testing.T) {
 		}
 	})
 	is("after reclaim", 0, bytes/64)
-	if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
+	if err := h.charge(tr.fs, away, home, bytes, baitInactive); err != nil {
 		t.Fatal(err)
 	}
 	is("laid again", bytes, bytes)
-	if err := h.charge(tr.fs, away, home, bytes, true); err != nil {
+	if err := h.charge(tr.fs, away, home, bytes, baitActive); err != nil {
 		t.Fatal(err)
 	}
 	is("on the active list", bytes, bytes)
@@ -588,7 +588,7 @@ func TestHelper(t *testing.T) {
 	is("dropped", 0, 0)
 	// A page of the helper's own that stayed there would keep a bait's memcg.
 	for range 20 {
-		if err := h.charge(tr.fs, away, home, bytes, false); err != nil {
+		if err := h.charge(tr.fs, away, home, bytes, baitInactive); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -607,7 +607,7 @@ func TestHelper(t *testing.T) {
 	if _, err := h.ask("dance"); err == nil || !strings.Contains(err.Error(), "dance") {
 		t.Errorf("an order that there is not: %v", err)
 	}
-	if err := h.charge(tr.fs, "/nowhere", home, bytes, false); err == nil {
+	if err := h.charge(tr.fs, "/nowhere", home, bytes, baitInactive); err == nil {
 		t.Error("charged to nowhere")
 	}
 }
@@ -650,7 +650,7 @@ func TestBaitFixture(t *testing.T) {
 		"/near/q": errBaitNear, "/cold": errBaitNear, "/user/q": errNoBait,
 		"/p/q": errNoBait, // a cgroup without cgroup.procs
 	} {
-		err := b.lay(cgroup, baitLeast, false)
+		err := b.lay(cgroup, baitLeast, baitInactive)
 		if left, _ := b.left(); !errors.Is(err, want) || !strings.Contains(err.Error(), cgroup) || left != 0 {
 			t.Errorf("%s: %v, %d left", cgroup, err, left)
 		}
@@ -658,7 +658,7 @@ func TestBaitFixture(t *testing.T) {
 			t.Errorf("left behind: %v", found)
 		}
 	}
-	if err := b.lay("/gone", baitLeast, true); !gone(err) {
+	if err := b.lay("/gone", baitLeast, baitActive); !gone(err) {
 		t.Errorf("an ancestor that has vanished: %v", err)
 	}
 	b.take()

@@ -8,11 +8,11 @@ import (
 // cover is how a turn sees to it that memory.low is not broken: by a bait where
 // one can be laid, else by asking for no more than is certain.
 type cover struct {
-	low      bool  // memory.low is the shield
-	children int   // live ones at the last look: with none there is nobody to shield
-	baits    int   // laid in this turn
-	none     bool  // no bait can be laid here
-	active   bool  // what is left is on active lists, so baits are too
+	low      bool // memory.low is the shield
+	children int  // live ones at the last look: with none there is nobody to shield
+	baits    int  // laid in this turn
+	none     bool // no bait can be laid here
+	kind     baitKind
 	fresh    bool  // nothing has been asked for since the last was laid
 	first    bool  // the write under way is a bait's first
 	had      int64 // what the bait had before the write under way
@@ -32,13 +32,13 @@ func (r *reaper) laid(c *cover, ancestor string, left int64) error {
 	switch {
 	case !r.abil.Reclaim.OK():
 		bytes = baitMost
-	case c.active:
+	case c.kind == baitActive:
 		bytes = baitLeast
 	}
 	if n, err := r.bait.left(); err == nil && n >= r.baitEnough() {
 		return nil
 	}
-	err := r.bait.lay(ancestor, bytes, c.active)
+	err := r.bait.lay(ancestor, bytes, c.kind)
 	switch {
 	case errors.Is(err, errNoBait):
 		c.none = true
@@ -87,7 +87,7 @@ func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again
 	// one, and a pass goes on to lower priorities until that gives. (What a squeeze
 	// asks for has to be more than CPUs have in stock.)
 	c.first, c.fresh = c.fresh && r.abil.Reclaim.OK(), false
-	if c.first || c.active && r.abil.Reclaim.OK() {
+	if c.first || c.kind == baitActive && r.abil.Reclaim.OK() {
 		return r.pagesize, false
 	}
 	if !r.abil.Reclaim.OK() {
@@ -96,16 +96,20 @@ func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again
 	return min(most, left/baitPart), false
 }
 
-// turnActive has the next baits be active ones, where the last write took nothing
-// of the dead beside an inactive one.
-func (r *reaper) turnActive(c *cover) bool {
-	if c.had == 0 || c.active {
+// nextKind has the next baits be of the next kind, where the last write took nothing
+// of the dead beside this one.
+func (r *reaper) nextKind(c *cover) bool {
+	if c.had == 0 || c.kind == baitDeep || c.kind == baitActive && !r.inodesKeep() {
 		return false
 	}
 	r.bait.take()
-	c.active = true
+	c.kind++
 	return true
 }
+
+// inodesKeep reports whether inodes keep memcgs that have no page left. That ended
+// with 5.14, and memory.stat became exact with 5.13, which nobody runs any more.
+func (r *reaper) inodesKeep() bool { return !r.abil.ExactStat.OK() && !r.abil.Reclaim.OK() }
 
 // taken is how much of the bait the last write has taken.
 func (r *reaper) taken(c *cover) int64 {

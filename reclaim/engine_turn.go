@@ -90,8 +90,12 @@ func (e *Engine) decide(ancestor string, cfg Config) Verdict {
 
 // turn gives an entry a turn and plans what follows.
 func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Duration) {
+	if e.evictFirst(en, cfg) {
+		return
+	}
 	t, err := e.reap.turn(ctx, en.path, turnOptions{
 		grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
+		deep: en.evictLeft != nil && e.reap.inodesKeep(),
 	})
 	en.rest = t.Rest
 	e.refreshSoon(en.path)
@@ -113,7 +117,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	en.out.Verdict, en.out.Error, en.out.Pins = t.Verdict, "", nil
 	if t.End != TurnSkipped {
 		en.out.Turns++
-		en.out.Pins = t.After.Pins()
+		en.out.Pins = en.pins(t.After)
 	}
 	now := time.Now()
 	if t.Baits > 0 {
@@ -134,8 +138,8 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if e.evictInstead(en, t.Verdict, cfg) {
 			return
 		}
-		if en.evictPins != nil {
-			en.out.Verdict, en.out.Pins = MayReap, en.evictPins
+		if l := en.evictLeft; l != nil {
+			en.out.Verdict, en.out.Pins = MayReap, evictPins(l.After, l.Left)
 		}
 		e.finish(en)
 	case TurnMore:
@@ -156,12 +160,31 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if en.tries == drainAfter {
 			drainStocks()
 		}
-		// A coarse memory.stat does not tell of dirty pages: some may be.
+		// A coarse memory.stat does not report dirty pages, a page walk does: without one some may be.
 		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
+		if l := en.evictLeft; l != nil {
+			if t.After.Coarse {
+				dirty = l.dirty()
+				if !dirty { // there is nothing more to find out
+					e.finish(en)
+					return
+				}
+			}
+			en.evicted = !dirty // else once more, when they are written back
+		}
 		if !en.retry(now, dirty, cfg.RetryMax) {
 			e.finish(en)
 		}
 	}
+}
+
+// pins are what memory.stat says, or an eviction that knew it better.
+func (en *entry) pins(d DeadMemory) []Pin {
+	pins := d.Pins()
+	if l := en.evictLeft; l != nil && (d.Coarse || len(pins) > 0 && pins[0].Reason == PinnedUnknown) {
+		return evictPins(l.After, l.Left)
+	}
+	return pins
 }
 
 // drainAfter is how many fruitless turns show that what stays may have no page

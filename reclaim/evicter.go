@@ -37,10 +37,25 @@ type Evicted struct {
 	Gone  int64 `json:"gone"`  // of those
 	// Left is what those of the last walk hold, by reason.
 	Left map[EvictLeft]int64 `json:"left,omitempty"`
+	// Below has the same of each live ancestor, of EvictedMost at most.
+	Below map[string]EvictedBelow `json:"below,omitempty"`
 	// More: there is more to evict, and it was time for an answer.
 	More bool          `json:"more,omitempty"`
 	CPU  time.Duration `json:"-"` // of that process since its last answer
 }
+
+// EvictedBelow is what came of it right below one live ancestor.
+type EvictedBelow struct {
+	After int64               `json:"after"`
+	Gone  int64               `json:"gone"`
+	Left  map[EvictLeft]int64 `json:"left,omitempty"`
+}
+
+func (b *EvictedBelow) dirty() bool { return b.Left[LeftDirty]+b.Left[LeftWriteback] > 0 }
+
+// EvictedMost bounds the ancestors of an answer: more than have dying memcgs at
+// once on any machine seen.
+const EvictedMost = 1000
 
 // EvictLeft is why memory of the dead stays. It is a code that stays the same
 // between versions.
@@ -63,11 +78,10 @@ const (
 )
 
 // pins are what stays as the engine names it everywhere, most lasting first.
-func (r Evicted) pins() (pins []Pin) {
-	if r.After == 0 {
+func evictPins(after int64, l map[EvictLeft]int64) (pins []Pin) {
+	if after == 0 {
 		return nil
 	}
-	l := r.Left
 	for _, p := range []Pin{
 		{PinnedShmem, l[LeftShmem]}, {PinnedSwap, l[LeftSwap]}, {PinnedUnevictable, l[LeftUnevictable]}, {PinnedAnon, l[LeftAnon]},
 		{PinnedDirty, plus(l[LeftDirty], l[LeftWriteback])}, {PinnedMapped, l[LeftMapped]}, {PinnedKernel, l[LeftKernel]},
@@ -167,8 +181,18 @@ func (e *Engine) evictTorn(cgroup string, now time.Time) {
 // evictInstead has an ancestor wait for an eviction, where no shield can cover the
 // living (v2). It reports whether it does.
 func (e *Engine) evictInstead(en *entry, why Verdict, cfg Config) bool {
+	return (why == AtRoot || why == NoController) && e.awaitEviction(en, cfg)
+}
+
+// evictFirst likewise, before a shield is raised where the kernel keeps stale
+// protection: eviction touches no living cgroup.
+func (e *Engine) evictFirst(en *entry, cfg Config) bool {
+	return !e.opts.Abilities.FreshProtection.OK() && e.awaitEviction(en, cfg)
+}
+
+func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 	now := time.Now()
-	if why != AtRoot && why != NoController || en.evicted || !e.mayEvict(cfg, now) {
+	if en.evicted || !e.mayEvict(cfg, now) {
 		return false
 	}
 	en.phase, en.due = phaseEvict, now.Add(evictTimeout+time.Minute) // should no answer come
@@ -276,14 +300,15 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 			e.queue.update(en)
 			continue
 		}
-		en.evicted, en.evictPins = true, r.pins()
+		below := r.Below[p]
+		en.evicted, en.evictLeft = true, &below
 		en.out.Turns++
 		en.out.Batches++
-		en.out.Bytes += r.Gone
+		en.out.Bytes += below.Gone
 		en.out.CPU += r.CPU
 		e.account(en)
-		r.Gone, r.CPU = 0, 0 // one walk for all: the first has what cannot be told apart
-		en.settle(now)       // the kernel's own count says what went
+		r.CPU = 0      // one walk for all: the first has what cannot be told apart
+		en.settle(now) // the kernel's own count says what went
 		e.queue.update(en)
 	}
 }
@@ -295,12 +320,12 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 		}
 		return
 	}
-	if r.Left[LeftDirty]+r.Left[LeftWriteback] > 0 && e.evict.tries < evictDirtyTries {
+	if dirty := r.Left[LeftDirty] + r.Left[LeftWriteback]; dirty > 0 && e.evict.tries < evictDirtyTries {
 		e.evict.tries++
 		e.evictBelow(b.under, now, evictDirtyAgain)
 	}
 	out := Outcome{Ancestor: b.under, Verdict: MayReap, DyingBefore: r.Before, DyingAfter: r.After, Freed: r.Freed, Bytes: r.Gone,
-		Pins: r.pins(), CPU: r.CPU, Turns: 1, Batches: 1}
+		Pins: evictPins(r.After, r.Left), CPU: r.CPU, Turns: 1, Batches: 1}
 	e.mu.Lock()
 	e.totals.Freed += r.Freed
 	e.totals.Bytes += r.Gone

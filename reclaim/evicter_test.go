@@ -185,8 +185,8 @@ func TestEvictOff(t *testing.T) {
 	}
 }
 
-// On v2 it is for ancestors that no shield can serve, and the kernel's own count
-// says what went.
+// On v2 it is for ancestors that no shield can serve, and goes first where the kernel
+// keeps stale protection; the kernel's own count says what went.
 func TestEvictV2(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -196,6 +196,7 @@ func TestEvictV2(t *testing.T) {
 	}{
 		{"controller off", "/p", nil, MayReap},
 		{"root", "/", nil, MayReap},
+		{"stale", "/p", nil, MayReap},
 		{"fails", "/p", errors.New("does not work"), NoController},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -208,7 +209,9 @@ func TestEvictV2(t *testing.T) {
 				k.die("/q", 3, testMiB)
 				k.die("/p", 5, 4096)
 				k.pin("/p", 1)
-				k.file("/p", "cgroup.subtree_control", "\n")
+				if c.name != "stale" {
+					k.file("/p", "cgroup.subtree_control", "\n")
+				}
 			} else {
 				k.add("/", 0)
 				k.file("/", "cgroup.subtree_control", "memory\n")
@@ -225,9 +228,14 @@ func TestEvictV2(t *testing.T) {
 				g := k.cgroups[r.Under]
 				g.dying, g.dead = g.pinned, 0
 				k.publish()
-				return Evicted{Before: 6, After: 1, Freed: 5, Gone: 4096, CPU: time.Millisecond, Left: map[EvictLeft]int64{LeftShmem: 8192}}, nil
+				left := map[EvictLeft]int64{LeftShmem: 8192}
+				return Evicted{Before: 6, After: 1, Freed: 5, Gone: 4096, CPU: time.Millisecond, Left: left,
+					Below: map[string]EvictedBelow{r.Under: {After: 1, Gone: 4096, Left: left}}}, nil
 			}
 			e := k.engine(t, testConfig())
+			if c.name == "stale" {
+				e.opts.Abilities.FreshProtection = Ability{State: No}
+			}
 			e.opts.Evicter = f
 			e.start()
 			e.Teardown(strings.TrimSuffix(c.ancestor, "/")+"/s.scope", time.Now())

@@ -74,6 +74,7 @@ const helperWarm = 20 * time.Millisecond
 const (
 	helperLay  = "lay"  // "lay N": drop what there is, have N pages charged
 	helperAct  = "act"  // move them to the active list
+	helperUse  = "use"  // read each once
 	helperLeft = "left" // how many of them the kernel has not taken
 	helperDrop = "drop" // give them back
 )
@@ -104,7 +105,7 @@ func startHelper() (*helper, error) {
 	go func() { _ = h.cmd.Wait() }() // it may take its time, nobody waits for it
 	for range helperRounds {
 		time.Sleep(helperWarm) // the runtime's monitor touches its own when a call has lasted a while
-		for _, order := range []string{helperLay + " 1", helperAct, helperLeft, helperDrop} {
+		for _, order := range []string{helperLay + " 1", helperAct, helperUse, helperLeft, helperDrop} {
 			if _, err := h.ask(order); err != nil {
 				h.close()
 				return fail(err)
@@ -137,16 +138,22 @@ func (h *helper) ask(order string) (int64, error) {
 	return v, nil
 }
 
-// charge has bytes of clean pages charged to a live cgroup, on its inactive or
-// its active list, and returns when the helper is back home.
-func (h *helper) charge(f *FS, cgroup, home string, bytes int64, active bool) error {
+// charge has bytes of clean pages charged to a live cgroup, and returns when the
+// helper is back home, or stays in there with a deep bait.
+func (h *helper) charge(f *FS, cgroup, home string, bytes int64, kind baitKind) error {
 	h.stays++
 	if err := f.Write(cgroup, "cgroup.procs", h.pid()); err != nil {
 		return fmt.Errorf("%w: %w", errMove, err)
 	}
 	_, err := h.ask(fmt.Sprint(helperLay, " ", min(bytes, baitMost)/int64(os.Getpagesize())))
-	if err == nil && active {
+	switch {
+	case err != nil:
+	case kind == baitActive:
 		_, err = h.ask(helperAct)
+	case kind == baitDeep:
+		if _, err = h.ask(helperUse); err == nil {
+			return nil
+		}
 	}
 	return errors.Join(err, f.Write(home, "cgroup.procs", h.pid()))
 }
@@ -271,6 +278,8 @@ func (p *cleanPages) obey(order []byte) (int, error) {
 		return n, p.lay(n)
 	case helperAct:
 		return 0, p.activate()
+	case helperUse:
+		return p.use(), nil
 	case helperLeft:
 		return p.left()
 	case helperDrop:
@@ -326,6 +335,15 @@ func (p *cleanPages) activate() error {
 		}
 	}
 	return p.drain()
+}
+
+// use reads each page, which the page table then says (the accessed bit); their sum is
+// for nobody, but makes the compiler do it.
+func (p *cleanPages) use() (sum int) {
+	for i := 0; i < len(p.mem); i += p.size {
+		sum += int(p.mem[i])
+	}
+	return sum
 }
 
 // drop gives the memory back, and the page tables with it.

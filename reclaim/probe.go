@@ -261,7 +261,7 @@ func (p probe) freshProtection(reclaim Ability) Ability {
 // itself takes some. It must before the shield as well, or nothing is known; nor
 // is it where the machine reclaimed meanwhile, which computes protection anew.
 func (p probe) freshTrial(h *helper, home string) (ok bool, err error) {
-	if err := h.charge(p.fs, p.page(), home, freshHolds, false); err != nil {
+	if err := h.charge(p.fs, p.page(), home, freshHolds, baitInactive); err != nil {
 		return false, err
 	}
 	before, err := p.shrink(h, p.page())

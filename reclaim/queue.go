@@ -47,8 +47,8 @@ type entry struct {
 	// reclaiming is the CPU time inside the writes of the turn under way.
 	reclaiming time.Duration
 
-	evicted   bool  // no shield could, and it has been tried
-	evictPins []Pin // what that left
+	evicted   bool          // it has been tried since the last teardown
+	evictLeft *EvictedBelow // what that left; nil: it failed
 
 	owner  owner   // of what a sweep found
 	census *census // of phaseCensus
@@ -116,7 +116,7 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 	}
 	// What is new has its own backoff: under a stream of teardowns an old
 	// one's dirty pages would soon use up all the tries there are.
-	e.fresh, e.confirmed, e.tries, e.evicted = true, false, 0, false
+	e.fresh, e.confirmed, e.tries, e.evicted, e.evictLeft = true, false, 0, false, nil
 	// One that settles, or waits for writeback, has something new to do.
 	if due := now.Add(debounce); e.phase == phaseSettle || e.due.After(due) {
 		if e.due.After(due) || e.phase == phaseSettle {

@@ -89,6 +89,7 @@ type turnOptions struct {
 	slice  time.Duration // longest single write
 	nearOK bool          // near a limit: one exact request behind memory.low
 	rest   *rest         // what the last turn left, or nil: measure
+	deep   bool          // no page is left to go: only inodes keep what is dying
 }
 
 // rest is what turns hand on to each other. Measuring reads memory.stat of every
@@ -161,7 +162,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if o.rest != nil { // what has gone since then is this turn's
 		t.Before = o.rest.dead
 	}
-	if left == 0 {
+	if left == 0 && !o.deep {
 		return t, nil
 	}
 	if measuring := r.thread.CPU() - began; measuring > o.grant {
@@ -172,7 +173,10 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		s.file = "memory.low"
 	}
 	if s.file == "memory.low" {
-		if left = min(left, r.clean(t.After)); left == 0 {
+		left = min(left, r.clean(t.After))
+		if o.deep {
+			left = baitPass
+		} else if left == 0 {
 			t.End = TurnStuck
 			return t, nil
 		}
@@ -188,8 +192,8 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		o.batch = left
 	}
 	defer func() {
+		r.bait.take() // first: lower settles the journal, which has a bait's cgroup
 		err = errors.Join(err, s.lower())
-		r.bait.take()
 	}()
 	return r.batches(ctx, ancestor, o, s, near, t, left)
 }
@@ -201,6 +205,9 @@ func (r *reaper) batches(
 	began, still, elsewhere := r.thread.CPU(), 0, 0
 	least, rough := t.After.Reclaimable(), r.rough()
 	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
+	if o.deep {
+		c.kind = baitDeep
+	}
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
 		// the first batch, turn has just looked.
@@ -280,7 +287,7 @@ func (r *reaper) batches(
 		}
 		if moved > 0 {
 			still, left = 0, left-moved
-		} else if ctx.Err() == nil && !c.first && r.turnActive(&c) {
+		} else if ctx.Err() == nil && !c.first && r.nextKind(&c) {
 			continue
 		} else {
 			still++

@@ -99,7 +99,7 @@ func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 	var failed error
 	err := s.tree.each(parent, func(p *child) {
 		child := p.path() // once: p's space is used again
-		if failed != nil {
+		if failed != nil || isBait(child) {
 			return
 		}
 		if !refresh && s.raised[child] != nil {

@@ -83,7 +83,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 		err = errors.Join(ignoreGone(err), s.lower())
 		r.bait.take()
 	}()
-	if err := r.bait.lay(ancestor, refreshBait, false); err != nil {
+	if err := r.bait.lay(ancestor, refreshBait, baitInactive); err != nil {
 		// A pass from further up, where root alone rules, computes all below anew.
 		if up := path.Dir(ancestor); errors.Is(err, errNoBait) && up != "/" {
 			return r.refresh(up)

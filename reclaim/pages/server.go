@@ -213,6 +213,7 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 	out := &reclaim.Evicted{Before: -1, Left: map[reclaim.EvictLeft]int64{}}
 	closed := map[fileID]bool{}
 	var before []uint64
+	var clean map[string]int64 // what the first walk found to evict, by ancestor
 	var last *pagewalk.Walk
 	for all := false; !all; {
 		s.drain()
@@ -226,6 +227,10 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 				before = append(before, m.Serial)
 			}
 			slices.Sort(before)
+			clean = map[string]int64{}
+			for a, b := range below(last, nil) {
+				clean[a] = b.Left[reclaim.LeftInUse]
+			}
 		}
 		if all = s.drop(ctx, last, out, closed); all {
 			break
@@ -262,6 +267,13 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 		}
 		holds(last, m, closed, out.Left)
 	}
+	out.Below = below(last, closed)
+	for a, was := range clean {
+		if b, ok := out.Below[a]; ok || len(out.Below) < reclaim.EvictedMost {
+			b.Gone = max(was-b.Left[reclaim.LeftInUse], 0)
+			out.Below[a] = b
+		}
+	}
 	if len(last.Inconclusive) > 0 { // it may have missed some that are still there
 		out.Freed = 0
 	}
@@ -288,6 +300,24 @@ func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicte
 		}
 	}
 	return true
+}
+
+// below adds up what those right below each live ancestor hold.
+func below(w *pagewalk.Walk, closed map[fileID]bool) map[string]reclaim.EvictedBelow {
+	sum := map[string]reclaim.EvictedBelow{}
+	for _, m := range w.Memcgs {
+		b, ok := sum[m.Ancestor]
+		if !ok {
+			if len(sum) == reclaim.EvictedMost {
+				continue
+			}
+			b.Left = map[reclaim.EvictLeft]int64{}
+		}
+		b.After++
+		holds(w, m, closed, b.Left)
+		sum[m.Ancestor] = b
+	}
+	return sum
 }
 
 // holds adds up what a memcg holds by why it stays.
