@@ -93,9 +93,20 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if e.evictFirst(en, cfg) {
 		return
 	}
+	switch now := time.Now(); {
+	case en.deep:
+		e.finish(en)
+		return
+	case e.onlyInodes(en) && en.tries > 0 && en.evictLeft.dirty(): // an inode that is dirty stays, too
+		en.evicted = false
+		if !en.retry(now, true, cfg.RetryMax) {
+			e.finish(en)
+		}
+		return
+	}
 	t, err := e.reap.turn(ctx, en.path, turnOptions{
 		grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
-		deep: en.evictLeft != nil && e.reap.inodesKeep(),
+		deep: e.onlyInodes(en),
 	})
 	en.rest = t.Rest
 	e.refreshSoon(en.path)
@@ -162,14 +173,14 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 		// A coarse memory.stat does not report dirty pages, a page walk does: without one some may be.
 		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
-		if l := en.evictLeft; l != nil {
-			if t.After.Coarse {
-				dirty = l.dirty()
-				if !dirty { // there is nothing more to find out
-					e.finish(en)
-					return
-				}
+		if e.onlyInodes(en) {
+			if dirty = en.evictLeft.dirty(); !dirty {
+				en.deep = true
+				en.settle(now)
+				return
 			}
+		}
+		if en.evictLeft != nil {
 			en.evicted = !dirty // else once more, when they are written back
 		}
 		if !en.retry(now, dirty, cfg.RetryMax) {
@@ -177,6 +188,10 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 	}
 }
+
+// onlyInodes reports whether an eviction has taken every page that goes, on a kernel
+// on which inodes keep what is dying then.
+func (e *Engine) onlyInodes(en *entry) bool { return en.evictLeft != nil && e.reap.inodesKeep() }
 
 // pins are what memory.stat says, or an eviction that knew it better.
 func (en *entry) pins(d DeadMemory) []Pin {
@@ -195,7 +210,11 @@ const drainAfter = 2
 func (e *Engine) settled(en *entry, freed bool) {
 	now := time.Now()
 	if en.lookAgain(freed, now) {
-		if en.look >= lookPinned {
+		switch {
+		case en.look < lookPinned:
+		case !en.deep && e.onlyInodes(en):
+			en.phase, en.due = phaseTurn, now
+		default:
 			// Nothing reclaimable, and nothing freed for a while: these
 			// are pinned. Known now, and not only when the entry ends,
 			// they do not keep later teardowns from being told freed.

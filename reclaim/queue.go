@@ -49,6 +49,7 @@ type entry struct {
 
 	evicted   bool          // it has been tried since the last teardown
 	evictLeft *EvictedBelow // what that left; nil: it failed
+	deep      bool          // and a turn for what inodes keep
 
 	owner  owner   // of what a sweep found
 	census *census // of phaseCensus
@@ -116,7 +117,8 @@ func (q *queue) teardown(ancestor string, at, now time.Time, debounce time.Durat
 	}
 	// What is new has its own backoff: under a stream of teardowns an old
 	// one's dirty pages would soon use up all the tries there are.
-	e.fresh, e.confirmed, e.tries, e.evicted, e.evictLeft = true, false, 0, false, nil
+	e.fresh, e.confirmed, e.tries = true, false, 0
+	e.evicted, e.evictLeft, e.deep = false, nil, false
 	// One that settles, or waits for writeback, has something new to do.
 	if due := now.Add(debounce); e.phase == phaseSettle || e.due.After(due) {
 		if e.due.After(due) || e.phase == phaseSettle {

@@ -322,8 +322,11 @@ func (r *reaper) batches(
 		if left = t.After.Reclaimable(); left > 0 && c.low {
 			left = r.clean(t.After)
 		}
+		if o.deep {
+			left = baitPass
+		}
 		switch {
-		case t.After.Reclaimable() == 0:
+		case t.After.Reclaimable() == 0 && !o.deep:
 			t.End = TurnClean
 		case left == 0 || once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck

@@ -102,7 +102,9 @@ func runLimits(ctx context.Context, r *Run) error {
 	}
 	without := l.ratio()
 	l.ours, l.theirs = nil, nil
-	if err := r.Policy(ctx, "[reap]\nignore = [\"/"+apartSlice+"\"]\n"); err != nil {
+	// What this is about is the shield, before which eviction goes on these kernels; it has a phase of its own.
+	ignore := "[reap]\nignore = [\"/" + apartSlice + "\"]\n"
+	if err := r.Policy(ctx, ignore+"[evict]\nenabled = \"no\"\n"); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
@@ -117,6 +119,18 @@ func runLimits(ctx context.Context, r *Run) error {
 		{"sweeps", l.sweep},
 		{"SIGKILL in mid-shield", l.kill},
 		{"upgrade", l.upgrade},
+		{"eviction", func(ctx context.Context) error {
+			if err := r.Policy(ctx, ignore); err != nil {
+				return err
+			}
+			if err := r.StopDaemon(ctx); err != nil {
+				return err
+			}
+			if err := r.StartDaemon(ctx); err != nil {
+				return err
+			}
+			return l.tearDown(ctx)
+		}},
 		{"stopped", func(ctx context.Context) error { return r.StopDaemon(ctx) }},
 	} {
 		if err := l.reads(ctx, phase.name, phase.beside); err != nil {
