@@ -387,11 +387,10 @@ func TestTurnActive(t *testing.T) {
 	x.asBefore(r)
 }
 
-// TestTurnDeep: where only inodes keep what is dying, a pass has to come to the last
-// priority, so the bait is deep, and no more is asked for than one pass takes.
-func TestTurnDeep(t *testing.T) {
+// TestInodes: where only inodes keep what is dying, each pass is to come to the last
+// priority, so each has a deep bait of its own, and no more is asked for than it takes.
+func TestInodes(t *testing.T) {
 	x, r := reaperFixture(t)
-	x.file("/p", "memory.stat", memoryStatText(8*testMiB)) // all of it the living's
 	squeezed := 0
 	b := x.onStaleKernel(r, No, func(int64) {})
 	r.abil.Reclaim = Ability{State: No}
@@ -400,17 +399,20 @@ func TestTurnDeep(t *testing.T) {
 		var usage, high int64
 		fmt.Sscan(x.read("/p", "memory.current"), &usage)
 		fmt.Sscan(x.read("/p", "memory.high"), &high)
-		if b.kind != baitDeep || usage-high != baitPass || x.read("/p/a", "memory.low") != covers(8) {
+		if b.kind != baitDeep || b.bytes != baitMost || usage-high != baitPass || x.read("/p/a", "memory.low") != covers(8) {
 			t.Errorf("asked for %d of %+v, the living are covered by %s", usage-high, b, x.read("/p/a", "memory.low"))
 		}
 		b.bytes -= baitPass
 		b.charge()
 	}
-	o := turnDefaults
-	o.deep = true
-	turn, err := x.turn(t.Context(), r, "/p", o)
-	if err != nil || turn.Batches != fruitless || squeezed != fruitless || b.bytes != 0 {
+	turn, err := r.inodes(t.Context(), "/p")
+	if err != nil || turn.Batches != deepPasses || turn.Baits != deepPasses || squeezed != deepPasses || b.bytes != 0 {
 		t.Errorf("%d squeezes, %+v, %v, bait %+v", squeezed, turn, err, b)
+	}
+	x.asBefore(r)
+	b.failed = fmt.Errorf("%w: no", errNoBait)
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.Batches != 0 || turn.End != TurnStuck {
+		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
 }

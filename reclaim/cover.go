@@ -8,14 +8,14 @@ import (
 // cover is how a turn sees to it that memory.low is not broken: by a bait where
 // one can be laid, else by asking for no more than is certain.
 type cover struct {
-	low      bool // memory.low is the shield
-	children int  // live ones at the last look: with none there is nobody to shield
-	baits    int  // laid in this turn
-	none     bool // no bait can be laid here
-	kind     baitKind
-	fresh    bool  // nothing has been asked for since the last was laid
-	first    bool  // the write under way is a bait's first
-	had      int64 // what the bait had before the write under way
+	low      bool     // memory.low is the shield
+	children int      // live ones at the last look: with none there is nobody to shield
+	baits    int      // laid in this turn
+	none     bool     // no bait can be laid here
+	kind     baitKind // active where what is left is on active lists
+	fresh    bool     // nothing has been asked for since the last was laid
+	first    bool     // the write under way is a bait's first
+	had      int64    // what the bait had before the write under way
 }
 
 // baitTries is how many baits a turn lays before the first write: what is
@@ -96,20 +96,16 @@ func (r *reaper) mayAsk(c *cover, most int64, dead DeadMemory) (ask int64, again
 	return min(most, left/baitPart), false
 }
 
-// nextKind has the next baits be of the next kind, where the last write took nothing
-// of the dead beside this one.
-func (r *reaper) nextKind(c *cover) bool {
-	if c.had == 0 || c.kind == baitDeep || c.kind == baitActive && !r.inodesKeep() {
+// turnActive has the next baits be active ones, where the last write took nothing
+// of the dead beside an inactive one.
+func (r *reaper) turnActive(c *cover) bool {
+	if c.had == 0 || c.kind == baitActive {
 		return false
 	}
 	r.bait.take()
-	c.kind++
+	c.kind = baitActive
 	return true
 }
-
-// inodesKeep reports whether inodes keep memcgs that have no page left. That ended
-// with 5.14, and memory.stat became exact with 5.13, which nobody runs any more.
-func (r *reaper) inodesKeep() bool { return !r.abil.ExactStat.OK() && !r.abil.Reclaim.OK() }
 
 // taken is how much of the bait the last write has taken.
 func (r *reaper) taken(c *cover) int64 {

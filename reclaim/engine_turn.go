@@ -104,10 +104,15 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 		return
 	}
-	t, err := e.reap.turn(ctx, en.path, turnOptions{
-		grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
-		deep: e.onlyInodes(en),
-	})
+	var t Turn
+	var err error
+	if e.onlyInodes(en) {
+		t, err = e.reap.inodes(ctx, en.path)
+	} else {
+		t, err = e.reap.turn(ctx, en.path, turnOptions{
+			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
+		})
+	}
 	en.rest = t.Rest
 	e.refreshSoon(en.path)
 	if err != nil {
@@ -196,7 +201,7 @@ func (e *Engine) onlyInodes(en *entry) bool { return en.evictLeft != nil && e.re
 // pins are what memory.stat says, or an eviction that knew it better.
 func (en *entry) pins(d DeadMemory) []Pin {
 	pins := d.Pins()
-	if l := en.evictLeft; l != nil && (d.Coarse || len(pins) > 0 && pins[0].Reason == PinnedUnknown) {
+	if l := en.evictLeft; l != nil && (d.Coarse || len(pins) == 0 || pins[0].Reason == PinnedUnknown) {
 		return evictPins(l.After, l.Left)
 	}
 	return pins

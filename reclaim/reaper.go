@@ -89,7 +89,6 @@ type turnOptions struct {
 	slice  time.Duration // longest single write
 	nearOK bool          // near a limit: one exact request behind memory.low
 	rest   *rest         // what the last turn left, or nil: measure
-	deep   bool          // no page is left to go: only inodes keep what is dying
 }
 
 // rest is what turns hand on to each other. Measuring reads memory.stat of every
@@ -162,7 +161,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if o.rest != nil { // what has gone since then is this turn's
 		t.Before = o.rest.dead
 	}
-	if left == 0 && !o.deep {
+	if left == 0 {
 		return t, nil
 	}
 	if measuring := r.thread.CPU() - began; measuring > o.grant {
@@ -173,10 +172,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		s.file = "memory.low"
 	}
 	if s.file == "memory.low" {
-		left = min(left, r.clean(t.After))
-		if o.deep {
-			left = baitPass
-		} else if left == 0 {
+		if left = min(left, r.clean(t.After)); left == 0 {
 			t.End = TurnStuck
 			return t, nil
 		}
@@ -205,9 +201,6 @@ func (r *reaper) batches(
 	began, still, elsewhere := r.thread.CPU(), 0, 0
 	least, rough := t.After.Reclaimable(), r.rough()
 	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
-	if o.deep {
-		c.kind = baitDeep
-	}
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
 		// the first batch, turn has just looked.
@@ -261,8 +254,8 @@ func (r *reaper) batches(
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
-		if _, known := r.stale[ancestor]; !known && s.file == "memory.low" && !r.abil.FreshProtection.OK() && !rough {
-			r.stale[ancestor] = false
+		if s.file == "memory.low" {
+			r.nowStale(ancestor, rough)
 		}
 		t.reclaiming += took
 		if err != nil {
@@ -287,7 +280,7 @@ func (r *reaper) batches(
 		}
 		if moved > 0 {
 			still, left = 0, left-moved
-		} else if ctx.Err() == nil && !c.first && r.nextKind(&c) {
+		} else if ctx.Err() == nil && !c.first && r.turnActive(&c) {
 			continue
 		} else {
 			still++
@@ -322,11 +315,8 @@ func (r *reaper) batches(
 		if left = t.After.Reclaimable(); left > 0 && c.low {
 			left = r.clean(t.After)
 		}
-		if o.deep {
-			left = baitPass
-		}
 		switch {
-		case t.After.Reclaimable() == 0 && !o.deep:
+		case t.After.Reclaimable() == 0:
 			t.End = TurnClean
 		case left == 0 || once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck

@@ -68,11 +68,8 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if err != nil || len(limited) == 0 && !r.stale[ancestor] {
 		return false, ignoreGone(err)
 	}
-	if r.squeezesOwn(ancestor) {
-		usage, err := r.tree.limit(ancestor, "memory.current")
-		if err != nil || usage < ownPart*baitPass {
-			return false, ignoreGone(err) // of our own slice: too little to lower its memory.high by so much
-		}
+	if few, err := r.fewOfOurs(ancestor); few || err != nil {
+		return false, ignoreGone(err)
 	}
 	if r.busy(ancestor) {
 		return false, errors.New("the living grow, or reclaim at their own limits")
@@ -121,6 +118,23 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 		err = errors.New("the kernel took nothing of a bait of our own")
 	}
 	return err == nil, err
+}
+
+// fewOfOurs reports whether an ancestor of this process has too little to lower its
+// memory.high by what a bite asks for.
+func (r *reaper) fewOfOurs(ancestor string) (bool, error) {
+	if !r.squeezesOwn(ancestor) {
+		return false, nil
+	}
+	usage, err := r.tree.limit(ancestor, "memory.current")
+	return usage < ownPart*baitPass, err
+}
+
+// nowStale notes that what a write behind memory.low leaves in force is to be ended.
+func (r *reaper) nowStale(ancestor string, rough bool) {
+	if _, known := r.stale[ancestor]; !known && !r.abil.FreshProtection.OK() && !rough {
+		r.stale[ancestor] = false
+	}
 }
 
 // bite asks for what one pass takes of a bait, and returns how many bytes it gave.

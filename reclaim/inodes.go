@@ -1,0 +1,64 @@
+package reclaim
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// deepPasses is how many passes a turn gives to what inodes keep. Each comes to all
+// objects twice, and a dentry that was used since the last time stays once more, and
+// then its inode does (dentry_lru_isolate, inode_lru_isolate).
+const deepPasses = 3
+
+// inodesKeep reports whether inodes keep memcgs that have no page left. That ended
+// with Linux 5.14, and memory.stat became exact with 5.13, which nobody runs any more.
+func (r *reaper) inodesKeep() bool { return !r.abil.ExactStat.OK() && !r.abil.Reclaim.OK() }
+
+// inodes is a turn for what has no page left below ancestor, but inodes that refer to
+// it: passes go on to where the objects of slab caches are looked at, beside a deep
+// bait. How many that frees only the kernel's count says, a moment later.
+func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error) {
+	began := r.thread.CPU()
+	s := newShield(r.tree, r.journal, "memory.low", r.pagesize)
+	defer func() {
+		r.bait.take() // first: lower settles the journal, which has a bait's cgroup
+		err = errors.Join(err, s.lower())
+		t.Overhead = r.thread.CPU() - began - t.reclaiming
+	}()
+	t.End = TurnStuck
+	for range deepPasses {
+		if t.Verdict = r.tree.Tellable(ancestor); t.Verdict != MayReap {
+			t.End = TurnSkipped
+			return t, nil
+		}
+		if few, err := r.fewOfOurs(ancestor); few || err != nil || r.busy(ancestor) || ctx.Err() != nil {
+			return r.vanished(t, err)
+		}
+		err := r.bait.lay(ancestor, baitMost, baitDeep)
+		switch {
+		case errors.Is(err, errNoBait):
+			return t, nil
+		case errors.Is(err, errBaitNear):
+			t.End, t.Verdict = TurnSkipped, NearLimit
+			return t, nil
+		case err != nil:
+			return r.vanished(t, err)
+		}
+		t.Baits++
+		if err := s.raise(ancestor, time.Now()); err != nil {
+			return r.vanished(t, err)
+		}
+		writing := r.thread.CPU()
+		_, err = r.bite(ancestor)
+		t.reclaiming += r.thread.CPU() - writing
+		r.nowStale(ancestor, r.rough())
+		if err != nil {
+			return r.vanished(t, err)
+		}
+		t.Batches++
+		t.Asked += baitPass
+		r.bait.take()
+	}
+	return t, nil
+}
