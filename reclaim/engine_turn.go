@@ -104,15 +104,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		}
 		return
 	}
-	var t Turn
-	var err error
-	if e.onlyInodes(en) {
-		t, err = e.reap.inodes(ctx, en.path)
-	} else {
-		t, err = e.reap.turn(ctx, en.path, turnOptions{
-			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
-		})
-	}
+	t, err := e.reclaim(ctx, en, cfg, grant)
 	en.rest = t.Rest
 	e.refreshSoon(en.path)
 	if err != nil {
@@ -179,7 +171,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		// A coarse memory.stat does not report dirty pages, a page walk does: without one some may be.
 		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
 		if e.onlyInodes(en) {
-			if dirty = en.evictLeft.dirty(); !dirty {
+			if dirty = en.evictLeft.dirty(); !dirty && t.Batches > 0 {
 				en.deep = true
 				en.settle(now)
 				return
@@ -192,6 +184,28 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 			e.finish(en)
 		}
 	}
+}
+
+// reclaim gives an entry what a turn has for it.
+func (e *Engine) reclaim(ctx context.Context, en *entry, cfg Config, grant time.Duration) (t Turn, err error) {
+	if !e.onlyInodes(en) {
+		t, err = e.reap.turn(ctx, en.path, turnOptions{
+			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
+		})
+		if err != nil || !e.reap.inodesKeep() || en.tries > 0 || t.End != TurnStuck && t.End != TurnClean {
+			return t, err
+		}
+	}
+	if parent := path.Dir(en.path); e.reap.shielded(parent) {
+		_, _ = e.refresh(parent) // where that fails it is tried again anyway
+	}
+	i, err := e.reap.inodes(ctx, en.path)
+	if e.onlyInodes(en) || err != nil {
+		return i, err
+	}
+	t.Batches, t.Asked, t.Baits, t.reclaiming, t.Overhead =
+		t.Batches+i.Batches, t.Asked+i.Asked, t.Baits+i.Baits, t.reclaiming+i.reclaiming, t.Overhead+i.Overhead
+	return t, nil
 }
 
 // onlyInodes reports whether an eviction has taken every page that goes, on a kernel

@@ -37,13 +37,14 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 		}
 		err := r.bait.lay(ancestor, baitMost, baitDeep)
 		switch {
-		case errors.Is(err, errNoBait):
-			return t, nil
 		case errors.Is(err, errBaitNear):
 			t.End, t.Verdict = TurnSkipped, NearLimit
 			return t, nil
-		case err != nil:
+		case gone(err):
 			return r.vanished(t, err)
+		case err != nil:
+			r.log.Debug("no bait", "err", err)
+			return t, nil
 		}
 		t.Baits++
 		if err := s.raise(ancestor, time.Now()); err != nil {

@@ -132,10 +132,13 @@ func (r *reaper) fewOfOurs(ancestor string) (bool, error) {
 
 // nowStale notes that what a write behind memory.low leaves in force is to be ended.
 func (r *reaper) nowStale(ancestor string, rough bool) {
-	if _, known := r.stale[ancestor]; !known && !r.abil.FreshProtection.OK() && !rough {
+	if !r.shielded(ancestor) && !r.abil.FreshProtection.OK() && !rough {
 		r.stale[ancestor] = false
 	}
 }
+
+// shielded reports whether there has been a shield below ancestor, and no refresh since.
+func (r *reaper) shielded(ancestor string) bool { _, is := r.stale[ancestor]; return is }
 
 // bite asks for what one pass takes of a bait, and returns how many bytes it gave.
 func (r *reaper) bite(ancestor string) (int64, error) {
@@ -154,12 +157,15 @@ func (r *reaper) bite(ancestor string) (int64, error) {
 }
 
 // limited finds ancestor's children that have a memory limit of their own, or
-// something below that has.
+// something below that has. Where inodes keep what is dying below such a child, each
+// one below which something can is among them: what covers itself, as it did when
+// reclaim began further up, stays in force when it begins there, and the kernel passes
+// over its slab caches.
 func (r *reaper) limited(ancestor string) (found map[string]bool, err error) {
 	found = map[string]bool{}
 	err = r.tree.each(ancestor, func(p *child) {
 		cgroup := p.path()
-		if r.anyLimit(p, cgroup) {
+		if r.anyLimit(p, cgroup) || r.inodesKeep() && r.tree.Tellable(cgroup) == MayReap {
 			found[cgroup] = true
 		}
 	})
@@ -258,7 +264,7 @@ const refreshEnd = time.Second
 
 // refreshSoon plans the refresh that a turn below ancestor has made necessary.
 func (e *Engine) refreshSoon(ancestor string) {
-	if _, stale := e.reap.stale[ancestor]; stale && !e.refreshes[ancestor] {
+	if e.reap.shielded(ancestor) && !e.refreshes[ancestor] {
 		e.refreshLater(ancestor, 0, refreshAfter)
 	}
 }
