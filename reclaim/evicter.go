@@ -108,7 +108,7 @@ func (e *EvictOffError) Error() string { return e.Why }
 const (
 	// evictEvery is from the end of one walk to the next: a machine on which units
 	// end all the time has one of them for what ended meanwhile.
-	evictEvery = 5 * time.Second
+	evictEvery = time.Second
 	// evictTimeout ends one that does not answer. It answers after two minutes at
 	// most, and what one walk and its looks take.
 	evictTimeout = 5 * time.Minute
