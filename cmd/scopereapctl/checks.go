@@ -210,9 +210,9 @@ func kernelChecks() []check {
 			func(f facts) string {
 				if f.Abilities.FreshProtection.State == reclaim.Unknown {
 					return "whether this kernel keeps stale protection is not known (" + f.Abilities.FreshProtection.Why +
-						"): the shield is memory.low, with a bait, and never memory.min"
+						"): eviction goes first where it works, and the shield is memory.low, with a bait, and never memory.min"
 				}
-				return "this kernel keeps stale protection (before Linux 6.2): the shield is memory.low, with a bait, and never memory.min"
+				return "this kernel keeps stale protection (before Linux 6.2): eviction goes first where it works, and the shield is memory.low, with a bait, and never memory.min"
 			}, nil, nil},
 		{"no-swappiness", isNote,
 			func(f facts) bool {
