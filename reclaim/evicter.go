@@ -25,13 +25,17 @@ type EvictRequest struct {
 	Share float64
 	// Ignore are globs of ancestors' paths whose dying memcgs are left alone.
 	Ignore []string
+	// Look has the answer wait for what the kernel frees, up to some seconds, for
+	// whom no count of the kernel's own says that (v1). Each look is a walk.
+	Look bool
 }
 
 // Evicted is what came of it. Sizes are in bytes.
 type Evicted struct {
 	Before int64 `json:"before"` // dying, by the first walk
 	After  int64 `json:"after"`  // by the last one
-	// Freed are those of the first walk that were gone by the last one.
+	// Freed are those of the first walk that were gone by the last one. Without
+	// Look that is too soon for most.
 	Freed int64 `json:"freed"`
 	Asked int64 `json:"asked"` // asked to go
 	Gone  int64 `json:"gone"`  // of those
@@ -131,11 +135,12 @@ type evicting struct {
 	entries []string    // v2: ancestors that wait
 	jobs    []*sweepJob // v1: sweeps that wait, each for a walk below its own cgroup
 	busy    bool
-	began   time.Time // the last walk, or the one under way
-	ended   time.Time // the last walk
-	off     time.Time // not asked before that
-	tries   int       // for dirty pages
-	ability Ability   // as the last answer has it; guarded by Engine.mu
+	began   time.Time     // the last walk, or the one under way
+	ended   time.Time     // the last walk
+	took    time.Duration // its CPU time, which the next one is expected to take as well
+	off     time.Time     // not asked before that
+	tries   int           // for dirty pages
+	ability Ability       // as the last answer has it; guarded by Engine.mu
 }
 
 // evictBatch is what one walk serves.
@@ -207,7 +212,7 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	if v.busy || v.due.IsZero() || now.Before(v.due) {
 		return
 	}
-	if wait := e.budget.Wait(cfg.Burst/2, now); wait > 0 {
+	if wait := e.budget.Wait(min(cfg.Burst/2, v.took), now); wait > 0 {
 		v.due = now.Add(wait)
 		return
 	}
@@ -234,7 +239,7 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	v.busy, v.began = true, now
 	e.setBudget(cfg, now)
 	share, _ := e.given(cfg) // the other half is the other process's
-	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: share, Ignore: cfg.IgnoreGlobs}
+	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: share, Ignore: cfg.IgnoreGlobs, Look: !e.opts.Hierarchy.Mode.V2()}
 	go func() { // not here: it may take minutes, or never answer
 		ctx, cancel := context.WithTimeout(ctx, evictTimeout)
 		defer cancel()
@@ -261,7 +266,7 @@ func lately(cpu, wall time.Duration) time.Duration {
 // evicted takes in an answer.
 func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 	v := &e.evict
-	v.ended = now
+	v.ended, v.took = now, r.CPU
 	if !v.due.IsZero() {
 		due := v.due
 		v.due = time.Time{}

@@ -154,7 +154,7 @@ func TestEvictBelow(t *testing.T) {
 	}
 
 	// An ancestor that the policy ignores keeps its dead.
-	r, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Ignore: []string{tree.Path}})
+	r, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Ignore: []string{tree.Path}, Look: true})
 	if err != nil || r.Before != 0 || r.Asked != 0 || r.Freed != 0 {
 		t.Errorf("ignored: %+v, %v", r, err)
 	}
@@ -166,7 +166,7 @@ func TestEvictBelow(t *testing.T) {
 	}
 	read := lastRead(t, theirs)
 	begun := time.Now()
-	r, err = c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1})
+	r, err = c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Look: true})
 	if err != nil {
 		t.Fatal(err)
 	}

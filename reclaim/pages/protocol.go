@@ -42,6 +42,7 @@ type request struct {
 	Below  string   `json:"below"`           // a live cgroup; "/" is all
 	Share  float64  `json:"share,omitempty"` // of one CPU; 0: all of it
 	Ignore []string `json:"ignore,omitempty"`
+	Look   bool     `json:"look,omitempty"`
 
 	ignore []policy.Glob
 }

@@ -245,8 +245,11 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 		}
 	}
 	for i, wait := range looks {
-		if out.Gone == 0 || len(last.Memcgs) == 0 || i > 0 && p.debt() > looksMost {
+		if out.Gone == 0 || len(last.Memcgs) == 0 || i > 0 && (!r.Look || p.debt() > looksMost) {
 			break
+		}
+		if !r.Look { // what stays is known at once
+			wait = 0
 		}
 		if err := p.sleep(ctx, wait); err != nil {
 			return nil, err
