@@ -76,7 +76,7 @@ type bait struct {
 var errNoBait = errors.New("no bait can be laid here")
 
 // baitName is what a bait's cgroup is called; the process id follows. It stands
-// for the milliseconds that the helper is in it.
+// for the milliseconds that the helper is in it, or that a write beside a deep one takes.
 const baitName = "scopereap-bait-"
 
 // Sizes of a bait, in bytes. The least is some times what one pass takes of it,
@@ -156,7 +156,7 @@ func (b *bait) layNow(parent string, bytes int64, kind baitKind) (err error) {
 	if err := b.journal.record([]change{baitAt(cgroup)}); err != nil {
 		return err
 	}
-	if err := b.fs.Mkdir(cgroup); err != nil {
+	if err := b.fs.Mkdir(cgroup); err != nil && !errors.Is(err, unix.EEXIST) { // one that could not be removed
 		return err
 	}
 	defer func() {

@@ -2,7 +2,9 @@ package reclaim
 
 import (
 	"context"
+	"errors"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
@@ -93,15 +95,11 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 	if e.evictFirst(en, cfg) {
 		return
 	}
-	switch now := time.Now(); {
-	case en.deep:
-		e.finish(en)
-		return
-	case e.onlyInodes(en) && en.tries > 0 && en.evictLeft.dirty(): // an inode that is dirty stays, too
-		en.evicted = false
-		if !en.retry(now, true, cfg.RetryMax) {
-			e.finish(en)
+	if en.deep || e.onlyInodes(en) && !en.fresh && e.pinnedBefore(en) {
+		if en.evictLeft != nil {
+			en.out.Verdict, en.out.Pins = MayReap, en.pins(DeadMemory{})
 		}
+		e.finish(en)
 		return
 	}
 	t, err := e.reclaim(ctx, en, cfg, grant)
@@ -146,7 +144,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if e.evictInstead(en, t.Verdict, cfg) {
 			return
 		}
-		if l := en.evictLeft; l != nil {
+		if l := en.evictLeft; l != nil && (t.Verdict == AtRoot || t.Verdict == NoController) {
 			en.out.Verdict, en.out.Pins = MayReap, evictPins(l.After, l.Left)
 		}
 		e.finish(en)
@@ -171,13 +169,13 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		// A coarse memory.stat does not report dirty pages, a page walk does: without one some may be.
 		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
 		if e.onlyInodes(en) {
-			if dirty = en.evictLeft.dirty(); !dirty && t.Batches > 0 {
+			if t.Batches > 0 {
 				en.deep = true
 				en.settle(now)
 				return
 			}
-		}
-		if en.evictLeft != nil {
+			dirty = false // only the bait could not be laid
+		} else if en.evictLeft != nil {
 			en.evicted = !dirty // else once more, when they are written back
 		}
 		if !en.retry(now, dirty, cfg.RetryMax) {
@@ -188,16 +186,29 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 
 // reclaim gives an entry what a turn has for it.
 func (e *Engine) reclaim(ctx context.Context, en *entry, cfg Config, grant time.Duration) (t Turn, err error) {
+	en.row = 0
 	if !e.onlyInodes(en) {
 		t, err = e.reap.turn(ctx, en.path, turnOptions{
 			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
 		})
-		if err != nil || !e.reap.inodesKeep() || en.tries > 0 || t.End != TurnStuck && t.End != TurnClean {
+		if err != nil || !e.reap.inodesKeep() || en.tries > 0 || en.confirmed || t.End != TurnStuck && t.End != TurnClean {
 			return t, err
 		}
 	}
-	if parent := path.Dir(en.path); e.reap.shielded(parent) {
-		_, _ = e.refresh(parent) // where that fails it is tried again anyway
+	var above []string
+	for p := path.Dir(en.path); p != "/"; p = path.Dir(p) {
+		above = append(above, p)
+	}
+	for _, p := range slices.Backward(above) { // what has covered this one itself as well
+		if !e.reap.shielded(p) {
+			continue
+		}
+		if _, err := e.refresh(p); err != nil && !errors.Is(err, errNoBait) {
+			if e.onlyInodes(en) {
+				t.End, t.Verdict = TurnStuck, MayReap
+			}
+			return t, nil
+		}
 	}
 	i, err := e.reap.inodes(ctx, en.path)
 	if e.onlyInodes(en) || err != nil {
@@ -208,9 +219,12 @@ func (e *Engine) reclaim(ctx context.Context, en *entry, cfg Config, grant time.
 	return t, nil
 }
 
-// onlyInodes reports whether an eviction has taken every page that goes, on a kernel
-// on which inodes keep what is dying then.
-func (e *Engine) onlyInodes(en *entry) bool { return en.evictLeft != nil && e.reap.inodesKeep() }
+// onlyInodes reports whether an eviction has left no page that a squeeze could take, on
+// a kernel on which inodes keep what is dying then.
+func (e *Engine) onlyInodes(en *entry) bool {
+	l := en.evictLeft
+	return l != nil && l.Left[LeftInUse]+l.Left[LeftUnreachable] == 0 && e.reap.inodesKeep()
+}
 
 // pins are what memory.stat says, or an eviction that knew it better.
 func (en *entry) pins(d DeadMemory) []Pin {
@@ -231,7 +245,7 @@ func (e *Engine) settled(en *entry, freed bool) {
 	if en.lookAgain(freed, now) {
 		switch {
 		case en.look < lookPinned:
-		case !en.deep && e.onlyInodes(en):
+		case !freed && !en.deep && e.onlyInodes(en):
 			en.phase, en.due = phaseTurn, now
 		default:
 			// Nothing reclaimable, and nothing freed for a while: these

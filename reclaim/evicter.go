@@ -41,7 +41,7 @@ type Evicted struct {
 	Gone  int64 `json:"gone"`  // of those
 	// Left is what those of the last walk hold, by reason.
 	Left map[EvictLeft]int64 `json:"left,omitempty"`
-	// Below has the same of each live ancestor, of EvictedMost at most.
+	// Below has the same of each live ancestor, of EvictedMost at most; without Look.
 	Below map[string]EvictedBelow `json:"below,omitempty"`
 	// More: there is more to evict, and it was time for an answer.
 	More bool          `json:"more,omitempty"`
@@ -121,9 +121,11 @@ const (
 	evictOffAgain = time.Hour
 	// evictFailedAgain likewise, after any other failure.
 	evictFailedAgain = time.Minute
-	// evictDirtyAgain is when dirty pages have been written back, where nothing
-	// hastens it (vm.dirty_expire_centisecs, 30 s, and a round of the flusher, 5 s);
-	// evictDirtyTries how often that is hoped for after a teardown.
+	// evictWritten is when dirty pages may have been written back which an eviction
+	// has begun to write, evictDirtyAgain when the others have, by themselves
+	// (vm.dirty_expire_centisecs, 30 s, and a round of the flusher, 5 s);
+	// evictDirtyTries is how often either is hoped for after a teardown (v1).
+	evictWritten    = 2 * time.Second
 	evictDirtyAgain = 40 * time.Second
 	evictDirtyTries = 3
 )
@@ -195,13 +197,26 @@ func (e *Engine) evictFirst(en *entry, cfg Config) bool {
 	return !e.opts.Abilities.FreshProtection.OK() && e.awaitEviction(en, cfg)
 }
 
+// evictRow is how many evictions an entry has in a row: under a stream of teardowns
+// each asks for one, and what that leaves would never have its turn.
+const evictRow = 8
+
 func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 	now := time.Now()
-	if en.evicted || !e.mayEvict(cfg, now) {
+	switch {
+	case !e.mayEvict(cfg, now):
+		en.evictLeft = nil
+		return false
+	case en.evicted:
+		return false
+	case en.row >= evictRow:
+		en.row, en.evicted, en.evictLeft = 0, true, nil
 		return false
 	}
 	en.phase, en.due = phaseEvict, now.Add(evictTimeout+time.Minute) // should no answer come
-	e.evict.entries = append(e.evict.entries, en.path)
+	if !slices.Contains(e.evict.entries, en.path) {
+		e.evict.entries = append(e.evict.entries, en.path)
+	}
 	e.evictBelow(en.path, now, 0)
 	return true
 }
@@ -248,6 +263,12 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 			v.busy = false
 			e.setBudget(e.config(), now)
 			e.budget.Spend(lately(got.CPU, now.Sub(v.began)), now)
+			if err != nil && !e.tree.Exists(r.Under) { // it has ended meanwhile: once more from what is above it
+				v.ended, v.took = now, got.CPU
+				v.entries, v.jobs = append(v.entries, b.entries...), append(v.jobs, b.jobs...)
+				e.evictBelow(path.Dir(r.Under), now, evictEvery)
+				return
+			}
 			e.evicted(b, got, err, now)
 		})
 	}()
@@ -292,28 +313,36 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 	}
 	for _, p := range b.entries {
 		en := e.queue.entries[p]
-		if en == nil || en.phase != phaseEvict {
-			continue
+		if en == nil || en.phase != phaseEvict || slices.Contains(v.entries, p) {
+			continue // there is nothing to be told, or it waits for the next walk by now
 		}
-		if err == nil && r.More {
+		below, told := r.Below[p]
+		en.out.Bytes += below.Gone
+		if err == nil && r.More && r.Gone > 0 {
 			v.entries = append(v.entries, p)
 			continue
 		}
 		if err != nil {
-			en.evicted = true // finishes as if there were none
+			en.evicted, en.evictLeft = true, nil // it goes on as if there were none
 			en.phase, en.due = phaseTurn, now
 			e.queue.update(en)
 			continue
 		}
-		below := r.Below[p]
-		en.evicted, en.evictLeft = true, &below
+		en.evicted, en.evictLeft = true, nil
+		if told {
+			en.evictLeft = &below
+		}
+		en.row++
 		en.out.Turns++
 		en.out.Batches++
-		en.out.Bytes += below.Gone
 		en.out.CPU += r.CPU
 		e.account(en)
-		r.CPU = 0      // one walk for all: the first has what cannot be told apart
-		en.settle(now) // the kernel's own count says what went
+		r.CPU = 0 // one walk for all: the first has what cannot be told apart
+		if below.dirty() && en.retry(now, true, e.config().RetryMax) {
+			en.evicted = false // once more, when it is written back
+		} else {
+			en.settle(now) // the kernel's own count says what went
+		}
 		e.queue.update(en)
 	}
 }
@@ -326,8 +355,12 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 		return
 	}
 	if dirty := r.Left[LeftDirty] + r.Left[LeftWriteback]; dirty > 0 && e.evict.tries < evictDirtyTries {
+		wait := evictDirtyAgain
+		if e.evict.tries == 0 {
+			wait = evictWritten
+		}
 		e.evict.tries++
-		e.evictBelow(b.under, now, evictDirtyAgain)
+		e.evictBelow(b.under, now, wait)
 	}
 	out := Outcome{Ancestor: b.under, Verdict: MayReap, DyingBefore: r.Before, DyingAfter: r.After, Freed: r.Freed, Bytes: r.Gone,
 		Pins: evictPins(r.After, r.Left), CPU: r.CPU, Turns: 1, Batches: 1}

@@ -26,8 +26,12 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 		err = errors.Join(err, s.lower())
 		t.Overhead = r.thread.CPU() - began - t.reclaiming
 	}()
-	t.End = TurnStuck
-	for range deepPasses {
+	t.End, t.Verdict = TurnStuck, MayReap
+	if r.rough() {
+		return t, nil // a deep bait may give nothing at all
+	}
+	// A write may only bring home what CPUs have in stock.
+	for tries := 0; t.Batches < deepPasses && tries < 2*deepPasses; tries++ {
 		if t.Verdict = r.tree.Tellable(ancestor); t.Verdict != MayReap {
 			t.End = TurnSkipped
 			return t, nil
@@ -51,14 +55,17 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 			return r.vanished(t, err)
 		}
 		writing := r.thread.CPU()
-		_, err = r.bite(ancestor)
+		n, err := r.bite(ancestor)
 		t.reclaiming += r.thread.CPU() - writing
-		r.nowStale(ancestor, r.rough())
+		r.nowStale(ancestor, false)
 		if err != nil {
-			return r.vanished(t, err)
+			r.log.Debug("a bait is lost", "err", err)
+			return t, nil
 		}
-		t.Batches++
-		t.Asked += baitPass
+		if n > 0 {
+			t.Batches++
+			t.Asked += baitPass
+		}
 		r.bait.take()
 	}
 	return t, nil

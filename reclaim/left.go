@@ -119,6 +119,7 @@ func (e *Engine) identify(en *entry) {
 	}
 	if en.id != 0 {
 		en.counted, en.confirmed, en.rest = false, false, nil
+		en.evicted, en.evictLeft, en.deep = false, nil, false
 	}
 	en.id = id
 }

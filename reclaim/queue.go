@@ -48,7 +48,8 @@ type entry struct {
 	reclaiming time.Duration
 
 	evicted   bool          // it has been tried since the last teardown
-	evictLeft *EvictedBelow // what that left; nil: it failed
+	evictLeft *EvictedBelow // what that left; nil: not known
+	row       int           // evictions since its last turn
 	deep      bool          // and a turn for what inodes keep
 
 	owner  owner   // of what a sweep found
@@ -75,7 +76,7 @@ const (
 	phaseHeld                // v1: a held directory to be emptied and removed
 	phaseForce               // v1: a live ancestor to be force_emptied
 	phaseCensus              // a census to be taken, a slice at a time
-	phaseEvict               // v2: waits for an eviction, see evictInstead
+	phaseEvict               // v2: waits for an eviction
 	phases                   // how many there are
 )
 

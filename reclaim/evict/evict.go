@@ -2,9 +2,10 @@
 // to dying memcgs: exactly those, file by file, so that pages of the same files
 // which the living pay for stay.
 //
-// It asks the page cache to let go of ranges (POSIX_FADV_DONTNEED) and does
-// nothing else: no file is changed, read or written back, and what is dirty,
-// mapped or in use stays. At worst a page is read from disk again.
+// It asks the page cache to let go of ranges (POSIX_FADV_DONTNEED): no file is
+// changed or read, and what is dirty, mapped or in use stays. Where the options say
+// so, writing back begins of what is dirty, as it would by itself within half a
+// minute. At worst a page is read from disk again.
 package evict
 
 import (
@@ -23,7 +24,14 @@ type Options struct {
 	// Remote: open files of network and FUSE file systems too. A server that
 	// does not answer then blocks the caller, and no signal may end that.
 	Remote bool
+	// Write: begin to write back what is dirty, writeMost of it.
+	Write bool
 }
+
+// writeMost bounds, in pages, what an Evictor begins to write back. Of more the
+// kernel's own flusher has begun already (vm.dirty_background_ratio), and a full
+// queue of a disk would block the caller.
+const writeMost = 16384
 
 // Why pages stay. It is a code that stays the same between versions.
 type Why string
@@ -71,6 +79,7 @@ type Evictor struct {
 	opt    Options
 	supers map[uint64]*super
 	mounts *mountTable
+	wrote  uint64 // pages
 }
 
 // New is an Evictor.
@@ -105,18 +114,22 @@ func (e *Evictor) Walk(ctx context.Context, w *pagewalk.Walk, of func(pagewalk.M
 func (e *Evictor) Evict(f pagewalk.File, ranges []pagewalk.Range) Result {
 	r := Result{File: f}
 	ask := make([]pagewalk.Range, 0, len(ranges))
+	var dirty []pagewalk.Range
 	for _, x := range ranges {
 		if why := Stays(f, x.State); why != "" {
 			r.stay(why, x.Pages)
+			if why == Dirty && e.opt.Write && f.Kind == pagewalk.Regular && e.wrote+x.Pages <= writeMost {
+				dirty, e.wrote = append(dirty, x), e.wrote+x.Pages
+			}
 			continue
 		}
 		ask = append(ask, x)
 		r.Asked += x.Pages
 	}
-	if len(ask) == 0 {
+	if len(ask)+len(dirty) == 0 {
 		return r
 	}
-	if err := e.drop(f, ask, &r); err != nil {
+	if err := e.drop(f, ask, dirty, &r); err != nil {
 		why := Unreachable
 		if errors.Is(err, errRemote) {
 			why, err = Remote, nil
@@ -146,8 +159,8 @@ func Stays(f pagewalk.File, s pagewalk.State) Why {
 
 var pageSize = uint64(os.Getpagesize())
 
-// drop asks for ranges to go, and looks which did.
-func (e *Evictor) drop(f pagewalk.File, ranges []pagewalk.Range, r *Result) error {
+// drop asks for ranges to go, and looks which did; others it has written back.
+func (e *Evictor) drop(f pagewalk.File, ranges, dirty []pagewalk.Range, r *Result) error {
 	file, err := e.Open(f)
 	if err != nil {
 		return err
@@ -157,6 +170,9 @@ func (e *Evictor) drop(f pagewalk.File, ranges []pagewalk.Range, r *Result) erro
 		if err := unix.Fadvise(int(file.Fd()), int64(x.First*pageSize), int64(x.Pages*pageSize), unix.FADV_DONTNEED); err != nil {
 			return fmt.Errorf("fadvise: %w", err)
 		}
+	}
+	for _, x := range dirty { // it fails where the file system cannot: what is dirty stays so
+		_ = unix.SyncFileRange(int(file.Fd()), int64(x.First*pageSize), int64(x.Pages*pageSize), unix.SYNC_FILE_RANGE_WRITE)
 	}
 	left, err := cached(file, ranges)
 	if err != nil {

@@ -197,6 +197,38 @@ func TestEvictBelow(t *testing.T) {
 	}
 }
 
+// What is dirty is begun to be written back, and goes once it is.
+func TestEvictWrites(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	tree.Die("dirty.scope", memcgtest.Op{Write: filepath.Join(dir, "dirty"), Pages: 8})
+	dirty := func() (n int64) {
+		for _, m := range tree.List(k).Memcgs {
+			n += m.Dirty
+		}
+		return n
+	}
+	if dirty() == 0 {
+		t.Skip("the machine has written it already")
+	}
+	c := client(t, time.Minute)
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // by itself it takes the kernel half a minute (vm.dirty_expire_centisecs)
+		if dirty() == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Error("nothing has begun to write it back")
+}
+
 // inMemory counts the files that have a page in memory.
 func inMemory(t *testing.T, files []*os.File) (n int) {
 	t.Helper()

@@ -115,12 +115,13 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		_, _ = conn.Read(make([]byte, 1))
 		cancel()
 	}()
-	b, err := json.Marshal(s.answer(ctx, line))
+	a := s.answer(ctx, line)
+	b, err := json.Marshal(a)
 	if err == nil && len(b) >= maxAnswer {
 		err = errTooLong
 	}
 	if err != nil {
-		b, _ = json.Marshal(answer{Error: err.Error()})
+		b, _ = json.Marshal(answer{Error: err.Error(), CPU: a.CPU})
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(requestWait))
 	if _, err := conn.Write(append(b, '\n')); err != nil && ctx.Err() == nil {
@@ -228,7 +229,7 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 			}
 			slices.Sort(before)
 			clean = map[string]int64{}
-			for a, b := range below(last, nil) {
+			for a, b := range s.below(r, last, nil) {
 				clean[a] = b.Left[reclaim.LeftInUse]
 			}
 		}
@@ -270,12 +271,11 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 		}
 		holds(last, m, closed, out.Left)
 	}
-	out.Below = below(last, closed)
-	for a, was := range clean {
-		if b, ok := out.Below[a]; ok || len(out.Below) < reclaim.EvictedMost {
-			b.Gone = max(was-b.Left[reclaim.LeftInUse], 0)
-			out.Below[a] = b
-		}
+	out.Below = s.below(r, last, closed)
+	for a, was := range clean { // of which what could not be opened was as well
+		b := out.Below[a]
+		b.Gone = max(was-b.Left[reclaim.LeftInUse]-b.Left[reclaim.LeftUnreachable], 0)
+		out.Below[a] = b
 	}
 	if len(last.Inconclusive) > 0 { // it may have missed some that are still there
 		out.Freed = 0
@@ -287,7 +287,7 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 // The files that could not be opened are added to closed.
 func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicted, closed map[fileID]bool) (all bool) {
 	began := time.Now()
-	e := evict.New(evict.Options{})
+	e := evict.New(evict.Options{Write: true})
 	defer e.Close() // it keeps file systems busy
 	page := int64(w.PageSize)
 	for _, h := range w.ByFile(nil) {
@@ -305,13 +305,22 @@ func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicte
 	return true
 }
 
-// below adds up what those right below each live ancestor hold.
-func below(w *pagewalk.Walk, closed map[fileID]bool) map[string]reclaim.EvictedBelow {
+// belowMost bounds the paths of an answer's ancestors, in bytes. JSON may write six for
+// one.
+const belowMost = maxAnswer / 16
+
+// below adds up what those right below each live ancestor hold, where that is asked
+// for. Somebody's tree with very long names must not cost others their answer.
+func (s *Server) below(r request, w *pagewalk.Walk, closed map[fileID]bool) map[string]reclaim.EvictedBelow {
 	sum := map[string]reclaim.EvictedBelow{}
+	if r.Look {
+		return sum
+	}
+	bytes := 0
 	for _, m := range w.Memcgs {
 		b, ok := sum[m.Ancestor]
 		if !ok {
-			if len(sum) == reclaim.EvictedMost {
+			if bytes += len(m.Ancestor); len(sum) == reclaim.EvictedMost || bytes > belowMost {
 				continue
 			}
 			b.Left = map[reclaim.EvictLeft]int64{}
