@@ -39,8 +39,11 @@ func Open() (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m, err := btf.LoadKernelModuleSpec("btrfs"); err == nil {
-		l.addModule(m)
+	// Asked for one that is not loaded, the library would decode all of the kernel again.
+	if _, err := os.Stat("/sys/kernel/btf/btrfs"); err == nil {
+		if m, err := btf.LoadKernelModuleSpec("btrfs"); err == nil {
+			l.addModule(m)
+		}
 	}
 	k, err := openBPFKernel(l)
 	if err != nil {
