@@ -243,9 +243,9 @@ const drainAfter = 2
 func (e *Engine) settled(en *entry, freed bool) {
 	now := time.Now()
 	if en.lookAgain(freed, now) {
-		switch {
-		case en.look < lookPinned:
-		case !freed && !en.deep && e.onlyInodes(en):
+		switch inodes := !en.deep && e.onlyInodes(en); {
+		case en.look < lookPinned || inodes && freed:
+		case inodes:
 			en.phase, en.due = phaseTurn, now
 		default:
 			// Nothing reclaimable, and nothing freed for a while: these
