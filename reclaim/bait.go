@@ -19,6 +19,8 @@ type baits interface {
 	left() (int64, error)
 	// take takes it away: its pages are given back, and with them its memcg.
 	take()
+	// nudge has a memcg of our own die.
+	nudge()
 	// stop gives back all that laying baits takes.
 	stop()
 }
@@ -183,6 +185,25 @@ func (b *bait) layNow(parent string, bytes int64, kind baitKind) (err error) {
 			return err
 		}
 	}
+}
+
+// nudge has an empty memcg of our own die. From Linux 5.14 on an inode that a dead
+// memcg's processes have written to is handed to its parent, but not while it is
+// dirty, and only when some memcg dies is it looked at again (wb_memcg_offline,
+// cleanup_offline_cgwbs_workfn, mm/backing-dev.c).
+func (b *bait) nudge() {
+	own, err := OwnCgroup()
+	if err != nil || own == "/" {
+		return
+	}
+	cgroup := path.Join(path.Dir(own), fmt.Sprint(baitName, os.Getpid()))
+	if b.inside == cgroup || b.journal.record([]change{baitAt(cgroup)}) != nil {
+		return
+	}
+	if b.fs.Mkdir(cgroup) == nil {
+		b.remove(cgroup)
+	}
+	_ = b.journal.settle(b.fs) // what is owed is tried again with the next shield
 }
 
 func baitAt(cgroup string) change { return change{cgroup: cgroup, file: baitEntry} }

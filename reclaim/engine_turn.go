@@ -257,9 +257,10 @@ func (e *Engine) settled(en *entry, freed bool) {
 		return
 	}
 	drainStocks()
+	e.reap.bait.nudge()
 	// Time enough for the kernel to free what was emptied and to bring
 	// memory.stat up to date (2 s): look once more for something to reclaim.
-	en.phase, en.due, en.confirmed = phaseTurn, now, true
+	en.phase, en.due, en.confirmed = phaseTurn, now.Add(lookSwept), true
 }
 
 // lost passes an entry whose ancestor is gone to the nearest live one.

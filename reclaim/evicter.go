@@ -341,6 +341,8 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		if below.dirty() && en.retry(now, true, e.config().RetryMax) {
 			en.evicted = false // once more, when it is written back
 		} else {
+			drainStocks()
+			e.reap.bait.nudge()
 			en.settle(now) // the kernel's own count says what went
 		}
 		e.queue.update(en)
