@@ -294,3 +294,67 @@ func TestEvictAgain(t *testing.T) {
 		t.Errorf("%+v until %v", e.evict.ability, e.evict.off.Sub(now))
 	}
 }
+
+// What an answer makes of an ancestor that waits for it (v2).
+func TestEvictedV2(t *testing.T) {
+	dirty := EvictedBelow{After: 1, Gone: 4096, Left: map[EvictLeft]int64{LeftDirty: 4096}}
+	for _, x := range []struct {
+		name    string
+		r       Evicted
+		err     error
+		waits   bool // for the next walk by now
+		phase   phase
+		evicted bool // not once more
+		left    bool // what it left is known
+	}{
+		{"all", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": {After: 1, Gone: 4096}}}, nil, false, phaseSettle, true, true},
+		{"dirty", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseTurn, false, true},
+		{"of others", Evicted{Gone: 4096}, nil, false, phaseSettle, true, false},
+		{"more", Evicted{Gone: 4096, More: true, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseEvict, false, false},
+		{"more, but nothing goes", Evicted{More: true}, nil, false, phaseSettle, true, false},
+		{"failed", Evicted{}, errors.New("no"), false, phaseTurn, true, false},
+		{"of an earlier walk", Evicted{Gone: 4096}, nil, true, phaseEvict, false, false},
+	} {
+		k := newFakeKernel(t)
+		k.add("/p", 0)
+		e, now := drive(t, k.fixture), time.Now()
+		en := e.queue.add(&entry{path: "/p", phase: phaseEvict, due: now.Add(time.Hour)})
+		if x.waits {
+			e.evict.entries = []string{"/p"}
+		}
+		e.evicted(evictBatch{under: "/p", entries: []string{"/p"}}, x.r, x.err, now)
+		if en.phase != x.phase || en.evicted != x.evicted || (en.evictLeft != nil) != x.left {
+			t.Errorf("%s: phase %d, evicted %v, left %+v", x.name, en.phase, en.evicted, en.evictLeft)
+		}
+		if x.name == "more" && (len(e.evict.entries) != 1 || e.evict.due.IsZero() || en.out.Bytes != 4096) {
+			t.Errorf("%s: %+v, %+v", x.name, &e.evict, en.out)
+		}
+	}
+}
+
+// Under a stream of teardowns, each of which asks for an eviction, what that leaves has
+// its turn, too.
+func TestEvictRow(t *testing.T) {
+	k := newFakeKernel(t)
+	k.add("/p", 0)
+	c := testConfig()
+	e, now := drive(t, k.fixture), time.Now()
+	e.opts.Evicter = &fakeEvicter{}
+	c.Evict = true
+	en := e.queue.teardown("/p", now, now, 0)
+	for n := range evictRow + 1 {
+		if first := e.awaitEviction(en, c); first != (n < evictRow) {
+			t.Fatalf("%d evictions in a row: another %v", n, first)
+		}
+		b := evictBatch{under: "/p", entries: e.evict.entries}
+		e.evict.entries = nil
+		e.evicted(b, Evicted{Below: map[string]EvictedBelow{"/p": {After: 1}}}, nil, now)
+		en = e.queue.teardown("/p", now, now, 0)
+	}
+	// Where none is possible any more, nothing is known of what is left.
+	en.evictLeft = &EvictedBelow{}
+	e.evict.off = now.Add(time.Hour)
+	if e.awaitEviction(en, c) || en.evictLeft != nil {
+		t.Errorf("%+v", en)
+	}
+}
