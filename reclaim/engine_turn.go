@@ -167,16 +167,17 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 			drainStocks()
 		}
 		// A coarse memory.stat does not report dirty pages, a page walk does: without one some may be.
-		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse
-		if e.onlyInodes(en) {
-			if t.Batches > 0 {
-				en.deep = true
-				en.settle(now)
-				return
-			}
-			dirty = false // only the bait could not be laid
-		} else if en.evictLeft != nil {
-			en.evicted = !dirty // else once more, when they are written back
+		dirty := t.After.Dirty+t.After.Writeback > 0 || t.After.Coarse && en.evictLeft == nil
+		switch l := en.evictLeft; {
+		case l == nil:
+		case l.dirty() || dirty && !e.onlyInodes(en):
+			dirty, en.evicted = true, false // once more, when it is written back
+		case e.onlyInodes(en) && t.Batches > 0:
+			en.deep = true
+			en.settle(now)
+			return
+		default:
+			dirty = false
 		}
 		if !en.retry(now, dirty, cfg.RetryMax) {
 			e.finish(en)
@@ -190,6 +191,7 @@ func (e *Engine) reclaim(ctx context.Context, en *entry, cfg Config, grant time.
 	if !e.onlyInodes(en) {
 		t, err = e.reap.turn(ctx, en.path, turnOptions{
 			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
+			wake: en.evictLeft.dirty(),
 		})
 		if err != nil || !e.reap.inodesKeep() || en.tries > 0 || en.confirmed || t.End != TurnStuck && t.End != TurnClean {
 			return t, err

@@ -28,6 +28,9 @@ type EvictRequest struct {
 	// Look has the answer wait for what the kernel frees, up to some seconds, for
 	// whom no count of the kernel's own says that (v1). Each look is a walk.
 	Look bool
+	// Write has it begin to write back what is dirty (v1). On v2 that is not enough:
+	// an inode that is dirty keeps the memcg though its pages are clean.
+	Write bool
 }
 
 // Evicted is what came of it. Sizes are in bytes.
@@ -55,7 +58,7 @@ type EvictedBelow struct {
 	Left  map[EvictLeft]int64 `json:"left,omitempty"`
 }
 
-func (b *EvictedBelow) dirty() bool { return b.Left[LeftDirty]+b.Left[LeftWriteback] > 0 }
+func (b *EvictedBelow) dirty() bool { return b != nil && b.Left[LeftDirty]+b.Left[LeftWriteback] > 0 }
 
 // EvictedMost bounds the ancestors of an answer: more than have dying memcgs at
 // once on any machine seen.
@@ -254,7 +257,8 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	v.busy, v.began = true, now
 	e.setBudget(cfg, now)
 	share, _ := e.given(cfg) // the other half is the other process's
-	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: share, Ignore: cfg.IgnoreGlobs, Look: !e.opts.Hierarchy.Mode.V2()}
+	v1 := !e.opts.Hierarchy.Mode.V2()
+	r := EvictRequest{Under: e.tree.NearestLive(b.under), Share: share, Ignore: cfg.IgnoreGlobs, Look: v1, Write: v1}
 	go func() { // not here: it may take minutes, or never answer
 		ctx, cancel := context.WithTimeout(ctx, evictTimeout)
 		defer cancel()
@@ -338,9 +342,12 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		en.out.CPU += r.CPU
 		e.account(en)
 		r.CPU = 0 // one walk for all: the first has what cannot be told apart
-		if below.dirty() && en.retry(now, true, e.config().RetryMax) {
+		switch {
+		case below.dirty() && en.tries == 0: // a reclaim that meets it wakes the flusher, which nothing else does
+			en.phase, en.due = phaseTurn, now
+		case below.dirty() && en.retry(now, true, e.config().RetryMax):
 			en.evicted = false // once more, when it is written back
-		} else {
+		default:
 			drainStocks()
 			e.reap.bait.nudge()
 			en.settle(now) // the kernel's own count says what went

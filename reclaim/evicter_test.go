@@ -308,7 +308,8 @@ func TestEvictedV2(t *testing.T) {
 		left    bool // what it left is known
 	}{
 		{"all", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": {After: 1, Gone: 4096}}}, nil, false, phaseSettle, true, true},
-		{"dirty", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseTurn, false, true},
+		{"dirty", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseTurn, true, true},
+		{"dirty again", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseTurn, false, true},
 		{"of others", Evicted{Gone: 4096}, nil, false, phaseSettle, true, false},
 		{"more", Evicted{Gone: 4096, More: true, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseEvict, false, false},
 		{"more, but nothing goes", Evicted{More: true}, nil, false, phaseSettle, true, false},
@@ -319,6 +320,9 @@ func TestEvictedV2(t *testing.T) {
 		k.add("/p", 0)
 		e, now := drive(t, k.fixture), time.Now()
 		en := e.queue.add(&entry{path: "/p", phase: phaseEvict, due: now.Add(time.Hour)})
+		if x.name == "dirty again" {
+			en.tries = 1
+		}
 		if x.waits {
 			e.evict.entries = []string{"/p"}
 		}

@@ -89,6 +89,7 @@ type turnOptions struct {
 	slice  time.Duration // longest single write
 	nearOK bool          // near a limit: one exact request behind memory.low
 	rest   *rest         // what the last turn left, or nil: measure
+	wake   bool          // ask though all is dirty: a reclaim that meets only such pages wakes the flusher
 }
 
 // rest is what turns hand on to each other. Measuring reads memory.stat of every
@@ -172,10 +173,11 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		s.file = "memory.low"
 	}
 	if s.file == "memory.low" {
-		if left = min(left, r.clean(t.After)); left == 0 {
+		if left = min(left, r.clean(t.After)); left == 0 && !o.wake {
 			t.End = TurnStuck
 			return t, nil
 		}
+		left = max(left, r.pagesize)
 	}
 	if near {
 		if r.neverMin() {

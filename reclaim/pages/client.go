@@ -41,7 +41,7 @@ const (
 
 // Evict implements [reclaim.Evicter].
 func (c *Client) Evict(ctx context.Context, r reclaim.EvictRequest) (reclaim.Evicted, error) {
-	a, err := c.ask(ctx, request{Do: doEvict, Below: r.Under, Share: r.Share, Ignore: r.Ignore, Look: r.Look})
+	a, err := c.ask(ctx, request{Do: doEvict, Below: r.Under, Share: r.Share, Ignore: r.Ignore, Look: r.Look, Write: r.Write})
 	if err == nil && a.Evicted == nil {
 		err = errors.New("the page walk's answer is not one to evict")
 	}

@@ -217,7 +217,7 @@ func TestEvictWrites(t *testing.T) {
 		t.Skip("the machine has written it already")
 	}
 	c := client(t, time.Minute)
-	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1}); err != nil {
+	if _, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Write: true}); err != nil {
 		t.Fatal(err)
 	}
 	for range 100 { // by itself it takes the kernel half a minute (vm.dirty_expire_centisecs)

@@ -43,6 +43,7 @@ type request struct {
 	Share  float64  `json:"share,omitempty"` // of one CPU; 0: all of it
 	Ignore []string `json:"ignore,omitempty"`
 	Look   bool     `json:"look,omitempty"`
+	Write  bool     `json:"write,omitempty"`
 
 	ignore []policy.Glob
 }

@@ -233,7 +233,7 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 				clean[a] = b.Left[reclaim.LeftInUse]
 			}
 		}
-		if all = s.drop(ctx, last, out, closed); all {
+		if all = s.drop(ctx, last, r.Write, out, closed); all {
 			break
 		}
 		wait := p.debt()
@@ -285,9 +285,9 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 
 // drop evicts what a walk has just found, and reports whether that is all of it.
 // The files that could not be opened are added to closed.
-func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, out *reclaim.Evicted, closed map[fileID]bool) (all bool) {
+func (s *Server) drop(ctx context.Context, w *pagewalk.Walk, write bool, out *reclaim.Evicted, closed map[fileID]bool) (all bool) {
 	began := time.Now()
-	e := evict.New(evict.Options{Write: true})
+	e := evict.New(evict.Options{Write: write})
 	defer e.Close() // it keeps file systems busy
 	page := int64(w.PageSize)
 	for _, h := range w.ByFile(nil) {
