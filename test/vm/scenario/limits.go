@@ -27,7 +27,6 @@ func limitsScenario() Scenario {
 		Name:  "limits",
 		About: "services at limits of their own read through them before, during and after teardowns, sweeps, SIGKILL, upgrade and stop",
 		Runs:  func(s suite.Suite) bool { return !s.V1 && s.Name != "forky" && !s.Broker },
-		Short: []string{"bookworm", "bullseye"}, // which keep stale protection
 		Limit: 25 * time.Minute,
 		Guest: runLimits,
 	}
