@@ -19,8 +19,8 @@ type baits interface {
 	left() (int64, error)
 	// take takes it away: its pages are given back, and with them its memcg.
 	take()
-	// nudge has a memcg of our own die.
-	nudge()
+	// nudge has a memcg of our own die, and returns what it was below, or "".
+	nudge() string
 	// stop gives back all that laying baits takes.
 	stop()
 }
@@ -110,10 +110,7 @@ func (b *bait) lay(parent string, bytes int64, kind baitKind) error {
 	if err := b.may(parent, bytes); err != nil {
 		return fmt.Errorf("lay a bait below %s: %w", parent, err)
 	}
-	if b.thread == nil {
-		ctx, end := context.WithCancel(context.Background())
-		b.thread, b.end = startPlainThread(ctx), end
-	}
+	b.start()
 	var err error
 	b.thread.Do(context.Background(), func() { err = b.layNow(parent, bytes, kind) })
 	if err != nil {
@@ -167,7 +164,7 @@ func (b *bait) layNow(parent string, bytes int64, kind baitKind) (err error) {
 		}
 	}()
 	for try := 0; ; try++ {
-		if err = b.start(); err != nil {
+		if err = b.help(); err != nil {
 			return err
 		}
 		if err = b.helper.charge(b.fs, cgroup, b.home, bytes, kind); err == nil {
@@ -191,19 +188,24 @@ func (b *bait) layNow(parent string, bytes int64, kind baitKind) (err error) {
 // memcg's processes have written to is handed to its parent, but not while it is
 // dirty, and only when some memcg dies is it looked at again (wb_memcg_offline,
 // cleanup_offline_cgwbs_workfn, mm/backing-dev.c).
-func (b *bait) nudge() {
+func (b *bait) nudge() string {
 	own, err := OwnCgroup()
 	if err != nil || own == "/" {
-		return
+		return ""
 	}
-	cgroup := path.Join(path.Dir(own), fmt.Sprint(baitName, os.Getpid()))
+	parent := path.Dir(own)
+	cgroup := path.Join(parent, fmt.Sprint(baitName, os.Getpid()))
 	if b.inside == cgroup || b.journal.record([]change{baitAt(cgroup)}) != nil {
-		return
+		return ""
 	}
-	if b.fs.Mkdir(cgroup) == nil {
-		b.remove(cgroup)
-	}
+	b.start()
+	b.thread.Do(context.Background(), func() {
+		if b.fs.Mkdir(cgroup) == nil {
+			b.remove(cgroup)
+		}
+	})
 	_ = b.journal.settle(b.fs) // what is owed is tried again with the next shield
+	return parent
 }
 
 func baitAt(cgroup string) change { return change{cgroup: cgroup, file: baitEntry} }
@@ -240,8 +242,16 @@ func notAllowed(err error) bool {
 	return false
 }
 
-// start sees to a helper.
-func (b *bait) start() (err error) {
+// start sees to the thread.
+func (b *bait) start() {
+	if b.thread == nil {
+		ctx, end := context.WithCancel(context.Background())
+		b.thread, b.end = startPlainThread(ctx), end
+	}
+}
+
+// help sees to a helper.
+func (b *bait) help() (err error) {
 	if b.helper != nil {
 		return nil
 	}

@@ -35,7 +35,7 @@ func (b *fakeBait) lay(parent string, bytes int64, kind baitKind) error {
 }
 func (b *fakeBait) left() (int64, error) { return b.bytes, b.lost }
 func (b *fakeBait) take()                { b.bytes = 0; b.charge() }
-func (b *fakeBait) nudge()               {}
+func (b *fakeBait) nudge() string        { return "" }
 func (b *fakeBait) stop()                {}
 
 // onStaleKernel has r work as where the kernel keeps stale protection. The

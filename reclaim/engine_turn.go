@@ -144,6 +144,10 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		if e.evictInstead(en, t.Verdict, cfg) {
 			return
 		}
+		if en.evictLeft.dirty() && en.retry(now, true, cfg.RetryMax) {
+			en.evicted, en.row = false, 0 // once more, when it is written back
+			return
+		}
 		if l := en.evictLeft; l != nil && (t.Verdict == AtRoot || t.Verdict == NoController) {
 			en.out.Verdict, en.out.Pins = MayReap, evictPins(l.After, l.Left)
 		}
@@ -172,7 +176,7 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		case l == nil:
 		case l.dirty() || dirty && !e.onlyInodes(en):
 			dirty, en.evicted = true, false // once more, when it is written back
-		case e.onlyInodes(en) && t.Batches > 0:
+		case e.onlyInodes(en) && (t.Batches > 0 || t.never):
 			en.deep = true
 			en.settle(now)
 			return
@@ -259,7 +263,7 @@ func (e *Engine) settled(en *entry, freed bool) {
 		return
 	}
 	drainStocks()
-	e.reap.bait.nudge()
+	e.nudge(now)
 	// Time enough for the kernel to free what was emptied and to bring
 	// memory.stat up to date (2 s): look once more for something to reclaim.
 	en.phase, en.due, en.confirmed = phaseTurn, now.Add(lookSwept), true

@@ -145,6 +145,7 @@ type evicting struct {
 	took    time.Duration // its CPU time, which the next one is expected to take as well
 	off     time.Time     // not asked before that
 	tries   int           // for dirty pages
+	nudged  time.Time     // see Engine.nudge
 	ability Ability       // as the last answer has it; guarded by Engine.mu
 }
 
@@ -220,6 +221,7 @@ func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 	if !slices.Contains(e.evict.entries, en.path) {
 		e.evict.entries = append(e.evict.entries, en.path)
 	}
+	en.row++
 	e.evictBelow(en.path, now, 0)
 	return true
 }
@@ -315,6 +317,13 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		e.evictedV1(b, r, err, now)
 		return
 	}
+	settles := false
+	defer func() {
+		if settles {
+			drainStocks()
+			e.nudge(now)
+		}
+	}()
 	for _, p := range b.entries {
 		en := e.queue.entries[p]
 		if en == nil || en.phase != phaseEvict || slices.Contains(v.entries, p) {
@@ -336,7 +345,7 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		if told {
 			en.evictLeft = &below
 		}
-		en.row++
+		en.rest = nil // measured before
 		en.out.Turns++
 		en.out.Batches++
 		en.out.CPU += r.CPU
@@ -346,13 +355,26 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		case below.dirty() && en.tries == 0: // a reclaim that meets it wakes the flusher, which nothing else does
 			en.phase, en.due = phaseTurn, now
 		case below.dirty() && en.retry(now, true, e.config().RetryMax):
-			en.evicted = false // once more, when it is written back
+			en.evicted, en.row = false, 0 // once more, when it is written back
 		default:
-			drainStocks()
-			e.reap.bait.nudge()
+			settles = true
 			en.settle(now) // the kernel's own count says what went
 		}
 		e.queue.update(en)
+	}
+}
+
+// nudgeEvery is how often a memcg of our own dies at most.
+const nudgeEvery = time.Second
+
+// nudge has the kernel hand on the inodes of the dead, see bait.nudge.
+func (e *Engine) nudge(now time.Time) {
+	if now.Sub(e.evict.nudged) < nudgeEvery {
+		return
+	}
+	e.evict.nudged = now
+	if parent := e.reap.bait.nudge(); parent != "" {
+		e.queue.refreshed(parent, now)
 	}
 }
 

@@ -200,6 +200,7 @@ func TestEvictV2(t *testing.T) {
 	}{
 		{"controller off", "/p", nil, MayReap},
 		{"root", "/", nil, MayReap},
+		{"dirty", "/p", nil, MayReap},
 		{"stale", "/p", nil, MayReap},
 		{"fails", "/p", errors.New("does not work"), NoController},
 	} {
@@ -222,10 +223,14 @@ func TestEvictV2(t *testing.T) {
 				k.die("/", 5, 4096)
 				k.pin("/", 1)
 			}
-			f := &fakeEvicter{}
+			f, asks := &fakeEvicter{}, 0
 			f.answer = func(_ context.Context, r EvictRequest) (Evicted, error) {
 				if c.err != nil {
 					return Evicted{}, c.err
+				}
+				if asks++; asks == 1 && c.name == "dirty" {
+					left := map[EvictLeft]int64{LeftDirty: 4096}
+					return Evicted{Before: 6, After: 6, Left: left, Below: map[string]EvictedBelow{r.Under: {After: 6, Left: left}}}, nil
 				}
 				k.mu.Lock()
 				defer k.mu.Unlock()
@@ -260,7 +265,11 @@ func TestEvictV2(t *testing.T) {
 			if p := e.Status().Pinned; tot.Freed != 5 || tot.Bytes != 4096 || len(p) != 1 || p[0].Dying != 1 {
 				t.Errorf("%+v, pinned %+v", tot, p)
 			}
-			if q := f.requests(); len(q) != 1 || q[0].Under != c.ancestor || k.answered() != 0 {
+			want := 1
+			if c.name == "dirty" {
+				want = 2
+			}
+			if q := f.requests(); len(q) != want || q[0].Under != c.ancestor || k.answered() != 0 {
 				t.Errorf("asked %+v, wrote %d times", q, k.answered())
 			}
 		})

@@ -27,7 +27,7 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 		t.Overhead = r.thread.CPU() - began - t.reclaiming
 	}()
 	t.End, t.Verdict = TurnStuck, MayReap
-	if r.rough() {
+	if t.never = r.rough(); t.never {
 		return t, nil // a deep bait may give nothing at all
 	}
 	// A write may only bring home what CPUs have in stock.
@@ -48,6 +48,7 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 			return r.vanished(t, err)
 		case err != nil:
 			r.log.Debug("no bait", "err", err)
+			t.never = errors.Is(err, errNoBait)
 			return t, nil
 		}
 		t.Baits++

@@ -79,6 +79,7 @@ type Turn struct {
 	Overhead time.Duration
 
 	reclaiming time.Duration // CPU time inside of them
+	never      bool          // another try would be no better
 }
 
 // turnOptions bound one turn.
@@ -173,11 +174,11 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		s.file = "memory.low"
 	}
 	if s.file == "memory.low" {
-		if left = min(left, r.clean(t.After)); left == 0 && !o.wake {
+		if left = min(left, r.clean(t.After)); left == 0 && (!o.wake || near) {
 			t.End = TurnStuck
 			return t, nil
 		}
-		left = max(left, r.pagesize)
+		left = max(left, r.pagesize) // o.wake: though nothing is clean
 	}
 	if near {
 		if r.neverMin() {
