@@ -25,6 +25,9 @@ func runBus(ctx context.Context, r *Run) error {
 	if err := r.Install(ctx); err != nil {
 		return err
 	}
+	if err := r.Policy(ctx, emulatedBudget); err != nil {
+		return err
+	}
 	if err := r.StartDaemon(ctx); err != nil {
 		return err
 	}
