@@ -83,6 +83,10 @@ func (r *Run) shortWatchdog(ctx context.Context) error {
 	return r.Systemctl(ctx, "daemon-reload")
 }
 
+// noEviction is for scenarios that are about the shield, before which eviction goes where the kernel keeps stale
+// protection.
+const noEviction = "[evict]\nenabled = \"no\"\n"
+
 // limits are the values a shield or squeeze changes, by file.
 type limits map[string]string
 
@@ -149,7 +153,7 @@ func runCrash(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	if err := r.shortWatchdog(ctx); err != nil {
+	if err := errors.Join(r.shortWatchdog(ctx), r.Policy(ctx, noEviction)); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {

@@ -64,7 +64,7 @@ func runKills(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.Systemctl(ctx, "daemon-reload"), r.StartDaemon(ctx)); err != nil {
+	if err := errors.Join(r.Policy(ctx, noEviction), r.Systemctl(ctx, "daemon-reload"), r.StartDaemon(ctx)); err != nil {
 		return err
 	}
 	k := &killRun{Run: r, of: map[string]int{}}

@@ -102,9 +102,9 @@ func runLimits(ctx context.Context, r *Run) error {
 	}
 	without := l.ratio()
 	l.ours, l.theirs = nil, nil
-	// What this is about is the shield, before which eviction goes on these kernels; it has a phase of its own.
+	// Eviction has a phase of its own.
 	ignore := "[reap]\nignore = [\"/" + apartSlice + "\"]\n"
-	if err := r.Policy(ctx, ignore+"[evict]\nenabled = \"no\"\n"); err != nil {
+	if err := r.Policy(ctx, ignore+noEviction); err != nil {
 		return err
 	}
 	if err := r.StartDaemon(ctx); err != nil {
