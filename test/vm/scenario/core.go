@@ -188,7 +188,7 @@ func (c *coreRun) startSweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.V1 || strings.HasPrefix(c.Params.Suite, "bookworm") || c.onBullseye() { // eviction goes first
+	if c.V1 || c.stale() { // eviction goes first
 		if err := c.Policy(ctx, emulatedBudget); err != nil {
 			return err
 		}
