@@ -416,10 +416,15 @@ func TestInodes(t *testing.T) {
 	}
 	x.asBefore(r)
 	b.failed = fmt.Errorf("%w: no", errNoBait)
-	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.Batches != 0 || turn.End != TurnStuck {
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.Batches != 0 || turn.End != TurnStuck || !turn.never {
 		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
+	b.failed, b.laid = nil, nil
+	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || len(b.laid) > 0 || !turn.never {
+		t.Errorf("beside one with a limit: %+v, %v, laid %v", turn, err, b.laid)
+	}
 }
 
 // TestTurnNewborn: a session that comes while a turn begins has a shield and a

@@ -64,7 +64,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if r.tree.Tellable(ancestor) != MayReap || r.tree.deserted(ancestor) {
 		return false, nil
 	}
-	limited, err := r.limited(ancestor)
+	limited, err := r.limited(ancestor, r.inodesKeep())
 	if err != nil || len(limited) == 0 && !r.stale[ancestor] {
 		return false, ignoreGone(err)
 	}
@@ -157,15 +157,15 @@ func (r *reaper) bite(ancestor string) (int64, error) {
 }
 
 // limited finds ancestor's children that have a memory limit of their own, or
-// something below that has. Where inodes keep what is dying below such a child, each
-// one below which something can is among them: what covers itself, as it did when
-// reclaim began further up, stays in force when it begins there, and the kernel passes
-// over its slab caches.
-func (r *reaper) limited(ancestor string) (found map[string]bool, err error) {
+// something below that has. With inner, each one below which something can die is
+// among them: what has covered itself when reclaim began further up stays in force when
+// it begins there, and the kernel passes over its slab caches, where the inodes are
+// that keep the dead.
+func (r *reaper) limited(ancestor string, inner bool) (found map[string]bool, err error) {
 	found = map[string]bool{}
 	err = r.tree.each(ancestor, func(p *child) {
 		cgroup := p.path()
-		if r.anyLimit(p, cgroup) || r.inodesKeep() && r.tree.Tellable(cgroup) == MayReap {
+		if r.anyLimit(p, cgroup) || inner && r.tree.Tellable(cgroup) == MayReap {
 			found[cgroup] = true
 		}
 	})
