@@ -25,8 +25,8 @@ type EvictRequest struct {
 	Share float64
 	// Ignore are globs of ancestors' paths whose dying memcgs are left alone.
 	Ignore []string
-	// Look has the answer wait for what the kernel frees, up to some seconds, for
-	// whom no count of the kernel's own says that (v1). Each look is a walk.
+	// Look has the answer wait for what the kernel frees, up to some seconds: on v1 the
+	// kernel keeps no count that says it. Each look is a walk.
 	Look bool
 	// Write has it begin to write back what is dirty (v1). On v2 that is not enough:
 	// an inode that is dirty keeps the memcg though its pages are clean.
@@ -318,12 +318,6 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		return
 	}
 	settles := false
-	defer func() {
-		if settles {
-			drainStocks()
-			e.nudge(now)
-		}
-	}()
 	for _, p := range b.entries {
 		en := e.queue.entries[p]
 		if en == nil || en.phase != phaseEvict || slices.Contains(v.entries, p) {
@@ -361,6 +355,10 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 			en.settle(now) // the kernel's own count says what went
 		}
 		e.queue.update(en)
+	}
+	if settles { // once for all of them
+		drainStocks()
+		e.nudge(now)
 	}
 }
 
