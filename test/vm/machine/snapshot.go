@@ -23,6 +23,7 @@ var snapshotLeaves = []string{
 	"/var/lib/dpkg", "/var/lib/apt", "/var/lib/rpm", "/usr/lib/sysimage/rpm", "/var/lib/systemd/timers", "/var/lib/systemd/random-seed",
 	"/var/lib/systemd/catalog", "/var/lib/systemd/timesync", "/var/lib/logrotate", "/var/lib/private", "/etc/.pwd.lock",
 	"/etc/ld.so.cache", "/var/lib/polkit-1", "/etc/resolv.conf", "/root/.ssh", "/root/.rpmdb", "/var/lib/systemd/rfkill", "/var/spool/cron/crontabs",
+	"/var/lib/containers", // podman's services of the boot write there, on a slow host minutes after it
 }
 
 // TakeSnapshot walks them.

@@ -39,6 +39,9 @@ func runAPI(ctx context.Context, r *Run) error {
 	if err := c.Install(ctx); err != nil {
 		return err
 	}
+	if err := c.Policy(ctx, emulatedBudget); err != nil {
+		return err
+	}
 	// Nobody has started it: the first call does.
 	version, err := c.busctl(ctx, "", "get-property", apiName, apiPath, apiMain, "Version")
 	c.Require("bus activation starts the daemon", boolFigure(err == nil), "", fmt.Sprint(version, " ", err), "1", err == nil)
