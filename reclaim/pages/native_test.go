@@ -2,6 +2,7 @@ package pages
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -260,6 +261,91 @@ func TestIdle(t *testing.T) {
 		if _, err := os.Stat(c.Socket); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("its socket is left: %v", err)
 		}
+	}
+}
+
+// What one start has proven the next takes over, without a probe: unless the program is another, or the file is damaged.
+func TestProven(t *testing.T) {
+	memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	file := filepath.Join(t.TempDir(), ProvenName)
+	open := func(root string) bool {
+		s := &Server{Root: root, Files: "/var/tmp", Proven: file, Log: slog.New(slog.DiscardHandler)}
+		s.open(t.Context())
+		if s.kernel != nil {
+			s.kernel.Close()
+		}
+		return s.off == nil
+	}
+	here, _ := memcgtest.Root()
+	nowhere := filepath.Join(t.TempDir(), "none")
+	if open(nowhere) {
+		t.Fatal("a probe in no cgroup shows nothing, and yet it is content")
+	}
+	if !open(filepath.Join(here, tree.Path)) || !open(nowhere) {
+		t.Error("the second start probes again")
+	}
+	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the file: %v, %v", st, err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*proven){
+		"boot":    func(p *proven) { p.Boot = "another" },
+		"program": func(p *proven) { p.Program = "another" },
+		"layout":  func(p *proven) { p.Layout = nil },
+		"offsets": func(p *proven) { p.Layout.StructPage = 1 << 20 },
+	} {
+		var p proven
+		if err := json.Unmarshal(b, &p); err != nil {
+			t.Fatal(err)
+		}
+		change(&p)
+		changed, err := json.Marshal(p)
+		if err == nil {
+			err = os.WriteFile(file, changed, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if open(nowhere) {
+			t.Errorf("another %s: no probe", name)
+		}
+	}
+	if err := os.WriteFile(file, b[:len(b)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if open(nowhere) {
+		t.Error("half a file: no probe")
+	}
+}
+
+// What a start costs, with a probe and without one.
+func BenchmarkStart(b *testing.B) {
+	memcgtest.Open(b)
+	root, _ := memcgtest.Root()
+	for _, name := range []string{"", filepath.Join(b.TempDir(), ProvenName)} {
+		b.Run(map[bool]string{true: "first", false: "proven"}[name == ""], func(b *testing.B) {
+			s := &Server{Root: root, Files: "/var/tmp", Proven: name, Log: slog.New(slog.DiscardHandler)}
+			start := func() {
+				s.open(b.Context())
+				if s.off != nil {
+					b.Fatal(s.off)
+				}
+				s.kernel.Close()
+			}
+			if name != "" {
+				start()
+			}
+			before := used()
+			b.ResetTimer()
+			for range b.N {
+				start()
+			}
+			b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N), "cpu-us/op")
+		})
 	}
 }
 

@@ -28,8 +28,11 @@ import (
 type Server struct {
 	Root  string // where the memory hierarchy is mounted
 	Files string // a directory on a disk, for files of its own (see pagewalk.ProbeConfig)
-	Idle  time.Duration
-	Log   *slog.Logger
+	// Proven is a file on a tmpfs that root alone may write, where a start finds what an earlier one has proven. Empty:
+	// each start proves it.
+	Proven string
+	Idle   time.Duration
+	Log    *slog.Logger
 
 	kernel  *pagewalk.Kernel
 	off     *reclaim.EvictOffError
@@ -82,12 +85,19 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 }
 
-// open probes.
+// open probes, unless an earlier start has.
 func (s *Server) open(ctx context.Context) {
+	if l := s.recall(); l != nil {
+		if k, err := pagewalk.OpenLayout(l); err == nil {
+			s.kernel, s.off = k, nil
+			return
+		}
+	}
 	k, err := pagewalk.Open()
 	if err == nil {
 		if _, err = k.Probe(ctx, pagewalk.ProbeConfig{Cgroups: s.Root, Files: s.Files}); err == nil {
 			s.kernel, s.off = k, nil
+			s.remember(k.Layout)
 			return
 		}
 		k.Close()

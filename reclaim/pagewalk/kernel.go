@@ -40,11 +40,16 @@ func Open() (*Kernel, error) {
 		return nil, err
 	}
 	// Asked for one that is not loaded, the library would decode all of the kernel again.
-	if _, err := os.Stat("/sys/kernel/btf/btrfs"); err == nil {
+	if btrfsLoaded() {
 		if m, err := btf.LoadKernelModuleSpec("btrfs"); err == nil {
 			l.addModule(m)
 		}
 	}
+	return OpenLayout(l)
+}
+
+// OpenLayout is Open for a layout that is known already.
+func OpenLayout(l *Layout) (*Kernel, error) {
 	k, err := openBPFKernel(l)
 	if err != nil {
 		var second error

@@ -192,6 +192,15 @@ func (l *Layout) btrfs(f *finder) {
 	}
 }
 
+// btrfsLoaded reports whether btrfs is a module, and loaded.
+func btrfsLoaded() bool {
+	_, err := os.Stat("/sys/kernel/btf/btrfs")
+	return err == nil
+}
+
+// Complete reports whether no module has been loaded since that would add to it.
+func (l *Layout) Complete() bool { return l.BtrfsInode != 0 || !btrfsLoaded() }
+
 // addModule adds what a module's BTF describes.
 func (l *Layout) addModule(spec *btf.Spec) { l.btrfs(&finder{spec: spec}) }
 
