@@ -317,10 +317,7 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	going := e.going
 	e.going = false
 	if len(e.queue.entries) > 0 {
-		if part := e.gate.look(cfg.Pressure, now); part != e.part {
-			e.part = part
-			e.setBudget(cfg, now)
-		}
+		e.lookAtPressure(cfg, now)
 	}
 	cfg.Share, cfg.Burst = e.given(cfg)
 	en, grant, wait := e.plan(cfg, going, now)
@@ -332,6 +329,13 @@ func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
 	e.worked(en, phase, spending{began: began, end: time.Now()}, cpu, processCPU())
 	e.going = true
 	return 0
+}
+
+func (e *Engine) lookAtPressure(cfg Config, now time.Time) {
+	if part := e.gate.look(cfg.Pressure, now); part != e.part {
+		e.part = part
+		e.setBudget(cfg, now)
+	}
 }
 
 // given are the share and the burst that reaping has now, see pressureGate. While

@@ -232,6 +232,7 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	if v.busy || v.due.IsZero() || now.Before(v.due) {
 		return
 	}
+	e.lookAtPressure(cfg, now)
 	if wait := e.budget.Wait(min(cfg.Burst/2, v.took), now); wait > 0 {
 		v.due = now.Add(wait)
 		return

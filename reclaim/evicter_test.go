@@ -96,6 +96,22 @@ func TestEvictSweepV1(t *testing.T) {
 	}
 }
 
+// Under pressure an eviction has the part of the budget that all reaping has.
+func TestEvictGivesWay(t *testing.T) {
+	t.Parallel()
+	f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) { return Evicted{}, nil }}
+	c := testConfig()
+	c.Share, c.Pressure = 0.5, PressureLimits{Memory: 20, IO: 60}
+	e := v1Engine(t, c, f)
+	setPressure(t, e.opts.Pressure.Proc, "memory", psi("90.00"))
+	if _, err := e.start().Sweep(t.Context(), SweepRequest{Under: "/user.slice"}); err != nil {
+		t.Fatal(err)
+	}
+	if q := f.requests(); len(q) != 1 || q[0].Share != 0.5*givenPart/2 {
+		t.Errorf("%+v", q)
+	}
+}
+
 // Teardowns that come while a walk is under way have one of their own together, not
 // sooner than evictEvery after it; the engine answers meanwhile.
 func TestEvictFolds(t *testing.T) {
