@@ -42,11 +42,13 @@ type Evicted struct {
 	Freed int64 `json:"freed"`
 	Asked int64 `json:"asked"` // asked to go
 	Gone  int64 `json:"gone"`  // of those
-	// Left is what those of the last walk hold, by reason.
+	// Left is what those of the last walk hold, by reason. With More nobody has looked.
 	Left map[EvictLeft]int64 `json:"left,omitempty"`
-	// Below has the same of each live ancestor, of EvictedMost at most; without Look.
+	// Below has the same of each live ancestor, of EvictedMost at most, or of none where
+	// there was no time to look at all.
 	Below map[string]EvictedBelow `json:"below,omitempty"`
-	// More: there is more to evict, and it was time for an answer.
+	// More: there was no time for all that is dying. The next request for the same
+	// cgroup goes on from there.
 	More bool          `json:"more,omitempty"`
 	CPU  time.Duration `json:"-"` // of that process since its last answer
 }
@@ -301,7 +303,7 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		e.evictAt(due)
 	}
 	e.evictTrouble(err, now)
-	if off := (*EvictOffError)(nil); b.under != "" && (r.More && r.Gone > 0 || err != nil && !errors.As(err, &off) && !errors.Is(err, ErrV1Sweep)) {
+	if off := (*EvictOffError)(nil); b.under != "" && (r.More || err != nil && !errors.As(err, &off) && !errors.Is(err, ErrV1Sweep)) {
 		// There is more, or it failed, perhaps as the cgroup has ended meanwhile.
 		wait := evictEvery
 		if err != nil {
@@ -326,7 +328,8 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 		}
 		below, told := r.Below[p]
 		en.out.Bytes += below.Gone
-		if err == nil && r.More && r.Gone > 0 {
+		if err == nil && r.More && en.row < evictRow {
+			en.row++
 			v.entries = append(v.entries, p)
 			continue
 		}

@@ -303,7 +303,7 @@ func TestEvictAgain(t *testing.T) {
 	}{
 		{"all", Evicted{Gone: 4096}, nil, 0},
 		{"more", Evicted{Gone: 4096, More: true}, nil, evictEvery},
-		{"more, but nothing goes", Evicted{More: true}, nil, 0},
+		{"more, and nothing has gone so far", Evicted{More: true}, nil, evictEvery},
 		{"failed", Evicted{CPU: time.Second}, errors.New("no such file or directory"), evictFailedAgain + time.Second},
 		{"not allowed", Evicted{}, &EvictOffError{Reason: "no-btf"}, 0},
 	} {
@@ -337,7 +337,7 @@ func TestEvictedV2(t *testing.T) {
 		{"dirty again", Evicted{Gone: 4096, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseTurn, false, true},
 		{"of others", Evicted{Gone: 4096}, nil, false, phaseSettle, true, false},
 		{"more", Evicted{Gone: 4096, More: true, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseEvict, false, false},
-		{"more, but nothing goes", Evicted{More: true}, nil, false, phaseSettle, true, false},
+		{"more, and nothing has gone so far", Evicted{More: true}, nil, false, phaseEvict, false, false},
 		{"failed", Evicted{}, errors.New("no"), false, phaseTurn, true, false},
 		{"of an earlier walk", Evicted{Gone: 4096}, nil, true, phaseEvict, false, false},
 	} {

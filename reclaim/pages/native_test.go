@@ -1,16 +1,20 @@
 package pages
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -320,6 +324,147 @@ func TestProven(t *testing.T) {
 	if open(nowhere) {
 		t.Error("half a file: no probe")
 	}
+}
+
+// One request has not the time for all: the next goes on where it ended, so that what is
+// oldest and stays does not keep the rest from its turn.
+func TestRounds(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	tree.Mkdir("live.scope")
+	const part, stay, goes = 3, 3, 5
+	for i := range stay + goes {
+		f := memcgtest.File(t, filepath.Join(dir, fmt.Sprint("f", i)), 4)
+		tree.Die(fmt.Sprintf("s%d.scope", i), memcgtest.Op{Read: f.Name(), Ahead: true})
+		if i < stay {
+			tree.Start("live.scope", memcgtest.Op{Map: f.Name()})
+		}
+	}
+	if n := len(tree.List(k).Memcgs); n != stay+goes {
+		t.Skipf("the machine has taken some by itself: %d left", n)
+	}
+	root, _ := memcgtest.Root()
+	s := &Server{Root: root, Files: "/var/tmp", Log: slog.New(slog.DiscardHandler)}
+	s.open(t.Context())
+	if s.off != nil {
+		t.Fatal(s.off)
+	}
+	defer s.kernel.Close()
+	s.limits = limits{part: part} // and no time
+	size := int64(4 * os.Getpagesize())
+	for i, want := range []struct {
+		gone int64
+		more bool
+	}{{0, true}, {part * size, true}, {2 * size, false}} {
+		r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path, Look: true}, &pace{began: time.Now(), cpu: used()})
+		if err != nil || r.Gone != want.gone || r.More != want.more {
+			t.Errorf("request %d: %+v, %v, want %+v", i, r, err, want)
+		}
+	}
+	if s.round != (round{}) {
+		t.Errorf("the round has not ended: %+v", s.round)
+	}
+	// All of it is walked, so all is known.
+	s.limits.most = time.Minute
+	r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path, Look: true}, &pace{began: time.Now(), cpu: used()})
+	if err != nil || r.More || r.After != stay || r.Left[reclaim.LeftMapped] != stay*size || r.Below[tree.Path].After != stay {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+var many = flag.Int("many", 0, "make so many dying memcgs of a few pages each, and evict them as the daemon would")
+
+// TestMany measures at scale when asked to.
+func TestMany(t *testing.T) {
+	if *many == 0 {
+		t.Skip("measures when given -many COUNT")
+	}
+	memcgtest.Open(t)
+	tree, other := memcgtest.New(t), memcgtest.New(t)
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	const batch, livePages = 1000, 1 << 18 // 1 GiB
+	live, control := memcgtest.File(t, filepath.Join(dir, "live"), livePages), memcgtest.File(t, filepath.Join(dir, "control"), livePages/8)
+	tree.Mkdir("live.scope")
+	tree.Start("live.scope", memcgtest.Op{Read: live.Name(), Ahead: true})
+	other.Mkdir("control.scope")
+	other.Start("control.scope", memcgtest.Op{Read: control.Name(), Ahead: true})
+	for i := 0; i < *many; i += batch {
+		var scopes []memcgtest.Scope
+		for j := i; j < min(i+batch, *many); j++ {
+			scopes = append(scopes, memcgtest.Scope{Name: fmt.Sprint("d", j), Ops: []memcgtest.Op{
+				{Write: filepath.Join(dir, fmt.Sprint("f", j)), Pages: j%8 + 1, Ahead: true},
+			}})
+		}
+		tree.DieAll(scopes)
+	}
+	if out, err := exec.Command("sync", "-f", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	c := client(t, time.Minute)
+	if _, err := c.List(t.Context(), "/none"); err == nil { // it starts now
+		t.Fatal("/none is a cgroup")
+	}
+	had, hadControl := len(memcgtest.Cached(t, live)), len(memcgtest.Cached(t, control))
+	const share, window = 0.025, 10 // what a daemon gives it of the default budget, and seconds
+	done := make(chan struct{})
+	var most, sum time.Duration
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var at []time.Duration
+		for {
+			at = append(at, cpuOf(t, c.child.Process.Pid))
+			sum = at[len(at)-1] - at[0]
+			if n := len(at); n > window {
+				most = max(most, at[n-1]-at[n-1-window])
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	})
+	begun := time.Now()
+	for {
+		r, err := c.Evict(t.Context(), reclaim.EvictRequest{Under: tree.Path, Share: share, Look: true})
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		t.Logf("%v: %+v", time.Since(begun).Round(time.Second), r)
+		if !r.More {
+			break
+		}
+	}
+	close(done)
+	wg.Wait()
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.child.Process.Pid))
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	peak, _, _ = strings.Cut(peak, "\n")
+	t.Logf("wall %v, CPU %v, %v a memcg, most in %d s: %v, peak %s", time.Since(begun), sum, sum/time.Duration(*many), window, most, strings.TrimSpace(peak))
+	t.Logf("live %d -> %d pages, control %d -> %d", had, len(memcgtest.Cached(t, live)), hadControl, len(memcgtest.Cached(t, control)))
+}
+
+// cpuOf is the CPU time of a process (proc_pid_stat(5): utime and stime, in ticks of 10 ms).
+func cpuOf(t *testing.T, pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	utime, _ := strconv.Atoi(f[11])
+	stime, _ := strconv.Atoi(f[12])
+	return time.Duration(utime+stime) * 10 * time.Millisecond
 }
 
 // What a start costs, with a probe and without one.

@@ -14,36 +14,17 @@ import (
 // It finds what is on an LRU list. Pages on their way there (a few on each CPU,
 // see [DrainBatches]) and locked ones (Linux 5.18 and later) are only counted.
 func (k *Kernel) List(ctx context.Context, below *os.File) (*Walk, error) {
-	m := k.memory(ctx)
-	from := k.root
-	if below != nil {
-		var err error
-		if from, err = k.cssOf(m, below); err != nil {
-			return nil, err
-		}
-	}
-	return k.list(m, from)
-}
-
-func (k *Kernel) list(m *memory, from uint64) (*Walk, error) {
-	begun := time.Now()
-	w, err := k.newWork(m, from)
+	begun, m := time.Now(), k.memory(ctx)
+	d, err := k.deadBelow(m, below)
 	if err != nil {
-		return nil, k.tooMuch(err)
+		return nil, err
 	}
-	nodes, err := k.readNodes(m, w.addrs)
-	if err == nil {
-		err = k.readLists(m, w.addrs, nodes, &w.pieces)
-	}
-	if err == nil {
-		w.weigh(nodes)
-		err = w.finish()
-	}
+	w, err := d.walk(m, d.index, true)
 	if err != nil {
-		return nil, k.tooMuch(err)
+		return nil, err
 	}
-	w.walk.Elapsed = time.Since(begun)
-	return w.walk, nil
+	w.Elapsed = time.Since(begun)
+	return w, nil
 }
 
 // tooMuch makes running into the limit of reads what it is.
@@ -66,24 +47,18 @@ type work struct {
 	walk  *Walk
 	index []int32  // of the dying, into tree.nodes
 	addrs []uint64 // of the dying
+	named bool     // give them their names
 	pieces
 }
 
-// newWork reads the tree.
-func (k *Kernel) newWork(m *memory, from uint64) (*work, error) {
-	t, err := k.readTree(m, from)
-	if err != nil {
-		return nil, err
+// work is to walk some of them.
+func (d *Dead) work(m *memory, index []int32) *work {
+	w := &work{k: d.k, m: m, tree: d.tree, walk: &Walk{PageSize: d.k.Layout.PageSize, Live: d.live},
+		pieces: pieces{limit: d.k.Limits.Pages}}
+	for _, i := range index {
+		w.addDying(i)
 	}
-	w := &work{k: k, m: m, tree: t, walk: &Walk{PageSize: k.Layout.PageSize}, pieces: pieces{limit: k.Limits.Pages}}
-	for i := range t.nodes {
-		if t.nodes[i].dying() {
-			w.addDying(int32(i))
-		} else {
-			w.walk.Live++
-		}
-	}
-	return w, nil
+	return w
 }
 
 func (w *work) addDying(i int32) {
@@ -133,41 +108,26 @@ func (w *work) finish() error {
 	return nil
 }
 
-// names reads the dying ones' paths, and their nearest living ancestors'.
+// names reads the paths of the nearest living ancestors, and of the dying ones.
 func (w *work) names() error {
-	t := w.tree
 	n := names{w.k, w.m, map[uint64]*kn{}}
-	above := make([]int32, len(w.index))
-	cgroups := make([]uint64, 0, 2*len(w.index))
-	var ancestors []int32
-	at := map[int32]int{}
-	for i, x := range w.index {
-		cgroups = append(cgroups, t.nodes[x].cgroup)
-		up := x
-		for up >= 0 && t.nodes[up].dying() {
-			up = t.nodes[up].up
-		}
-		above[i] = up
-		if _, had := at[up]; up >= 0 && !had {
-			at[up] = len(ancestors)
-			ancestors = append(ancestors, up)
-		}
-	}
-	for _, a := range ancestors {
-		cgroups = append(cgroups, t.nodes[a].cgroup)
-	}
-	kns, err := n.of(cgroups)
+	ancestors, which := w.tree.above(w.index)
+	above, err := w.tree.paths(n, ancestors)
 	if err != nil {
 		return err
 	}
+	own := make([]namedPath, len(w.index))
+	if w.named {
+		if own, err = w.tree.paths(n, w.index); err != nil {
+			return err
+		}
+	}
 	for i := range w.walk.Memcgs {
 		m := &w.walk.Memcgs[i]
-		var known bool
-		if m.Path, known = n.path(kns[i]); !known || kns[i] == 0 {
-			m.Partial = true
-		}
-		if above[i] >= 0 {
-			m.Ancestor, m.Named = n.path(kns[len(w.index)+at[above[i]]])
+		m.Path = own[i].path
+		m.Partial = m.Partial || w.named && !own[i].whole
+		if which[i] >= 0 {
+			m.Ancestor, m.Named = above[which[i]].path, above[which[i]].whole
 		}
 	}
 	return nil
@@ -265,7 +225,9 @@ func (w *work) confirm() error {
 			return
 		}
 		c := l.css(b)
-		keep[i] = c.subsys == w.k.subsys && c.serial == w.walk.Memcgs[i].Serial && c.dying() && !c.released()
+		x := &w.walk.Memcgs[i]
+		keep[i] = c.subsys == w.k.subsys && c.serial == x.Serial && c.dying() && !c.released()
+		x.Charged = min(x.Charged, plausible(c.usage)*int64(w.walk.PageSize)) // of a part it was read a while ago
 	})
 	if err != nil {
 		return err

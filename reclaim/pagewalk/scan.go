@@ -59,10 +59,12 @@ func (k *Kernel) Scan(ctx context.Context, below *os.File) (*Scan, error) {
 
 func (k *Kernel) scan(m *memory, from uint64, ranges []frames) (*Scan, error) {
 	begun := time.Now()
-	w, err := k.newWork(m, from)
+	d, err := k.dead(m, from)
 	if err != nil {
 		return nil, k.tooMuch(err)
 	}
+	w := d.work(m, d.index)
+	w.named = true
 	s := &Scan{w: w, ranges: ranges, owners: map[uint64]int32{}, buf: make([]byte, scanPages*int(k.Layout.StructPage))}
 	for _, r := range ranges {
 		s.total += r.end - r.first

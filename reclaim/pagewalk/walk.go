@@ -31,7 +31,8 @@ type Walk struct {
 type Memcg struct {
 	// Serial is the kernel's number of the css, never used twice in one boot.
 	Serial uint64
-	// Path is what it was called, from the hierarchy's root ("/user.slice/…").
+	// Path is what it was called, from the hierarchy's root ("/user.slice/…"). Empty
+	// where a walk was asked for no names.
 	Path string
 	// Ancestor is the path of the nearest live cgroup above it. Named says that it
 	// is whole: each name could be read, and there are not too many.
@@ -143,10 +144,24 @@ func (f File) String() string {
 // Dev is f's device as stat(2) has it.
 func (f File) Dev() uint64 { return unix.Mkdev(f.Major, f.Minor) }
 
+// ByAncestor splits a walk by its memcgs' ancestors.
+func (w *Walk) ByAncestor() map[string]*Walk {
+	out := map[string]*Walk{}
+	for _, m := range w.Memcgs {
+		p := out[m.Ancestor]
+		if p == nil {
+			p = &Walk{Files: w.Files, PageSize: w.PageSize}
+			out[m.Ancestor] = p
+		}
+		p.Memcgs = append(p.Memcgs, m)
+	}
+	return out
+}
+
 // ByFile gathers what all of some memcgs hold, by file: ranges are merged where
 // they meet, and only those of a same state.
 func (w *Walk) ByFile(of func(Memcg) bool) []Holding {
-	at := make([]int, len(w.Files))
+	at := map[int]int{} // a walk of some memcgs may have few of its files
 	var out []Holding
 	for _, m := range w.Memcgs {
 		if of != nil && !of(m) {

@@ -1,0 +1,402 @@
+package pages
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/policy"
+	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/evict"
+	"github.com/scopereap/scopereap/reclaim/pagewalk"
+)
+
+const (
+	// partMemcgs are walked and evicted in one go, and paid for before the next: some
+	// 60 ms of CPU time where each holds a few pages (6.18).
+	partMemcgs = 2048
+	// busyBurst is spent before a request is slowed down to its share, so that
+	// the usual few memcgs need not wait.
+	busyBurst = 100 * time.Millisecond
+	// freshFor is how old a walk may be when what it found is dropped: somebody
+	// alive may read the same file meanwhile, and pay for its pages. It is some
+	// 60,000 files (17 µs a file, 6.18).
+	freshFor = time.Second
+	// requestMost ends a request with what has been done: the policy, the share and
+	// the pressure may have changed. What is left then may be counted for as long.
+	requestMost = 2 * time.Minute
+	// looksMost is how long what the looks cost may take to be paid back.
+	looksMost = 10 * time.Second
+)
+
+// looks are how long after the eviction it is seen what the kernel has freed: some
+// milliseconds for a few memcgs, seconds for 100,000.
+var looks = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second}
+
+// limits are of one request.
+type limits struct {
+	part int           // memcgs
+	most time.Duration // see requestMost
+}
+
+// round is how far requests for one cgroup have come, where one has not had the time for all that is dying below it.
+// What stays, and is oldest, must not keep the rest from its turn.
+type round struct {
+	below  string
+	serial uint64 // of the last memcg that was walked
+}
+
+// dead finds what is dying below a request's cgroup.
+func (s *Server) dead(ctx context.Context, r request) (*pagewalk.Dead, error) {
+	dir, err := os.OpenFile(filepath.Join(s.Root, r.Below), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	d, err := s.kernel.Dead(ctx, dir)
+	if err == nil && len(r.ignore) > 0 {
+		err = d.Leave(ctx, func(ancestor string, whole bool) bool {
+			return !whole || policy.MatchAny(r.ignore, ancestor) // what is not known in full may be one that is ignored
+		})
+	}
+	return d, err
+}
+
+// drain gets pages onto their lists. Where that fails some are only counted.
+func (s *Server) drain() {
+	if err := pagewalk.DrainBatches(s.Files); err != nil {
+		s.Log.Debug("some pages are on no list yet", "err", err)
+	}
+}
+
+func (s *Server) list(ctx context.Context, r request) (*List, error) {
+	s.drain()
+	d, err := s.dead(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	l := &List{Live: d.Live(), Memcgs: []Memcg{}}
+	for first := 0; first < d.Len(); first += s.limits.part {
+		w, err := d.Walk(ctx, first, min(first+s.limits.part, d.Len()), true)
+		if err != nil {
+			return nil, err
+		}
+		l.Dying += len(w.Memcgs)
+		for _, m := range w.Memcgs {
+			x := Memcg{Path: m.Path, Ancestor: m.Ancestor, Charged: m.Charged, Holds: map[reclaim.EvictLeft]int64{}}
+			holds(w, m, nil, x.Holds)
+			x.Evicts = x.Holds[reclaim.LeftInUse]
+			delete(x.Holds, reclaim.LeftInUse)
+			l.Memcgs = append(l.Memcgs, x)
+		}
+		slices.SortStableFunc(l.Memcgs, func(a, b Memcg) int { return cmp.Compare(b.Charged, a.Charged) })
+		l.Memcgs = l.Memcgs[:min(len(l.Memcgs), maxListed)]
+	}
+	l.Doubts = d.Doubts()
+	return l, nil
+}
+
+// fileID is a file's between two walks.
+type fileID struct {
+	dev, inode uint64
+	generation uint32
+}
+
+func idOf(f pagewalk.File) fileID { return fileID{f.Dev(), f.Inode, f.Generation} }
+
+// eviction is a request on its way.
+type eviction struct {
+	s      *Server
+	r      request
+	p      *pace
+	until  time.Time // after which no part is begun
+	out    *reclaim.Evicted
+	closed map[fileID]bool  // files that could not be opened
+	gone   map[string]int64 // bytes, by ancestor
+	held   held             // by what was walked; whole says whether that is all
+	whole  bool
+}
+
+// evict evicts what is dying, part by part, looks what the kernel frees then, and
+// counts what stays. It pays for a walk before the next one, never between a walk and
+// what is dropped by it.
+func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicted, error) {
+	s.drain()
+	dead, err := s.dead(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	x := &eviction{
+		s: s, r: r, p: p, until: time.Now().Add(s.limits.most), closed: map[fileID]bool{}, gone: map[string]int64{},
+		out: &reclaim.Evicted{Before: int64(dead.Len())},
+	}
+	if err := x.parts(ctx, dead); err != nil {
+		return nil, err
+	}
+	before := make([]uint64, dead.Len())
+	for i := range before {
+		before[i] = dead.Serial(i)
+	}
+	last, err := x.look(ctx, dead)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.count(ctx, last, before); err != nil {
+		return nil, err
+	}
+	return x.out, ctx.Err()
+}
+
+// parts begins where the last request for the same cgroup ended, if that did not come
+// to the end.
+func (x *eviction) parts(ctx context.Context, dead *pagewalk.Dead) error {
+	first := 0
+	if x.s.round.below == x.r.Below {
+		for first < dead.Len() && dead.Serial(first) <= x.s.round.serial {
+			first++
+		}
+	}
+	x.s.round = round{}
+	began := first
+	x.whole = first == 0
+	for first < dead.Len() {
+		end := min(first+x.s.limits.part, dead.Len())
+		all, err := x.part(ctx, dead, first, end)
+		if err != nil {
+			return err
+		}
+		if all {
+			first = end
+		}
+		if first == dead.Len() {
+			break
+		}
+		wait := x.p.debt()
+		if time.Now().Add(wait).After(x.until) {
+			if first == began { // one part alone takes all the time: the rest has its turn
+				first = end
+			}
+			x.out.More, x.whole = first < dead.Len(), false
+			x.s.round = round{x.r.Below, dead.Serial(first - 1)}
+			break
+		}
+		if err := x.p.sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// part evicts what some of the dying hold, and reports whether that is all of it.
+func (x *eviction) part(ctx context.Context, dead *pagewalk.Dead, first, end int) (all bool, err error) {
+	w, err := dead.Walk(ctx, first, end, false)
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	e := evict.New(evict.Options{Write: x.r.Write})
+	defer e.Close() // it keeps file systems busy
+	page := int64(w.PageSize)
+	for ancestor, part := range w.ByAncestor() {
+		for _, h := range part.ByFile(nil) {
+			if ctx.Err() != nil || time.Since(began) > freshFor {
+				return false, ctx.Err()
+			}
+			r := e.Evict(w.Files[h.File], h.Ranges)
+			x.out.Asked += int64(r.Asked) * page
+			x.out.Gone += int64(r.Gone) * page
+			x.gone[ancestor] += int64(r.Gone) * page
+			if r.Left[evict.Unreachable]+r.Left[evict.Remote] > 0 {
+				x.closed[idOf(r.File)] = true
+				x.s.Log.Debug("not evicted", "file", r.File, "err", r.Err)
+			}
+		}
+	}
+	x.held.add(w, x.closed)
+	return true, nil
+}
+
+// look finds what is still dying. Where that is asked for, it waits until the kernel
+// frees no more.
+func (x *eviction) look(ctx context.Context, last *pagewalk.Dead) (*pagewalk.Dead, error) {
+	for i, wait := range looks {
+		if x.out.Gone == 0 || last.Len() == 0 || i > 0 && (!x.r.Look || x.p.debt() > looksMost) {
+			break
+		}
+		if !x.r.Look { // what stays is known at once
+			wait = 0
+		}
+		if err := x.p.sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+		had := last.Len()
+		var err error
+		if last, err = x.s.dead(ctx, x.r); err != nil {
+			return nil, err
+		}
+		if i > 0 && last.Len() >= had {
+			break
+		}
+	}
+	return last, nil
+}
+
+// count counts what is still dying, and adds up what it holds: all of it, or what there
+// is time for. Before has the serials of what was dying at first, in order.
+func (x *eviction) count(ctx context.Context, last *pagewalk.Dead, before []uint64) error {
+	out, first := x.out, last.Len()
+	if out.Gone > 0 || !x.whole { // or else it is known already
+		x.held, first = held{}, 0
+		for until := time.Now().Add(x.s.limits.most); first < last.Len() && !out.More && time.Now().Before(until); {
+			end := min(first+x.s.limits.part, last.Len())
+			w, err := last.Walk(ctx, first, end, false)
+			if err != nil {
+				return err
+			}
+			x.held.add(w, x.closed)
+			if first = end; first < last.Len() {
+				if err := x.p.sleep(ctx, x.p.debt()); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if first == last.Len() || out.More {
+		out.Below = x.held.below(x.gone)
+	}
+	for ; first < last.Len(); first++ {
+		x.held.serials = append(x.held.serials, last.Serial(first))
+	}
+	out.Left = x.held.left
+	out.After, out.Freed = int64(len(x.held.serials)), out.Before
+	for _, serial := range x.held.serials {
+		if _, was := slices.BinarySearch(before, serial); was {
+			out.Freed--
+		}
+	}
+	if len(last.Doubts()) > 0 { // some may have been missed that are still there
+		out.Freed = 0
+	}
+	return nil
+}
+
+// held is what memcgs hold that were walked.
+type held struct {
+	serials []uint64
+	left    map[reclaim.EvictLeft]int64
+	by      map[string]reclaim.EvictedBelow // by ancestor
+}
+
+func (h *held) add(w *pagewalk.Walk, closed map[fileID]bool) {
+	if h.left == nil {
+		h.left, h.by = map[reclaim.EvictLeft]int64{}, map[string]reclaim.EvictedBelow{}
+	}
+	for _, m := range w.Memcgs {
+		h.serials = append(h.serials, m.Serial)
+		b := h.by[m.Ancestor]
+		if b.Left == nil {
+			b.Left = map[reclaim.EvictLeft]int64{}
+		}
+		b.After++
+		holds(w, m, closed, b.Left)
+		holds(w, m, closed, h.left)
+		h.by[m.Ancestor] = b
+	}
+}
+
+// below is what an answer has of each ancestor, within bounds: somebody's tree with very
+// long names must not cost others their answer.
+func (h *held) below(gone map[string]int64) map[string]reclaim.EvictedBelow {
+	for ancestor, bytes := range gone {
+		b := h.by[ancestor]
+		b.Gone = bytes
+		if h.by == nil {
+			h.by = map[string]reclaim.EvictedBelow{}
+		}
+		h.by[ancestor] = b
+	}
+	out, bytes := map[string]reclaim.EvictedBelow{}, 0
+	for ancestor, b := range h.by {
+		if bytes += len(ancestor); len(out) == reclaim.EvictedMost || bytes > belowMost {
+			break
+		}
+		out[ancestor] = b
+	}
+	return out
+}
+
+// belowMost bounds the paths of an answer's ancestors, in bytes. JSON may write six for
+// one.
+const belowMost = maxAnswer / 16
+
+// holds adds up what a memcg holds by why it stays.
+func holds(w *pagewalk.Walk, m pagewalk.Memcg, closed map[fileID]bool, sum map[reclaim.EvictLeft]int64) {
+	add := func(why reclaim.EvictLeft, bytes int64) {
+		if bytes > 0 {
+			sum[why] += bytes
+		}
+	}
+	add(reclaim.LeftAnon, m.Anon)
+	add(reclaim.LeftSwap, m.Swap)
+	add(reclaim.LeftUnevictable, m.Unevictable)
+	add(reclaim.LeftKernel, m.Other-m.Unevictable)
+	for _, h := range m.Holdings {
+		f := w.Files[h.File]
+		for _, x := range h.Ranges {
+			add(why(f, x.State, closed), int64(x.Pages)*int64(w.PageSize))
+		}
+	}
+}
+
+// why is why pages of a file stay.
+func why(f pagewalk.File, s pagewalk.State, closed map[fileID]bool) reclaim.EvictLeft {
+	switch evict.Stays(f, s) {
+	case evict.Shmem, evict.Hugetlb:
+		return reclaim.LeftShmem
+	case evict.Dirty:
+		return reclaim.LeftDirty
+	case evict.Writeback:
+		return reclaim.LeftWriteback
+	case evict.Mapped:
+		return reclaim.LeftMapped
+	}
+	switch {
+	case f.Kind == pagewalk.Block:
+		return reclaim.LeftBlock
+	case closed[idOf(f)]:
+		return reclaim.LeftUnreachable
+	}
+	return reclaim.LeftInUse
+}
+
+// pace keeps a request to its share of one CPU.
+type pace struct {
+	share float64 // 0: all
+	began time.Time
+	cpu   time.Duration // of the process then
+}
+
+// debt is how long to wait until what was used is within the share.
+func (p *pace) debt() time.Duration {
+	if p.share <= 0 {
+		return 0
+	}
+	over := used() - p.cpu - busyBurst - time.Duration(p.share*float64(time.Since(p.began)))
+	return max(time.Duration(float64(over)/p.share), 0)
+}
+
+// sleep waits so long, unless ctx ends.
+func (p *pace) sleep(ctx context.Context, wait time.Duration) error {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
