@@ -83,7 +83,7 @@ func withCaps(t *testing.T, cmd *exec.Cmd, caps ...string) *exec.Cmd {
 	return with
 }
 
-func client(t *testing.T, idle time.Duration) *Client {
+func client(t testing.TB, idle time.Duration) *Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), SocketName)
 	c := &Client{Socket: path, Command: func() *exec.Cmd {
@@ -490,6 +490,42 @@ func BenchmarkStart(b *testing.B) {
 				start()
 			}
 			b.ReportMetric(float64((used()-before).Microseconds())/float64(b.N), "cpu-us/op")
+		})
+	}
+}
+
+// What the end of one session with 100 pages costs, in a process that runs already.
+func BenchmarkTeardown(b *testing.B) {
+	memcgtest.Open(b)
+	tree := memcgtest.New(b)
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(dir) })
+	c := client(b, time.Minute)
+	if _, err := c.List(b.Context(), tree.Path); err != nil {
+		b.Fatal(err)
+	}
+	for _, look := range []bool{false, true} {
+		b.Run(map[bool]string{false: "v2", true: "v1"}[look], func(b *testing.B) {
+			var cpu, wall time.Duration
+			var gone int64
+			for i := range b.N {
+				f := memcgtest.File(b, filepath.Join(dir, fmt.Sprint("f", i)), 100)
+				tree.Die(fmt.Sprintf("s%d-%v.scope", i, look), memcgtest.Op{Read: f.Name(), Ahead: true})
+				begun := time.Now()
+				r, err := c.Evict(b.Context(), reclaim.EvictRequest{Under: tree.Path, Share: 1, Look: look})
+				if err != nil {
+					b.Fatal(err)
+				}
+				wall += time.Since(begun)
+				cpu += r.CPU
+				gone += r.Gone
+			}
+			b.ReportMetric(float64(cpu.Microseconds())/float64(b.N), "cpu-us/op")
+			b.ReportMetric(float64(wall.Microseconds())/float64(b.N), "answer-us/op")
+			b.ReportMetric(float64(gone)/float64(b.N)/float64(os.Getpagesize()), "pages/op")
 		})
 	}
 }

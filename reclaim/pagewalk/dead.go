@@ -21,7 +21,9 @@ type Dead struct {
 // Dead finds the dying memcgs below a cgroup, given by its open directory in the
 // memory hierarchy, or all where below is nil.
 func (k *Kernel) Dead(ctx context.Context, below *os.File) (*Dead, error) {
-	return k.deadBelow(k.memory(ctx), below)
+	m := k.memory(ctx)
+	defer m.done()
+	return k.deadBelow(m, below)
 }
 
 func (k *Kernel) deadBelow(m *memory, below *os.File) (*Dead, error) {
@@ -71,8 +73,10 @@ func (d *Dead) Doubts() []string { return d.tree.notes.list() }
 // Leave leaves out those whose nearest living ancestor is one of those that are
 // unwanted. Whole says whether each name of the ancestor's path is known.
 func (d *Dead) Leave(ctx context.Context, unwanted func(ancestor string, whole bool) bool) error {
+	m := d.k.memory(ctx)
+	defer m.done()
 	ancestors, above := d.tree.above(d.index)
-	named, err := d.tree.paths(names{d.k, d.k.memory(ctx), map[uint64]*kn{}}, ancestors)
+	named, err := d.tree.paths(names{d.k, m, map[uint64]*kn{}}, ancestors)
 	if err != nil {
 		return d.k.tooMuch(err)
 	}
@@ -94,7 +98,9 @@ func (d *Dead) Leave(ctx context.Context, unwanted func(ancestor string, whole b
 // Walk walks the pages of those from first to before end. Without their names it is
 // cheaper.
 func (d *Dead) Walk(ctx context.Context, first, end int, named bool) (*Walk, error) {
-	return d.walk(d.k.memory(ctx), d.index[first:end], named)
+	m := d.k.memory(ctx)
+	defer m.done()
+	return d.walk(m, d.index[first:end], named)
 }
 
 func (d *Dead) walk(m *memory, index []int32, named bool) (*Walk, error) {

@@ -15,6 +15,7 @@ import (
 // see [DrainBatches]) and locked ones (Linux 5.18 and later) are only counted.
 func (k *Kernel) List(ctx context.Context, below *os.File) (*Walk, error) {
 	begun, m := time.Now(), k.memory(ctx)
+	defer m.done()
 	d, err := k.deadBelow(m, below)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync"
 )
 
 // Reader reads kernel memory.
@@ -65,9 +66,19 @@ type memory struct {
 }
 
 func newMemory(ctx context.Context, r Reader, limit int) *memory {
-	m := &memory{ctx: ctx, Reader: r, limit: limit, buf: make([]byte, MaxRead), ok: make([]bool, maxBatch)}
+	m := &memory{ctx: ctx, Reader: r, limit: limit, buf: *buffers.Get().(*[]byte), ok: make([]bool, maxBatch)}
 	m.batch, _ = r.(batcher)
 	return m
+}
+
+// buffers are kept: to clear one takes as long as to walk a dying memcg's pages.
+var buffers = sync.Pool{New: func() any { b := make([]byte, MaxRead); return &b }}
+
+// done gives back m's buffer. m is not used any more.
+func (m *memory) done() {
+	b := m.buf
+	buffers.Put(&b)
+	m.buf = nil
 }
 
 var errReads = errors.New("too many reads")
