@@ -107,14 +107,14 @@ func common(a, b string) string {
 	if a == "" {
 		return b
 	}
-	for !within(b, a) {
+	for !Within(b, a) {
 		a = path.Dir(a)
 	}
 	return a
 }
 
-// within reports whether a cgroup is at or below another.
-func within(cgroup, above string) bool {
+// Within reports whether a cgroup is at or below another.
+func Within(cgroup, above string) bool {
 	return above == "/" || cgroup == above || strings.HasPrefix(cgroup, above+"/")
 }
 

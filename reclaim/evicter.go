@@ -118,8 +118,11 @@ const (
 	// evictEvery is from the end of one walk to the next: a machine on which units
 	// end all the time has one of them for what ended meanwhile.
 	evictEvery = time.Second
-	// evictTimeout ends one that does not answer. It answers after two minutes at
-	// most, and what one walk and its looks take.
+	// evictLookAgain: what there is to wait for the budget is reckoned anew after that
+	// time, as pressure may be over.
+	evictLookAgain = 5 * time.Second
+	// evictTimeout ends one that does not answer. It evicts for two minutes at most,
+	// looks for some seconds, and counts what is left for two minutes at most.
 	evictTimeout = 5 * time.Minute
 	// evictOffAgain is how long it is not asked again once it has said that it
 	// cannot; a sysctl, or an installed unit, may change that.
@@ -236,7 +239,7 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	}
 	e.lookAtPressure(cfg, now)
 	if wait := e.budget.Wait(min(cfg.Burst/2, v.took), now); wait > 0 {
-		v.due = now.Add(wait)
+		v.due = now.Add(min(wait, evictLookAgain))
 		return
 	}
 	b := evictBatch{under: v.under}
@@ -249,7 +252,7 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 		}
 		v.jobs = slices.DeleteFunc(v.jobs, func(job *sweepJob) bool { return job.req.Under == b.under })
 	}
-	if within(v.under, b.under) {
+	if Within(v.under, b.under) {
 		b.entries, v.entries, v.under = v.entries, nil, ""
 	}
 	if v.due = (time.Time{}); v.under != "" || len(v.jobs) > 0 {
@@ -340,7 +343,7 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 			continue
 		}
 		en.evicted, en.evictLeft = true, nil
-		if told {
+		if told && !r.More {
 			en.evictLeft = &below
 		}
 		en.rest = nil // measured before
@@ -409,9 +412,18 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 	}
 	for _, job := range b.jobs {
 		res := &job.result
+		if !job.evicted {
+			res.DyingBefore = r.Before
+		}
 		job.evicted = true
-		res.DyingBefore, res.DyingAfter, res.Freed, res.Bytes, res.CPU = r.Before, r.After, r.Freed, r.Gone, r.CPU
-		res.Outcomes = append(res.Outcomes, out)
+		res.DyingAfter, res.Freed, res.Bytes, res.CPU = r.After, res.Freed+r.Freed, res.Bytes+r.Gone, res.CPU+r.CPU
+		if r.More && slices.Contains(e.sweeps, job) { // the next answer has more
+			e.evict.jobs = append(e.evict.jobs, job)
+			continue
+		}
+		o := out
+		o.DyingBefore, o.Freed, o.Bytes, o.CPU = res.DyingBefore, res.Freed, res.Bytes, res.CPU
+		res.Outcomes = append(res.Outcomes, o)
 		delete(job.pending, evictPending)
 		if r.After > 0 && !r.More && e.config().V1ForceEmpty {
 			e.forceSwept(job, now)

@@ -96,6 +96,29 @@ func TestEvictSweepV1(t *testing.T) {
 	}
 }
 
+// A sweep for which one request has not the time ends with the last one, and has what all
+// have done.
+func TestEvictSweepInRounds(t *testing.T) {
+	t.Parallel()
+	answers := []Evicted{
+		{Before: 30, After: 20, Freed: 10, Gone: 10 * 4096, CPU: time.Millisecond, More: true},
+		{Before: 20, After: 1, Freed: 19, Gone: 20 * 4096, CPU: time.Millisecond, Left: map[EvictLeft]int64{LeftShmem: 4096}},
+	}
+	f := &fakeEvicter{}
+	f.answer = func(context.Context, EvictRequest) (Evicted, error) { return answers[min(len(f.requests()), len(answers))-1], nil }
+	e := v1Engine(t, testConfig(), f).start()
+	r := e.sweep("/user.slice")
+	if r.DyingBefore != 30 || r.DyingAfter != 1 || r.Freed != 29 || r.Bytes != 30*4096 || r.CPU != 2*time.Millisecond || len(r.Outcomes) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if o := r.Outcomes[0]; o.DyingBefore != 30 || o.Freed != 29 || len(o.Pins) != 1 {
+		t.Errorf("%+v", o)
+	}
+	if tot := e.Status().Totals; tot.Freed != 29 || tot.Bytes != 30*4096 {
+		t.Errorf("%+v", tot)
+	}
+}
+
 // Under pressure an eviction has the part of the budget that all reaping has.
 func TestEvictGivesWay(t *testing.T) {
 	t.Parallel()
@@ -338,6 +361,7 @@ func TestEvictedV2(t *testing.T) {
 		{"of others", Evicted{Gone: 4096}, nil, false, phaseSettle, true, false},
 		{"more", Evicted{Gone: 4096, More: true, Below: map[string]EvictedBelow{"/p": dirty}}, nil, false, phaseEvict, false, false},
 		{"more, and nothing has gone so far", Evicted{More: true}, nil, false, phaseEvict, false, false},
+		{"more, and it has had its row", Evicted{More: true, Below: map[string]EvictedBelow{"/p": {Gone: 4096}}}, nil, false, phaseSettle, true, false},
 		{"failed", Evicted{}, errors.New("no"), false, phaseTurn, true, false},
 		{"of an earlier walk", Evicted{Gone: 4096}, nil, true, phaseEvict, false, false},
 	} {
@@ -347,6 +371,9 @@ func TestEvictedV2(t *testing.T) {
 		en := e.queue.add(&entry{path: "/p", phase: phaseEvict, due: now.Add(time.Hour)})
 		if x.name == "dirty again" {
 			en.tries = 1
+		}
+		if strings.HasSuffix(x.name, "its row") {
+			en.row = evictRow
 		}
 		if x.waits {
 			e.evict.entries = []string{"/p"}

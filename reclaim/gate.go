@@ -99,6 +99,9 @@ func (g *pressureGate) look(l PressureLimits, now time.Time) float64 {
 	if now.Sub(g.looked) < pressureLook {
 		return g.part
 	}
+	if g.now != nil && now.Sub(g.looked) > lookGood { // nobody has looked meanwhile: it may have ended, and begun again
+		g.now.Since, g.now.Until = now, now.Add(givenMost)
+	}
 	g.looked = now
 	over, err := g.pressure.Above(l)
 	if err != nil && !g.noPSI {

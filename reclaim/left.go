@@ -134,7 +134,7 @@ func (e *Engine) forgetGone(under string, list []found, began time.Time) {
 	// What was noted while it was under way it may have missed.
 	stale := func(cgroup string, id uint64, at time.Time) bool {
 		a := by[cgroup]
-		return (a == nil || a.id != id) && at.Before(began) && within(cgroup, under)
+		return (a == nil || a.id != id) && at.Before(began) && Within(cgroup, under)
 	}
 	for p, k := range e.known {
 		if !stale(p, k.id, k.at) {

@@ -228,6 +228,19 @@ func TestPressureLasts(t *testing.T) {
 	}
 }
 
+// TestPressureAgain: nobody knows whether pressure lasted while nobody looked.
+func TestPressureAgain(t *testing.T) {
+	g := newGateRun(t)
+	g.step(0)
+	setPressure(t, g.proc, "memory", psi("90.00"))
+	for range 2 {
+		if got := g.step(2 * givenMost); got != givenPart {
+			t.Errorf("%v of the budget", got)
+		}
+	}
+	g.lines("giving way")
+}
+
 // TestPressureOfIdleDisks: I/O pressure without a busy disk is not believed, as
 // soon as that has lasted longer than avg10 remembers.
 func TestPressureOfIdleDisks(t *testing.T) {

@@ -44,12 +44,17 @@ type limits struct {
 	most time.Duration // see requestMost
 }
 
-// round is how far requests for one cgroup have come, where one has not had the time for all that is dying below it.
-// What stays, and is oldest, must not keep the rest from its turn.
+// round is what requests have come to that had not the time for all that is dying below
+// a cgroup: the next one goes on from there, so that what stays does not keep the rest
+// from its turn.
 type round struct {
-	below  string
-	serial uint64 // of the last memcg that was walked
+	below  string          // what the last of them was for; empty: there is none
+	walked map[uint64]bool // serial numbers
 }
+
+// roundIdle is how long the process waits for a round's next request: the daemon may
+// have to save up for it, ten times as long under pressure.
+const roundIdle = 15 * time.Minute
 
 // dead finds what is dying below a request's cgroup.
 func (s *Server) dead(ctx context.Context, r request) (*pagewalk.Dead, error) {
@@ -152,37 +157,34 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 	return x.out, ctx.Err()
 }
 
-// parts begins where the last request for the same cgroup ended, if that did not come
-// to the end.
+// parts evicts what has not had its turn in the round.
 func (x *eviction) parts(ctx context.Context, dead *pagewalk.Dead) error {
-	first := 0
-	if x.s.round.below == x.r.Below {
-		for first < dead.Len() && dead.Serial(first) <= x.s.round.serial {
-			first++
-		}
+	mine := round{walked: map[uint64]bool{}}
+	if r := x.s.round; r.below != "" && reclaim.Within(r.below, x.r.Below) {
+		mine = r
+		x.s.round = round{}
 	}
-	x.s.round = round{}
-	began := first
-	x.whole = first == 0
-	for first < dead.Len() {
-		end := min(first+x.s.limits.part, dead.Len())
-		all, err := x.part(ctx, dead, first, end)
+	todo := dead.Without(mine.walked)
+	x.whole = todo.Len() == dead.Len()
+	for first := 0; first < todo.Len(); {
+		end := min(first+x.s.limits.part, todo.Len())
+		all, err := x.part(ctx, todo, first, end)
 		if err != nil {
 			return err
 		}
-		if all {
-			first = end
+		wait := x.p.debt()
+		late := time.Now().Add(wait).After(x.until)
+		if all || late && x.out.Gone == 0 { // what takes all the time in vain does not do so again
+			for ; first < end; first++ {
+				mine.walked[todo.Serial(first)] = true
+			}
 		}
-		if first == dead.Len() {
+		if first == todo.Len() {
 			break
 		}
-		wait := x.p.debt()
-		if time.Now().Add(wait).After(x.until) {
-			if first == began { // one part alone takes all the time: the rest has its turn
-				first = end
-			}
-			x.out.More, x.whole = first < dead.Len(), false
-			x.s.round = round{x.r.Below, dead.Serial(first - 1)}
+		if late {
+			x.out.More, x.whole = true, false
+			x.s.round = round{x.r.Below, mine.walked}
 			break
 		}
 		if err := x.p.sleep(ctx, wait); err != nil {
@@ -252,17 +254,20 @@ func (x *eviction) count(ctx context.Context, last *pagewalk.Dead, before []uint
 	out, first := x.out, last.Len()
 	if out.Gone > 0 || !x.whole { // or else it is known already
 		x.held, first = held{}, 0
-		for until := time.Now().Add(x.s.limits.most); first < last.Len() && !out.More && time.Now().Before(until); {
+		for until := time.Now().Add(x.s.limits.most); first < last.Len() && !out.More; {
 			end := min(first+x.s.limits.part, last.Len())
 			w, err := last.Walk(ctx, first, end, false)
 			if err != nil {
 				return err
 			}
 			x.held.add(w, x.closed)
-			if first = end; first < last.Len() {
-				if err := x.p.sleep(ctx, x.p.debt()); err != nil {
-					return err
-				}
+			first = end
+			wait := x.p.debt()
+			if first == last.Len() || time.Now().Add(wait).After(until) {
+				break
+			}
+			if err := x.p.sleep(ctx, wait); err != nil {
+				return err
 			}
 		}
 	}

@@ -330,7 +330,7 @@ func TestProven(t *testing.T) {
 // oldest and stays does not keep the rest from its turn.
 func TestRounds(t *testing.T) {
 	k := memcgtest.Open(t)
-	tree := memcgtest.New(t)
+	tree, other := memcgtest.New(t), memcgtest.New(t)
 	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -338,6 +338,8 @@ func TestRounds(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	tree.Mkdir("live.scope")
 	const part, stay, goes = 3, 3, 5
+	old := "born-early.scope"
+	tree.Mkdir(old)
 	for i := range stay + goes {
 		f := memcgtest.File(t, filepath.Join(dir, fmt.Sprint("f", i)), 4)
 		tree.Die(fmt.Sprintf("s%d.scope", i), memcgtest.Op{Read: f.Name(), Ahead: true})
@@ -360,13 +362,23 @@ func TestRounds(t *testing.T) {
 	for i, want := range []struct {
 		gone int64
 		more bool
-	}{{0, true}, {part * size, true}, {2 * size, false}} {
+	}{{0, true}, {part * size, true}, {3 * size, false}} {
 		r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path, Look: true}, &pace{began: time.Now(), cpu: used()})
 		if err != nil || r.Gone != want.gone || r.More != want.more {
 			t.Errorf("request %d: %+v, %v, want %+v", i, r, err, want)
 		}
+		if i == 0 { // one that is older than all that have had their turn dies meanwhile
+			f := memcgtest.File(t, filepath.Join(dir, "old"), 4)
+			tree.Start(old, memcgtest.Op{Read: f.Name(), Ahead: true})()
+			tree.Rmdir(old)
+			// A request for another cgroup has nothing to do with the round.
+			r, err := s.evict(t.Context(), request{Do: doEvict, Below: other.Path}, &pace{began: time.Now(), cpu: used()})
+			if err != nil || r.Before != 0 || s.round.below != tree.Path {
+				t.Errorf("elsewhere: %+v, %v; round %+v", r, err, s.round)
+			}
+		}
 	}
-	if s.round != (round{}) {
+	if s.round.below != "" {
 		t.Errorf("the round has not ended: %+v", s.round)
 	}
 	// All of it is walked, so all is known.

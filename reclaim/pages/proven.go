@@ -67,12 +67,13 @@ func (s *Server) recall() *pagewalk.Layout {
 	return was.Layout
 }
 
-// remember is for recall. Where it fails, the next start takes as long as this one.
-func (s *Server) remember(l *pagewalk.Layout) {
-	if s.Proven == "" {
+// remember is for recall. Where it fails, the next start takes as long as this one. What
+// was proven with another reader is not remembered: recall's is BPF.
+func (s *Server) remember(k *pagewalk.Kernel) {
+	if s.Proven == "" || !k.BPF() {
 		return
 	}
-	is, err := now(l)
+	is, err := now(k.Layout)
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(is); err == nil {

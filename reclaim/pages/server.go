@@ -52,7 +52,11 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		}
 	}()
 	for {
-		if err := l.SetDeadline(time.Now().Add(s.Idle)); err != nil && ctx.Err() == nil {
+		idle := s.Idle
+		if s.round.below != "" {
+			idle = roundIdle
+		}
+		if err := l.SetDeadline(time.Now().Add(idle)); err != nil && ctx.Err() == nil {
 			return err
 		}
 		conn, err := l.AcceptUnix()
@@ -79,7 +83,7 @@ func (s *Server) open(ctx context.Context) {
 	if err == nil {
 		if _, err = k.Probe(ctx, pagewalk.ProbeConfig{Cgroups: s.Root, Files: s.Files}); err == nil {
 			s.kernel, s.off = k, nil
-			s.remember(k.Layout)
+			s.remember(k)
 			return
 		}
 		k.Close()

@@ -70,8 +70,8 @@ func (d *Dead) Serial(i int) uint64 { return d.tree.nodes[d.index[i]].serial }
 // Doubts says what could not be followed so far.
 func (d *Dead) Doubts() []string { return d.tree.notes.list() }
 
-// Leave leaves out those whose nearest living ancestor is one of those that are
-// unwanted. Whole says whether each name of the ancestor's path is known.
+// Leave leaves out those whose nearest living ancestor is unwanted. Whole says whether
+// each name of the ancestor's path is known; it is empty where none of them lives.
 func (d *Dead) Leave(ctx context.Context, unwanted func(ancestor string, whole bool) bool) error {
 	m := d.k.memory(ctx)
 	defer m.done()
@@ -84,15 +84,33 @@ func (d *Dead) Leave(ctx context.Context, unwanted func(ancestor string, whole b
 	for i, p := range named {
 		out[i] = unwanted(p.path, p.whole)
 	}
+	orphans := unwanted("", false)
+	d.keep(func(i int) bool {
+		if above[i] < 0 {
+			return !orphans
+		}
+		return !out[above[i]]
+	})
+	return nil
+}
+
+// Without is d without those whose serial numbers are in a set.
+func (d *Dead) Without(serials map[uint64]bool) *Dead {
+	rest := *d
+	rest.index = slices.Clone(d.index)
+	rest.keep(func(i int) bool { return !serials[d.Serial(i)] })
+	return &rest
+}
+
+func (d *Dead) keep(ok func(i int) bool) {
 	at := 0
 	for i, x := range d.index {
-		if above[i] < 0 || !out[above[i]] {
+		if ok(i) {
 			d.index[at] = x
 			at++
 		}
 	}
 	d.index = d.index[:at]
-	return nil
 }
 
 // Walk walks the pages of those from first to before end. Without their names it is

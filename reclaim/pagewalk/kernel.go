@@ -45,12 +45,7 @@ func Open() (*Kernel, error) {
 			l.addModule(m)
 		}
 	}
-	return OpenLayout(l)
-}
-
-// OpenLayout is Open for a layout that is known already.
-func OpenLayout(l *Layout) (*Kernel, error) {
-	k, err := openBPFKernel(l)
+	k, err := OpenLayout(l)
 	if err != nil {
 		var second error
 		if k, second = openKcoreKernel(l); second != nil {
@@ -58,6 +53,12 @@ func OpenLayout(l *Layout) (*Kernel, error) {
 		}
 	}
 	return k, nil
+}
+
+// BPF reports whether k reads by BPF.
+func (k *Kernel) BPF() bool {
+	_, is := k.reader.(*BPF)
+	return is
 }
 
 // newKernel has what does not depend on the reader.
@@ -78,7 +79,8 @@ func newKernel(l *Layout, r Reader, root uint64) (*Kernel, error) {
 	return k, err
 }
 
-func openBPFKernel(l *Layout) (*Kernel, error) {
+// OpenLayout is Open for a layout that is known already, and by BPF alone.
+func OpenLayout(l *Layout) (*Kernel, error) {
 	r, err := OpenBPF()
 	if err != nil {
 		return nil, err
