@@ -1,4 +1,4 @@
-// Package exitcode has the exit codes that both programs share. README and the man pages list them.
+// Package exitcode has the exit codes that both programs share. The man pages list them.
 //
 // The codes from 64 on are those of sysexits.h, which systemd knows by name: `systemctl status` prints "78/CONFIG"
 // (systemd-analyze exit-status). Everything that scopereapd.service must not be restarted after is among them, because

@@ -9,7 +9,7 @@ const (
 	Histogram Type = "histogram"
 )
 
-// Metric is one line of the table in README.md.
+// Metric is one line of the table in docs/metrics.md.
 type Metric struct {
 	Name   string
 	Type   Type

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Table is the list as README.md shows it.
+// Table is the list as docs/metrics.md shows it.
 func Table() string {
 	var b strings.Builder
 	b.WriteString("| metric | type | meaning |\n|---|---|---|\n")
