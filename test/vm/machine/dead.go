@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 )
 
@@ -17,7 +18,9 @@ type Dead struct {
 // DeadFile is a file of which dying memcgs hold something.
 type DeadFile struct {
 	Path, Kind string
-	MappedBy   []string // names of processes
+	Inode      string           // with its file system and device
+	Frees      map[string]int64 // as of Dead, of all memcgs
+	MappedBy   []string         // names of processes
 }
 
 // DeadByName lists the dying memcgs of the whole machine, but those that listing them has made.
@@ -36,8 +39,16 @@ func (m *Machine) DeadByName(ctx context.Context) ([]Dead, error) {
 			} `json:"files"`
 		} `json:"memcgs"`
 		Files []struct {
-			Path     string `json:"path"`
-			Kind     string `json:"kind"`
+			Path    string `json:"path"`
+			Kind    string `json:"kind"`
+			FSType  string `json:"fs_type"`
+			Device  string `json:"device"`
+			Inode   uint64 `json:"inode"`
+			Deleted bool   `json:"deleted"`
+			Frees   []struct {
+				How   string `json:"how"`
+				Bytes int64  `json:"bytes"`
+			} `json:"frees"`
 			MappedBy []struct {
 				Name string `json:"name"`
 			} `json:"mapped_by"`
@@ -48,7 +59,13 @@ func (m *Machine) DeadByName(ctx context.Context) ([]Dead, error) {
 	}
 	var files []DeadFile
 	for _, f := range raw.Files {
-		x := DeadFile{Path: f.Path, Kind: f.Kind}
+		x := DeadFile{Path: f.Path, Kind: f.Kind, Inode: fmt.Sprintf("%s %s inode %d", f.FSType, f.Device, f.Inode), Frees: map[string]int64{}}
+		if f.Deleted {
+			x.Inode += " deleted"
+		}
+		for _, how := range f.Frees {
+			x.Frees[how.How] = how.Bytes
+		}
 		for _, p := range f.MappedBy {
 			x.MappedBy = append(x.MappedBy, p.Name)
 		}

@@ -369,7 +369,7 @@ func explainDead(d machine.Dead) string {
 		says += fmt.Sprintf(" %s %d", how, d.Frees[how])
 	}
 	for _, f := range d.Files {
-		says += fmt.Sprintf(" [%s %s %s]", f.Kind, f.Path, strings.Join(f.MappedBy, ","))
+		says += fmt.Sprintf(" [%s %s (%s) %v %s]", f.Kind, f.Path, f.Inode, f.Frees, strings.Join(f.MappedBy, ","))
 	}
 	switch {
 	case d.Above:
