@@ -197,7 +197,7 @@ func (e *Engine) evictTorn(cgroup string, now time.Time) {
 // evictInstead has an ancestor wait for an eviction, where no shield can cover the
 // living (v2). It reports whether it does.
 func (e *Engine) evictInstead(en *entry, why Verdict, cfg Config) bool {
-	return (why == AtRoot || why == NoController) && e.awaitEviction(en, cfg)
+	return why.Evicts() && e.awaitEviction(en, cfg)
 }
 
 // evictFirst likewise, before a shield is raised where the kernel keeps stale

@@ -105,7 +105,9 @@ func TestEvictSweepInRounds(t *testing.T) {
 		{Before: 20, After: 1, Freed: 19, Gone: 20 * 4096, CPU: time.Millisecond, Left: map[EvictLeft]int64{LeftShmem: 4096}},
 	}
 	f := &fakeEvicter{}
-	f.answer = func(context.Context, EvictRequest) (Evicted, error) { return answers[min(len(f.requests()), len(answers))-1], nil }
+	f.answer = func(context.Context, EvictRequest) (Evicted, error) {
+		return answers[min(len(f.requests()), len(answers))-1], nil
+	}
 	e := v1Engine(t, testConfig(), f).start()
 	r := e.sweep("/user.slice")
 	if r.DyingBefore != 30 || r.DyingAfter != 1 || r.Freed != 29 || r.Bytes != 30*4096 || r.CPU != 2*time.Millisecond || len(r.Outcomes) != 1 {

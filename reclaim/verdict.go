@@ -35,6 +35,9 @@ func Verdicts() []Verdict {
 	return []Verdict{MayReap, AtRoot, NoController, NearLimit, Ignored, Unreadable, Vanished, MonitorOnly, Failed}
 }
 
+// Evicts reports whether an eviction takes the place of a reclaim (v2).
+func (v Verdict) Evicts() bool { return v == AtRoot || v == NoController }
+
 // Words is a verdict for people. One that this version does not know stays a
 // code.
 func (v Verdict) Words() string {

@@ -163,6 +163,9 @@ type explaining struct {
 	pressure string // what is above its limit now, or ""
 }
 
+// evicts reports whether the daemon evicts what no reclaim reaches.
+func (e *explaining) evicts() bool { return e.x.Daemon != nil && e.x.Daemon.Engine.Eviction.OK() }
+
 func (e *explaining) lookV2(ctx context.Context, t *reclaim.Tree, limit int) error {
 	c, err := t.Census(ctx, e.x.Path) // a survey with a limit does not tell how many there are
 	if err != nil {
@@ -194,7 +197,7 @@ func (e *explaining) ancestor(s reclaim.Surveyed) explained {
 	}
 	a := explained{Path: s.Path, Direct: s.Direct, Verdict: s.Verdict, Reclaimable: s.Reclaimable, Reasons: []because{}}
 	if s.Verdict != reclaim.MayReap {
-		a.Reasons = append(a.Reasons, verdictWords(s.Verdict, s.Path))
+		a.Reasons = append(a.Reasons, verdictWords(s.Verdict, s.Path, e.evicts()))
 	}
 	switch s.Verdict {
 	case reclaim.MayReap, reclaim.NearLimit, reclaim.Ignored:
@@ -250,7 +253,7 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 				"page cache of the dead; on cgroup v1 it is reached only by memory.force_empty " +
 					"on a live cgroup, which costs the living theirs",
 				"memory getting short on the machine, or a sweep with sweep.v1_force_empty = true in the policy"}
-			if e.x.Daemon != nil && e.x.Daemon.Engine.Eviction.OK() {
+			if e.evicts() {
 				why = because{becauseReclaimable, v.Reclaimable, "page cache of the dead", "eviction, which scopereapd does by itself, or memory getting short on the machine"}
 			}
 			a.Reasons = append(a.Reasons, why)
@@ -264,7 +267,7 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 			a.Plan = "Nothing by itself: scopereapd does not run."
 		case e.x.Daemon.Engine.MonitorOnly != "":
 			a.Plan = "scopereapd only monitors: " + e.x.Daemon.Engine.MonitorOnly + "."
-		case e.x.Daemon.Engine.Eviction.OK():
+		case e.evicts():
 			a.Plan = "scopereapd evicts what it holds" + e.sweeps(" ") + ": clean pages of files; the living keep theirs."
 		case e.cfg.V1ForceEmpty:
 			a.Plan = "scopereapd empties it" + e.sweeps(" ") + ", as sweep.v1_force_empty allows."

@@ -107,8 +107,11 @@ func TestExplainWords(t *testing.T) {
 		seen[b.Why] = true
 	}
 	for _, v := range reclaim.Verdicts() {
-		if b := verdictWords(v, "/a"); v != reclaim.MayReap && v != reclaim.Failed && b.Frees == "" {
+		if b := verdictWords(v, "/a", false); v != reclaim.MayReap && v != reclaim.Failed && b.Frees == "" {
 			t.Errorf("%s: nothing is said to help", v)
+		}
+		if b := verdictWords(v, "/a", true); strings.Contains(b.Frees, "eviction") != (v == reclaim.AtRoot || v == reclaim.NoController) {
+			t.Errorf("%s, where scopereapd evicts: %s", v, b.Frees)
 		}
 	}
 }

@@ -19,6 +19,8 @@ func (e *explaining) plan(a explained) string {
 		return "Nothing by itself: scopereapd does not run."
 	case d.Engine.MonitorOnly != "":
 		return "scopereapd only monitors: " + d.Engine.MonitorOnly + "."
+	case a.Verdict.Evicts() && e.evicts():
+		return "scopereapd evicts what it holds after the next teardown here" + e.sweeps(", or ") + ": clean pages of files; the living keep theirs."
 	case a.Verdict != reclaim.MayReap:
 		return "scopereapd leaves them alone."
 	case a.Reclaimable == 0 && !a.PinnedSince.IsZero():

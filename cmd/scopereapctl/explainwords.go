@@ -57,12 +57,13 @@ func pinWords(r reclaim.Reason) (why, frees string) {
 		"time, some seconds as a rule"
 }
 
-// verdictWords says what a verdict other than MayReap means and what ends it.
-func verdictWords(v reclaim.Verdict, at string) because {
+// verdictWords says what a verdict other than MayReap means and what ends it, where
+// scopereapd evicts and where it does not.
+func verdictWords(v reclaim.Verdict, at string, evicts bool) because {
 	b := because{Reason: string(v), Why: v.Words()}
 	switch v {
 	case reclaim.AtRoot:
-		b.Frees = "the kernel, when memory gets short on the machine; scopereap does nothing at the root"
+		b.Frees = "the kernel, when memory gets short on the machine"
 	case reclaim.NoController:
 		b.Frees = "the end of " + unitWords(at) + ": its dying then hang below its parent, where they may be reachable"
 	case reclaim.NearLimit:
@@ -76,6 +77,9 @@ func verdictWords(v reclaim.Verdict, at string) because {
 		b.Frees = "looking again: its dying hang below its parent now"
 	case reclaim.MonitorOnly:
 		b.Frees = "see what keeps scopereap from reclaiming"
+	}
+	if evicts && v.Evicts() {
+		b.Frees = "eviction, which scopereapd does by itself; or else " + b.Frees
 	}
 	return b
 }

@@ -51,7 +51,7 @@ func List() []Metric {
 		{"scopereap_teardown_to_freed_seconds", Histogram, nil, "Time from a teardown to its memcg seen gone, of those that were freed."},
 		{"scopereap_write_seconds", Histogram, nil, "Time each reclaiming write took in the kernel."},
 
-		{"scopereap_reaping_cpu_seconds_total", Counter, nil, "CPU time of the reaping thread."},
+		{"scopereap_reaping_cpu_seconds_total", Counter, nil, "CPU time of reaping: the reaping thread's, and that of the process that evicts."},
 		{"scopereap_budget_cpu_share", Gauge, nil, "CPU time that reaping may take a second, over any minute (budget.cpu)."},
 		{"scopereap_pressure_yielding", Gauge, nil, "1 if reaping gave way to memory or I/O pressure when it last had something to do."},
 		{"scopereap_pressure_yields_total", Counter, nil, "Times it has begun to give way."},

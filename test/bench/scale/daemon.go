@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,12 +19,10 @@ import (
 	"github.com/scopereap/scopereap/reclaim"
 )
 
-// quietPolicy is the built-in one but for this: a sweep on v1 at all, none that nobody asked for (on v1 it would empty
-// others' cgroups), and no directory held.
+// quietPolicy is the built-in one but for this: no sweep that nobody asked for, and no directory held.
 const quietPolicy = `[sweep]
 interval = "0"
 threshold = 0
-v1_force_empty = true
 
 [hold]
 enabled = false
@@ -57,10 +57,13 @@ func (b *bench) startDaemon(ctx context.Context) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !loaded.Policy.Sweep.V1ForceEmpty || loaded.Policy.Sweep.Interval != 0 { // or it would sweep all
+	if loaded.Policy.Sweep.Interval != 0 { // or it would sweep all
 		return nil, fmt.Errorf("%s was not read", conf)
 	}
 	run := filepath.Join(b.dir, "run")
+	if err := os.MkdirAll(run, 0o755); err != nil {
+		return nil, err
+	}
 	d := &daemon{socket: filepath.Join(run, control.SocketName), share: loaded.Policy.Engine().Share, ended: make(chan error, 1)}
 	d.cmd = exec.Command(b.daemon, "--run-dir", run, "--state-dir", filepath.Join(b.dir, "state"), "--policy-root", root)
 	d.cmd.Env = append(os.Environ(), noBus)
@@ -102,14 +105,34 @@ func (d *daemon) sweep(ctx context.Context, cgroup string) error {
 	return nil
 }
 
-// cpu is the CPU time that it has used, all threads together: its process's own clock (clock_getcpuclockid(3)).
-func (d *daemon) cpu() (time.Duration, error) {
-	const sched = 2 // CPUCLOCK_SCHED, include/linux/posix-timers.h
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^d.cmd.Process.Pid<<3|sched), &ts); err != nil {
-		return 0, fmt.Errorf("CPU time of scopereapd: %w", err)
+// cpu is the CPU time that it has used, all threads together, and the process that evicts for it, if there is one: each
+// one's own clock (clock_getcpuclockid(3)).
+func (d *daemon) cpu() (sum time.Duration, err error) {
+	pids := []int{d.cmd.Process.Pid}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[0])) // each thread has its own
+	if err != nil {
+		return 0, err
 	}
-	return time.Duration(ts.Nano()), nil
+	for _, task := range tasks {
+		children, _ := os.ReadFile(task) // a thread may end
+		for _, child := range strings.Fields(string(children)) {
+			pid, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, err
+			}
+			pids = append(pids, pid)
+		}
+	}
+	for i, pid := range pids {
+		const sched = 2 // CPUCLOCK_SCHED, include/linux/posix-timers.h
+		var ts unix.Timespec
+		err := unix.ClockGettime(int32(^pid<<3|sched), &ts)
+		if err != nil && (i == 0 || !errors.Is(err, unix.EINVAL)) { // a child that has just ended
+			return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
+		}
+		sum += time.Duration(ts.Nano())
+	}
+	return sum, nil
 }
 
 // stop ends it. That it had ended before is an error.

@@ -79,8 +79,7 @@ func (b *bench) how() string {
 	if b.machine.Mode.V2() {
 		return "dead memory, a shield and memory.reclaim on the ancestor"
 	}
-	return "memory.force_empty on the ancestor, which has no living below it: v1 has no shield, so a sweep is off unless " +
-		"sweep.v1_force_empty is set"
+	return "eviction of exactly the pages that the dead hold"
 }
 
 // sweep asks the daemon, and waits until the kernel has let go of the objects.
