@@ -37,7 +37,8 @@ makes sure that a cgroup and files of its own come out right. It frees nothing.
 What frees it: "eviction" drops clean pages of files from memory; before that,
 dirty pages need "writeback", and mapped ones "unmapping", which is the end of the
 processes that map them. Files that are in memory only (tmpfs, shared memory, huge
-pages) need "deleting". "kernel" memory is the kernel's own; pages that are locked
+pages) need "deleting". A file system's own metadata goes by "reclaim" only, behind
+a shield or when memory gets short. "kernel" memory is the kernel's own; pages that are locked
 or not on a list yet are counted there, too. A cgroup without any memory is held
 by dying ones below it, or by references such as open file descriptors.
 
@@ -47,7 +48,7 @@ partial, frees: [{how, bytes}], files: [{file, bytes}]}], files: [{path, fs_type
 device, inode, generation, kind, deleted, bytes, memcgs, frees, mapped_by: [{pid,
 name}]}], inconclusive, unverified}. Sizes are in bytes; a memcg's files are
 indexes into files. how is "eviction", "writeback", "unmapping", "deleting",
-"kernel", "swap" or "anon".`,
+"reclaim", "kernel", "swap" or "anon".`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeCgroup,
 		RunE: func(cmd *cobra.Command, args []string) error {

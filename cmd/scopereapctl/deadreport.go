@@ -86,6 +86,7 @@ const (
 	howKernel    = "kernel"
 	howSwap      = "swap"
 	howAnon      = "anon"
+	howReclaim   = "reclaim"
 )
 
 // howOf is what frees pages that stay for a reason.
@@ -97,6 +98,8 @@ func howOf(why evict.Why) string {
 		return howUnmap
 	case evict.Shmem, evict.Hugetlb:
 		return howDelete
+	case evict.Unreachable:
+		return howReclaim
 	}
 	return howEvict
 }

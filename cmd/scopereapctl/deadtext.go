@@ -137,6 +137,8 @@ func freesWords(how string) string {
 		return "kernel memory"
 	case howAnon:
 		return "anonymous"
+	case howReclaim:
+		return "reclaim of file system metadata"
 	}
 	return how
 }

@@ -153,6 +153,8 @@ func Stays(f pagewalk.File, s pagewalk.State) Why {
 		return Writeback
 	case s&pagewalk.Mapped != 0:
 		return Mapped
+	case f.Metadata():
+		return Unreachable
 	}
 	return ""
 }

@@ -3,6 +3,8 @@ package evict
 import (
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
@@ -88,6 +90,7 @@ func TestForms(t *testing.T) {
 
 func TestStaysWhy(t *testing.T) {
 	file, shm := pagewalk.File{}, pagewalk.File{Kind: pagewalk.Shmem}
+	inode := func(magic, number uint64) pagewalk.File { return pagewalk.File{Magic: magic, Inode: number} }
 	for _, x := range []struct {
 		f    pagewalk.File
 		s    pagewalk.State
@@ -95,6 +98,10 @@ func TestStaysWhy(t *testing.T) {
 	}{
 		{file, 0, ""}, {file, pagewalk.Dirty | pagewalk.Mapped, Dirty}, {file, pagewalk.Writeback, Writeback},
 		{file, pagewalk.Mapped, Mapped}, {shm, 0, Shmem}, {pagewalk.File{Kind: pagewalk.Hugetlb}, 0, Hugetlb},
+		{inode(unix.EXT4_SUPER_MAGIC, 1), 0, Unreachable}, {inode(unix.EXT4_SUPER_MAGIC, 1), pagewalk.Dirty, Dirty},
+		{inode(unix.EXT4_SUPER_MAGIC, 2), 0, ""}, {inode(unix.EXT4_SUPER_MAGIC, 11), 0, ""},
+		{inode(unix.BTRFS_SUPER_MAGIC, 1), 0, Unreachable}, {inode(unix.BTRFS_SUPER_MAGIC, 256), 0, ""},
+		{inode(unix.F2FS_SUPER_MAGIC, 2), 0, Unreachable}, {inode(unix.F2FS_SUPER_MAGIC, 3), 0, ""}, {inode(unix.XFS_SUPER_MAGIC, 1), 0, ""},
 	} {
 		if got := Stays(x.f, x.s); got != x.want {
 			t.Errorf("%v %d: %q, want %q", x.f.Kind, x.s, got, x.want)

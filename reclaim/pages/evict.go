@@ -369,6 +369,8 @@ func why(f pagewalk.File, s pagewalk.State, closed map[fileID]bool) reclaim.Evic
 		return reclaim.LeftWriteback
 	case evict.Mapped:
 		return reclaim.LeftMapped
+	case evict.Unreachable:
+		return reclaim.LeftUnreachable
 	}
 	switch {
 	case f.Kind == pagewalk.Block:

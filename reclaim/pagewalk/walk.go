@@ -144,6 +144,23 @@ func (f File) String() string {
 // Dev is f's device as stat(2) has it.
 func (f File) Dev() uint64 { return unix.Mkdev(f.Major, f.Minor) }
 
+// Metadata reports whether a file is the file system's own: memory of its metadata,
+// which has no path, and which nobody can open.
+func (f File) Metadata() bool {
+	if f.Kind != Regular {
+		return false
+	}
+	switch f.Magic {
+	case unix.EXT4_SUPER_MAGIC: // 1 is the cache of free blocks (fs/ext4/mballoc.c), 2 the root, 11 the first file
+		return f.Inode < 11 && f.Inode != 2
+	case unix.BTRFS_SUPER_MAGIC: // 1 is all trees (fs/btrfs/disk-io.c), 256 the first file
+		return f.Inode < 256
+	case unix.F2FS_SUPER_MAGIC: // 1 and 2 are node and meta pages, 3 the root (include/linux/f2fs_fs.h)
+		return f.Inode < 3
+	}
+	return false
+}
+
 // ByAncestor splits a walk by its memcgs' ancestors.
 func (w *Walk) ByAncestor() map[string]*Walk {
 	out := map[string]*Walk{}
