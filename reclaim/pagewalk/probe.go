@@ -68,17 +68,20 @@ func (k *Kernel) Probe(ctx context.Context, c ProbeConfig) (Probed, error) {
 }
 
 type probe struct {
-	k         *Kernel
-	conf      ProbeConfig
-	name, dir string
-	files     []*os.File
+	k    *Kernel
+	conf ProbeConfig
+	name string
+	// top is a cgroup of its own, so that no more is walked than what is in it, and
+	// dir is the one in it that dies, of the same name.
+	top, dir string
+	files    []*os.File
 }
 
 func (p *probe) run(ctx context.Context) (found Probed, err error) {
 	if err := p.make(); err != nil {
 		return found, err
 	}
-	parent, err := os.Open(p.conf.Cgroups)
+	parent, err := os.Open(p.top)
 	if err != nil {
 		return found, err
 	}
@@ -123,7 +126,9 @@ func (p *probe) removeLeftovers() {
 		rest, ours := strings.CutPrefix(e.Name(), probeName)
 		id, _, _ := strings.Cut(rest, "-")
 		if pid, err := strconv.Atoi(id); ours && err == nil && pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			_ = os.Remove(filepath.Join(p.conf.Cgroups, e.Name())) // fails while anything is in it
+			dir := filepath.Join(p.conf.Cgroups, e.Name())
+			_ = os.Remove(filepath.Join(dir, e.Name())) // fails while anything is in it
+			_ = os.Remove(dir)
 		}
 	}
 }
@@ -132,7 +137,15 @@ func (p *probe) removeLeftovers() {
 func (p *probe) make() error {
 	p.removeLeftovers()
 	p.name = fmt.Sprintf("%s%d-%d", probeName, os.Getpid(), time.Now().UnixNano())
-	dir := filepath.Join(p.conf.Cgroups, p.name)
+	top := filepath.Join(p.conf.Cgroups, p.name)
+	if err := os.Mkdir(top, 0o700); err != nil {
+		return err
+	}
+	p.top = top
+	if err := giveMemory(top); err != nil {
+		return err
+	}
+	dir := filepath.Join(top, p.name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -166,6 +179,19 @@ func (p *probe) make() error {
 	return nil
 }
 
+// giveMemory has a cgroup's children have the memory controller; on cgroup v1 they do.
+func giveMemory(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "cgroup.subtree_control"), os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("+memory")
+	return errors.Join(err, f.Close())
+}
+
 // remove removes the cgroup; its process may not be gone yet.
 func (p *probe) remove() (err error) {
 	for range probeTries {
@@ -181,6 +207,9 @@ func (p *probe) remove() (err error) {
 func (p *probe) clean() {
 	if p.dir != "" {
 		_ = p.remove()
+	}
+	if p.top != "" {
+		_ = os.Remove(p.top)
 	}
 	for _, f := range p.files {
 		// They are deleted: closing them drops their pages.
