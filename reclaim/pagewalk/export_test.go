@@ -19,6 +19,9 @@ func (k *Kernel) Begin(dir *os.File) (uint64, error) {
 // Poke changes an image's memory, 8 bytes at a time.
 func (i *Image) Poke(addr, v uint64) { i.put(addr, binary.LittleEndian.AppendUint64(nil, v)) }
 
+// Change changes an image's memory when it is read for the second time.
+func (i *Image) Change(addr, v uint64) { i.again = map[uint64]again{addr: {v: v}} }
+
 // ScanImage walks an image by scan.
 func (k *Kernel) ScanImage(ctx context.Context, i *Image) (*Walk, error) {
 	s, err := k.scan(k.memory(ctx), k.root, i.frames())

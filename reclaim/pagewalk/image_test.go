@@ -422,6 +422,64 @@ func TestReleased(t *testing.T) {
 	}
 }
 
+// What becomes another's while it is read is none of the result: a memcg of another
+// serial number, a file of another generation.
+func TestReused(t *testing.T) {
+	for _, name := range images(t) {
+		i := readImage(t, name)
+		w := walkImage(t, i)
+		a := w.Addresses()[0] + uint64(i.Layout.CSSSerial)
+		i.Change(a, i.Peek(a)+1)
+		if now := walkImage(t, i); len(now.Memcgs) != len(w.Memcgs)-1 || find(now, w.Memcgs[0].Path) != nil {
+			t.Errorf("%s: %d of %d dying, one of them another", name, len(now.Memcgs), len(w.Memcgs))
+		}
+
+		i = readImage(t, name)
+		first := firsts(i, w)[0]
+		mapping := i.Peek(first - uint64(i.Layout.PageLRU) + uint64(i.Layout.PageMapping))
+		a = mapping - uint64(i.Layout.InodeData) + uint64(i.Layout.InodeGeneration)
+		inode := i.Peek(mapping - uint64(i.Layout.InodeData) + uint64(i.Layout.InodeNumber))
+		i.Change(a, i.Peek(a)^1)
+		now := walkImage(t, i)
+		for _, m := range now.Memcgs {
+			for _, h := range m.Holdings {
+				if now.Files[h.File].Inode == inode {
+					t.Errorf("%s: %s holds inode %d, which is another file by now", name, m.Path, inode)
+				}
+			}
+		}
+		if !slices.ContainsFunc(now.Memcgs, func(m pagewalk.Memcg) bool { return m.Partial }) {
+			t.Errorf("%s: no memcg is partial", name)
+		}
+	}
+}
+
+// What hangs on a list and belongs elsewhere is none of the list's: a page that another
+// memcg pays for, a memcg with another parent.
+func TestForeign(t *testing.T) {
+	for _, name := range images(t) {
+		i := readImage(t, name)
+		w := walkImage(t, i)
+		sum := func(w *pagewalk.Walk) (pages int64) {
+			for _, m := range w.Memcgs {
+				pages += m.File + m.Anon + m.Shmem + m.Block
+			}
+			return pages
+		}
+		first := firsts(i, w)[0]
+		i.Poke(first-uint64(i.Layout.PageLRU)+uint64(i.Layout.PageMemcg), i.Root)
+		if was, is := sum(w), sum(walkImage(t, i)); is >= was {
+			t.Errorf("%s: %d bytes, and as many as %d with a page that the root pays for", name, was, is)
+		}
+
+		i = readImage(t, name)
+		i.Poke(w.Addresses()[0]+uint64(i.Layout.CSSParent), i.Root+8)
+		if now := walkImage(t, i); find(now, w.Memcgs[0].Path) != nil {
+			t.Errorf("%s: %s is found below a cgroup that is not its parent", name, w.Memcgs[0].Path)
+		}
+	}
+}
+
 // A walk can be cancelled.
 func TestCancel(t *testing.T) {
 	k, err := readImage(t, images(t)[0]).Kernel()

@@ -38,6 +38,58 @@ func TestProbe(t *testing.T) {
 	t.Errorf("the probe left %d dying memcgs", left)
 }
 
+// A layout by which the living look like the dead is found out before anything dies.
+func TestProbeLiving(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	l := *k.Layout
+	l.CSSFlags = l.CSSParent // an address, whose low bits say that it is not online
+	wrong, err := pagewalk.OpenLayout(&l)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer wrong.Close()
+	_, err = wrong.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: diskDir(t)})
+	if pagewalk.ReasonOf(err) != pagewalk.Wrong || !strings.Contains(err.Error(), "lives") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What is dying below a cgroup that has died itself has no living ancestor by that, and
+// may be one that is to be left alone.
+func TestLeave(t *testing.T) {
+	k := memcgtest.Open(t)
+	tree := memcgtest.New(t)
+	tree.Mkdir("gone.slice")
+	f := memcgtest.File(t, filepath.Join(diskDir(t), "f"), 4)
+	tree.Die("gone.slice/a.scope", memcgtest.Op{Read: f.Name(), Ahead: true})
+	dir, err := os.Open(filepath.Join(tree.Dir, "gone.slice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	alive, err := k.Dead(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := alive.Len()
+	if err := alive.Leave(t.Context(), func(ancestor string, whole bool) bool { return ancestor != tree.Path+"/gone.slice" || !whole }); err != nil || alive.Len() != n {
+		t.Errorf("%d of %d, %v", alive.Len(), n, err)
+	}
+	tree.Rmdir("gone.slice")
+	for _, unwanted := range []bool{false, true} {
+		d, err := k.Dead(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		had := d.Len()
+		err = d.Leave(t.Context(), func(ancestor string, whole bool) bool { return unwanted && ancestor == "" && !whole })
+		if err != nil || (d.Len() == 0) != (unwanted || had == 0) || had == 0 && n > 0 {
+			t.Errorf("orphans unwanted %v: %d of %d, %v", unwanted, d.Len(), had, err)
+		}
+	}
+}
+
 // diskDir is a temporary directory on a file system with a disk below it.
 func diskDir(t *testing.T) string {
 	t.Helper()
