@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/reclaim"
 	"github.com/scopereap/scopereap/reclaim/evict"
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
@@ -40,8 +39,9 @@ var looks = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 500 *
 
 // limits are of one request.
 type limits struct {
-	part int           // memcgs
-	most time.Duration // see requestMost
+	part  int           // memcgs
+	fresh time.Duration // see freshFor
+	most  time.Duration // see requestMost
 }
 
 // round is what requests have come to that had not the time for all that is dying below
@@ -65,9 +65,7 @@ func (s *Server) dead(ctx context.Context, r request) (*pagewalk.Dead, error) {
 	defer dir.Close()
 	d, err := s.kernel.Dead(ctx, dir)
 	if err == nil && len(r.ignore) > 0 {
-		err = d.Leave(ctx, func(ancestor string, whole bool) bool {
-			return !whole || policy.MatchAny(r.ignore, ancestor) // what is not known in full may be one that is ignored
-		})
+		err = d.Leave(ctx, r.ignores)
 	}
 	return d, err
 }
@@ -206,7 +204,7 @@ func (x *eviction) part(ctx context.Context, dead *pagewalk.Dead, first, end int
 	page := int64(w.PageSize)
 	for ancestor, part := range w.ByAncestor() {
 		for _, h := range part.ByFile(nil) {
-			if ctx.Err() != nil || time.Since(began) > freshFor {
+			if ctx.Err() != nil || time.Since(began) > x.s.limits.fresh {
 				return false, ctx.Err()
 			}
 			r := e.Evict(w.Files[h.File], h.Ranges)

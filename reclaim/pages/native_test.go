@@ -12,12 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/memcgtest"
 	"github.com/scopereap/scopereap/reclaim"
@@ -350,14 +353,8 @@ func TestRounds(t *testing.T) {
 	if n := len(tree.List(k).Memcgs); n != stay+goes {
 		t.Skipf("the machine has taken some by itself: %d left", n)
 	}
-	root, _ := memcgtest.Root()
-	s := &Server{Root: root, Files: "/var/tmp", Log: slog.New(slog.DiscardHandler)}
-	s.open(t.Context())
-	if s.off != nil {
-		t.Fatal(s.off)
-	}
-	defer s.kernel.Close()
-	s.limits = limits{part: part} // and no time
+	s := server(t)
+	s.limits = limits{part: part, fresh: time.Minute} // and no time
 	size := int64(4 * os.Getpagesize())
 	for i, want := range []struct {
 		gone int64
@@ -386,6 +383,122 @@ func TestRounds(t *testing.T) {
 	r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path, Look: true}, &pace{began: time.Now(), cpu: used()})
 	if err != nil || r.More || r.After != stay || r.Left[reclaim.LeftMapped] != stay*size || r.Below[tree.Path].After != stay {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// server is one in this process.
+func server(t *testing.T) *Server {
+	t.Helper()
+	memcgtest.Open(t)
+	root, _ := memcgtest.Root()
+	s := &Server{Root: root, Files: "/var/tmp", Log: slog.New(slog.DiscardHandler)}
+	s.open(t.Context())
+	if s.off != nil {
+		t.Fatal(s.off)
+	}
+	t.Cleanup(func() { s.kernel.Close() })
+	return s
+}
+
+// dieAll has so many memcgs die that hold a page each.
+func dieAll(t *testing.T, tree *memcgtest.Tree, n int) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for i := range n {
+		f := memcgtest.File(t, filepath.Join(dir, fmt.Sprint("f", i)), 1)
+		tree.Die(fmt.Sprintf("s%d.scope", i), memcgtest.Op{Read: f.Name(), Ahead: true})
+	}
+}
+
+// What was walked too long ago is not dropped: the living may have it by now.
+func TestStaleWalk(t *testing.T) {
+	s, tree := server(t), memcgtest.New(t)
+	dieAll(t, tree, 3)
+	s.limits.fresh, s.limits.most = -1, 0
+	r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path}, &pace{began: time.Now(), cpu: used()})
+	if err != nil || r.Asked != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A part is paid for before the next.
+func TestPace(t *testing.T) {
+	s, tree := server(t), memcgtest.New(t)
+	dieAll(t, tree, 3)
+	s.limits.part = 1
+	const share, debt = 0.5, 200 * time.Millisecond
+	r := request{Do: doEvict, Below: tree.Path}
+	dead, err := s.dead(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dead.Len() < 2 {
+		t.Skip("the machine has taken them by itself")
+	}
+	began := time.Now()
+	x := &eviction{s: s, r: r, p: &pace{share: share, began: began, cpu: used() - busyBurst - debt}, until: began.Add(time.Minute),
+		out: &reclaim.Evicted{}, closed: map[fileID]bool{}, gone: map[string]int64{}}
+	err = x.parts(t.Context(), dead)
+	if took := time.Since(began); err != nil || took < time.Duration(float64(debt)/share) {
+		t.Errorf("a debt of %v at a share of %v is paid after %v, %v", debt, share, took, err)
+	}
+}
+
+// No answer has CPU time that an earlier one has had.
+func TestCharged(t *testing.T) {
+	s, tree := server(t), memcgtest.New(t)
+	line := []byte(fmt.Sprintf(`{"do":"evict","below":%q}`, tree.Path))
+	first, second := s.answer(t.Context(), line), s.answer(t.Context(), line)
+	if first.CPU <= 0 || second.CPU <= 0 || first.CPU+second.CPU > used() {
+		t.Errorf("%v and %v of %v", first.CPU, second.CPU, used())
+	}
+}
+
+// Nobody but root is answered, whatever the socket's mode.
+func TestOnlyRoot(t *testing.T) {
+	tree := memcgtest.New(t)
+	c := client(t, time.Minute)
+	if _, err := c.List(t.Context(), tree.Path); err != nil {
+		t.Skip(err)
+	}
+	dir := filepath.Dir(c.Socket)
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(c.Socket, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for uid, want := range map[int]bool{0: true, 65534: false} {
+		got := make(chan string, 1)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); e != 0 {
+				got <- e.Error()
+				return
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			defer unix.Close(fd)
+			if err == nil {
+				err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.Socket})
+			}
+			if err == nil {
+				_, err = unix.Write(fd, []byte(`{"do":"list","below":"/"}`+"\n"))
+			}
+			b := make([]byte, 100)
+			n := 0
+			if err == nil {
+				n, err = unix.Read(fd, b)
+			}
+			if err != nil && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+				got <- err.Error()
+				return
+			}
+			got <- string(b[:max(n, 0)])
+		}()
+		if answer := <-got; strings.HasPrefix(answer, `{"list":`) != want || !want && answer != "" {
+			t.Errorf("user %d is answered %q", uid, answer)
+		}
 	}
 }
 

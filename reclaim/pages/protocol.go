@@ -81,6 +81,12 @@ func parseRequest(line []byte) (request, error) {
 	return r, nil
 }
 
+// ignores reports whether what died below an ancestor is left alone. One of which not
+// each name is known may be one that is ignored.
+func (r request) ignores(ancestor string, whole bool) bool {
+	return !whole || policy.MatchAny(r.ignore, ancestor)
+}
+
 // answer is a line to the client: one of these.
 type answer struct {
 	Off     *reclaim.EvictOffError `json:"off,omitempty"`   // why there is no walk here

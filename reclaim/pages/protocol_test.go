@@ -16,6 +16,9 @@ func TestParseRequest(t *testing.T) {
 		!r.ignore[0].Match("/machine.slice/a") || r.ignore[0].Match("/user.slice") {
 		t.Errorf("%+v, %v", r, err)
 	}
+	if !r.ignores("/machine.slice/a", true) || r.ignores("/user.slice", true) || !r.ignores("/user.slice", false) {
+		t.Error("what is ignored, or may be, is not left alone, or all is")
+	}
 	for line, want := range map[string]string{
 		``:                                       "not a request",
 		`{`:                                      "not a request",

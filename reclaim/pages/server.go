@@ -72,7 +72,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 
 // open probes, unless an earlier start has.
 func (s *Server) open(ctx context.Context) {
-	s.limits = limits{partMemcgs, requestMost}
+	s.limits = limits{partMemcgs, freshFor, requestMost}
 	if l := s.recall(); l != nil {
 		if k, err := pagewalk.OpenLayout(l); err == nil {
 			s.kernel, s.off = k, nil
