@@ -2,6 +2,7 @@ package logind
 
 import (
 	"path"
+	"strings"
 	"testing"
 )
 
@@ -73,6 +74,18 @@ func TestUserOf(t *testing.T) {
 	}
 	if uid, ok := UserOf("user-1000.slice"); uid != 1000 || !ok {
 		t.Errorf("%d, %v", uid, ok)
+	}
+}
+
+// A name is a unit's or it has no cgroup, whoever sends it.
+func TestHasCgroup(t *testing.T) {
+	for name, want := range map[string]bool{
+		"session-1.scope": true, "user@1000.service": true, "user-1000.slice": true, "-.slice": false, "dbus.socket": false,
+		"a/../b.service": false, "/a.service": false, "a b.scope": false, "": false, strings.Repeat("a", 300) + ".service": false,
+	} {
+		if got := hasCgroup(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
 	}
 }
 

@@ -198,6 +198,25 @@ func TestEvictDirtyAgain(t *testing.T) {
 	}
 }
 
+// A walk that waits is not begun once the policy forbids it.
+func TestEvictForbidden(t *testing.T) {
+	t.Parallel()
+	f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) { return Evicted{}, nil }}
+	e := v1Engine(t, testConfig(), f)
+	now := time.Now()
+	e.evictTorn("/user.slice/user-1.slice/session-1.scope", now)
+	if e.evict.due.IsZero() {
+		t.Fatal("no walk is wanted")
+	}
+	c := testConfig()
+	c.Evict = false
+	e.SetConfig(c)
+	e.evictNow(t.Context(), e.evict.due)
+	if e.evict.busy || len(f.requests()) > 0 || !e.evict.due.IsZero() {
+		t.Errorf("%+v", &e.evict)
+	}
+}
+
 // Where there is no eviction a v1 sweep says why, and nobody is asked again for
 // every teardown.
 func TestEvictOff(t *testing.T) {

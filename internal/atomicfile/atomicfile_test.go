@@ -3,12 +3,14 @@ package atomicfile
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -51,6 +53,51 @@ func TestWrite(t *testing.T) {
 		}
 		if diff := cmp.Diff([]string{"file"}, names(t, dir)); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// TestSync: a file that is to outlast a crash is on the disk before it has its name. Until then a file system that
+// allocates late has no place for it (FIEMAP_EXTENT_DELALLOC, Documentation/filesystems/fiemap.rst).
+func TestSync(t *testing.T) {
+	const disk = "/var/tmp" // /tmp is in memory on many a machine
+	dir, err := os.MkdirTemp(disk, "scopereap-test-")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer os.RemoveAll(dir)
+	late := func(o Options) bool {
+		path := filepath.Join(dir, fmt.Sprint("file", o.Sync)) // replacing one, ext4 would give it a place at once
+		if err := Write(path, bytes.Repeat([]byte("x"), 64<<10), o); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		// struct fiemap and one struct fiemap_extent (include/uapi/linux/fiemap.h).
+		var m struct {
+			start, length                  uint64
+			flags, mapped, count, reserved uint32
+			logical, physical, bytes       uint64
+			_                              [2]uint64
+			extentFlags                    uint32
+			_                              [3]uint32
+		}
+		const fiemap, delalloc = 0xc020660b, 0x4
+		m.length, m.count = ^uint64(0), 1
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fiemap, uintptr(unsafe.Pointer(&m))); e != 0 || m.mapped != 1 {
+			t.Skipf("no extents here: %v", e)
+		}
+		return m.extentFlags&delalloc != 0
+	}
+	if !late(Options{Mode: 0o600}) {
+		t.Skip("this file system allocates at once")
+	}
+	for _, s := range []Sync{SyncFile, SyncDir} {
+		if late(Options{Mode: 0o600, Sync: s}) {
+			t.Errorf("sync %d: it is not on the disk", s)
 		}
 	}
 }

@@ -129,8 +129,23 @@ func TestWhoMayWhat(t *testing.T) {
 	}
 	r.back.change(func(b *backend) { b.private = true })
 	p.look(func(p *polkit) { clear(p.allow) })
-	if got := ask(nobody, "GetPolicy"); !strings.HasPrefix(got, ErrNotAuthorized) {
-		t.Errorf("a private policy: %s", got)
+	for _, m := range []string{"GetPolicy", "GetPolicySources"} {
+		if got := ask(nobody, m); !strings.HasPrefix(got, ErrNotAuthorized) {
+			t.Errorf("%s of a private policy: %s", m, got)
+		}
+	}
+}
+
+// What is let through the gate has its time, so that what hangs does not keep everybody out.
+func TestGateTime(t *testing.T) {
+	err := newGate(false).pass(t.Context(), func(ctx context.Context) error {
+		if at, ok := ctx.Deadline(); !ok || time.Until(at) > callTime {
+			t.Errorf("it may take until %v (%v)", at, ok)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
