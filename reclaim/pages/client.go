@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -184,6 +185,9 @@ func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stop()
+	if c.ended != nil { // it was ours, and so is what it has remembered
+		_ = os.Remove(filepath.Join(filepath.Dir(c.Socket), ProvenName))
+	}
 }
 
 // able reports whether this process has the capabilities that the other needs.
