@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/scopereap/scopereap/reclaim"
@@ -34,7 +35,9 @@ func patiently(ctx context.Context, under string, wait time.Duration, show func(
 		last = p
 		show(p)
 	}})
-	if err == nil || !errors.Is(context.Cause(ctx), errPatience) {
+	// An ancestor may have come to its end because of it, with an error of its own.
+	whole := err == nil && !slices.ContainsFunc(r.Outcomes, func(o reclaim.Outcome) bool { return o.Verdict == reclaim.Failed })
+	if whole || !errors.Is(context.Cause(ctx), errPatience) {
 		return sweepReport{SweepResult: r}, err
 	}
 	return sweepReport{Unfinished: true, SweepResult: reclaim.SweepResult{
