@@ -93,7 +93,7 @@ func writeGrowth(w io.Writer, all []result.Growth) {
 
 func writeStorm(w io.Writer, s *result.Storm) {
 	t := table{head: []string{"", ""}}
-	t.fact("logins", "%s in %s: %s a second, of %s asked for", count(s.Logins), span(s.Seconds), digits(s.Reached), digits(s.Asked))
+	t.fact("logins, half of them without scopereapd", "%s in %s: %s a second, of %s asked for", count(int64(s.LoginWithout.N+s.LoginWith.N)), span(s.Seconds), digits(s.Reached), digits(s.Asked))
 	t.fact("a login here", "%s", s.How)
 	t.fact("dying afterwards, without scopereapd", "%s of %s logins", count(s.LeftWithout), count(int64(s.LoginWithout.N)))
 	t.fact("with it", "%s of %s logins", count(s.LeftWith), count(int64(s.LoginWith.N)))

@@ -80,10 +80,10 @@ type Growth struct {
 type Storm struct {
 	Asked          float64 // logins a second
 	Reached        float64 // logins a second that the machine made of it
-	Seconds        float64 // how long
-	Logins         int64
-	How            string // what counts as a login here, for people
-	LeftWithout    int64  // dying memcgs after it without scopereapd
+	Seconds        float64 // how long, with and without it
+	Logins         int64   // with it
+	How            string  // what counts as a login here, for people
+	LeftWithout    int64   // dying memcgs after it without scopereapd
 	LeftWith       int64
 	EventToFreed   Latency // from a teardown's signal to the memcg seen gone
 	LoginWithout   Latency // one login's time, of pairs that were taken in turn

@@ -92,7 +92,7 @@ func runStorm(ctx context.Context, r *Run) error {
 		return fmt.Errorf("count messages: %w", err)
 	}
 	out.Storm = s.sum(blocks, calls)
-	out.Storm.Asked, out.Storm.Seconds, out.Storm.How = stormRate, length.Seconds(), loginHow
+	out.Storm.Asked, out.Storm.How = stormRate, loginHow
 	s.tell(out.Storm)
 	return saveResult(out)
 }
@@ -222,7 +222,8 @@ func (s *stormRun) sum(blocks [2][]stormBlock, callsPerLogin float64) *result.St
 	}
 	out.BusPerLogin += callsPerLogin
 	out.Logins = int64(len(opened[1]))
-	out.Reached = float64(len(opened[0])+len(opened[1])) / took.Seconds()
+	out.Seconds = took.Seconds()
+	out.Reached = float64(len(opened[0])+len(opened[1])) / out.Seconds
 	out.LoginWithout, out.LoginWith = result.Summarize(opened[0]), result.Summarize(opened[1])
 	return out
 }
