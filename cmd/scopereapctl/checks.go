@@ -31,7 +31,7 @@ func freeThem(f facts) string {
 
 func leakChecks() []check {
 	cost := func(f facts) string {
-		return fmt.Sprintf("%s dying; that is some %s of kernel memory at least (an estimate: 24 kB each, more with many CPUs)",
+		return fmt.Sprintf("%s dying, which take at least %s of memory (20 KiB each, more with many CPUs)",
 			plural(f.Dying, "memcg"), size(f.Dying*kernelCost))
 	}
 	return []check{
