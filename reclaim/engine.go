@@ -266,6 +266,10 @@ func (e *Engine) round(ctx context.Context) time.Duration {
 			wait = min(wait, time.Until(at))
 		}
 	}
+	if e.evict.busy && len(e.sweeps) > 0 { // the kernel frees while the answer is still to come
+		e.sweepProgress()
+		wait = min(wait, evictProgress)
+	}
 	return wait
 }
 

@@ -167,6 +167,7 @@ func (e *Engine) sweepV1(ctx context.Context, req SweepRequest, now time.Time, e
 	}
 	job.result.PassedOver = count.PassedOver
 	job.result.DyingBefore, job.result.DyingAfter, job.result.Live = count.Dying, count.Dying, count.Directories
+	job.machine = count.Dying + count.Directories
 	if evict {
 		job.total, job.pending[evictPending] = 1, true
 		e.evict.jobs = append(e.evict.jobs, job)

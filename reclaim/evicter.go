@@ -121,6 +121,8 @@ const (
 	// evictLookAgain: what there is to wait for the budget is reckoned anew after that
 	// time, as pressure may be over.
 	evictLookAgain = 5 * time.Second
+	// evictProgress is how often whoever waits for a sweep hears of an eviction.
+	evictProgress = 2 * time.Second
 	// evictTimeout ends one that does not answer. It evicts for two minutes at most,
 	// looks for some seconds, and counts what is left for two minutes at most.
 	evictTimeout = 5 * time.Minute
@@ -234,10 +236,12 @@ func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 // evictNow begins a walk that is due.
 func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	v, cfg := &e.evict, e.config()
+	if v.busy || !v.due.IsZero() && !now.Before(v.due) {
+		e.lookAtPressure(cfg, now)
+	}
 	if v.busy || v.due.IsZero() || now.Before(v.due) {
 		return
 	}
-	e.lookAtPressure(cfg, now)
 	if wait := e.budget.Wait(min(cfg.Burst/2, v.took), now); wait > 0 {
 		v.due = now.Add(min(wait, evictLookAgain))
 		return
@@ -399,7 +403,10 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 		e.evictBelow(b.under, now, wait)
 	}
 	out := Outcome{Ancestor: b.under, Verdict: MayReap, DyingBefore: r.Before, DyingAfter: r.After, Freed: r.Freed, Bytes: r.Gone,
-		Pins: evictPins(r.After, r.Left), CPU: r.CPU, Turns: 1, Batches: 1}
+		CPU: r.CPU, Wall: now.Sub(e.evict.began), Turns: 1, Batches: 1}
+	if !r.More { // or else nobody has looked what they hold
+		out.Pins = evictPins(r.After, r.Left)
+	}
 	e.mu.Lock()
 	e.totals.Freed += r.Freed
 	e.totals.Bytes += r.Gone
@@ -417,12 +424,16 @@ func (e *Engine) evictedV1(b evictBatch, r Evicted, err error, now time.Time) {
 		}
 		job.evicted = true
 		res.DyingAfter, res.Freed, res.Bytes, res.CPU = r.After, res.Freed+r.Freed, res.Bytes+r.Gone, res.CPU+r.CPU
-		if r.More && slices.Contains(e.sweeps, job) { // the next answer has more
+		job.answers++
+		if !slices.Contains(e.sweeps, job) {
+			continue // nobody waits any more
+		}
+		if r.More && job.answers < evictRow { // the next answer has more
 			e.evict.jobs = append(e.evict.jobs, job)
 			continue
 		}
 		o := out
-		o.DyingBefore, o.Freed, o.Bytes, o.CPU = res.DyingBefore, res.Freed, res.Bytes, res.CPU
+		o.DyingBefore, o.Freed, o.Bytes, o.CPU, o.Wall = res.DyingBefore, res.Freed, res.Bytes, res.CPU, now.Sub(job.began)
 		res.Outcomes = append(res.Outcomes, o)
 		delete(job.pending, evictPending)
 		if r.After > 0 && !r.More && e.config().V1ForceEmpty {

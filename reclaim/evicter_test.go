@@ -121,6 +121,29 @@ func TestEvictSweepInRounds(t *testing.T) {
 	}
 }
 
+// Where there is always more, a sweep ends all the same; one for whom nobody waits has
+// nothing done for it.
+func TestEvictSweepEnds(t *testing.T) {
+	t.Parallel()
+	e, now := v1Engine(t, testConfig(), &fakeEvicter{}), time.Now()
+	ends := 0
+	job := &sweepJob{ctx: t.Context(), req: SweepRequest{Under: "/user.slice"}, began: now, pending: map[string]bool{evictPending: true},
+		end: func(r SweepResult, err error) {
+			if ends++; err != nil || r.Freed != evictRow || len(r.Outcomes) != 1 || len(r.Outcomes[0].Pins) != 0 {
+				t.Errorf("%+v, %v", r, err)
+			}
+		}}
+	gone := &sweepJob{ctx: t.Context(), pending: map[string]bool{evictPending: true}}
+	e.sweeps = []*sweepJob{job}
+	for n := range evictRow {
+		e.evict.jobs = nil
+		e.evicted(evictBatch{under: "/user.slice", jobs: []*sweepJob{job, gone}}, Evicted{Before: 9, After: 8, Freed: 1, More: true}, nil, now)
+		if last := n == evictRow-1; (ends == 1) != last || (len(e.evict.jobs) == 0) != last {
+			t.Fatalf("answer %d: ended %d times, waiting %d", n, ends, len(e.evict.jobs))
+		}
+	}
+}
+
 // Under pressure an eviction has the part of the budget that all reaping has.
 func TestEvictGivesWay(t *testing.T) {
 	t.Parallel()

@@ -56,6 +56,8 @@ type sweepJob struct {
 	pending map[string]bool
 	freed   int64 // up to now, below those that are pending as well
 	evicted bool  // v1: result has the walk's counts
+	answers int   // v1: of so many evictions
+	machine int64 // v1: memcgs of the machine when it began, dying and live
 	result  SweepResult
 	end     func(SweepResult, error)
 }
@@ -178,7 +180,7 @@ func (e *Engine) stopSweeps() {
 // result is what a sweep has done up to now.
 func (e *Engine) result(job *sweepJob) SweepResult {
 	r := job.result
-	if job.evicted && len(r.Outcomes) == 1 { // no force_empty since
+	if job.evicted && len(r.Outcomes) <= 1 { // no force_empty since
 		r.Wall = time.Since(job.began)
 		return r
 	}
@@ -234,7 +236,7 @@ func (e *Engine) freed(job *sweepJob) int64 {
 	if err != nil {
 		return 0
 	}
-	return max(job.result.DyingBefore+job.result.Live-row.Cgroups, 0)
+	return max(job.machine-row.Cgroups, 0)
 }
 
 // endSweeps ends the sweeps that have nothing pending.

@@ -88,7 +88,7 @@ func TestV1SweepMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := NewEngine(EngineOptions{Hierarchy: Hierarchy{Mode: Legacy}, FS: tr.fs, Config: testConfig()})
-	job := &sweepJob{result: SweepResult{DyingBefore: before.Dying, Live: before.Directories}}
+	job := &sweepJob{machine: before.Dying + before.Directories}
 	th := testThread(t)
 	th.Do(t.Context(), func() {
 		if _, err := V1ForceEmpty(th, tr.fs, tr.base, time.Minute); err != nil {

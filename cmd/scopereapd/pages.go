@@ -44,6 +44,7 @@ func newPages(f flags) *pages.Client {
 		Socket: filepath.Join(f.runDir, pages.SocketName),
 		Command: func() *exec.Cmd {
 			cmd := exec.Command("/proc/self/exe", "--pages", "--run-dir", f.runDir)
+			cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+f.runDir)
 			cmd.Stderr = os.Stderr
 			return cmd
 		},

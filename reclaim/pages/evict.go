@@ -3,6 +3,7 @@ package pages
 import (
 	"cmp"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,17 +45,55 @@ type limits struct {
 	most  time.Duration // see requestMost
 }
 
-// round is what requests have come to that had not the time for all that is dying below
-// a cgroup: the next one goes on from there, so that what stays does not keep the rest
-// from its turn.
+// round has the serial numbers of those below a cgroup that have had their turn, where
+// one request had not the time for all: the next goes on with the rest, so that what
+// stays does not keep it from its turn.
 type round struct {
-	below  string          // what the last of them was for; empty: there is none
-	walked map[uint64]bool // serial numbers
+	below  string
+	walked map[uint64]bool
+	began  time.Time
 }
 
-// roundIdle is how long the process waits for a round's next request: the daemon may
-// have to save up for it, ten times as long under pressure.
-const roundIdle = 15 * time.Minute
+const (
+	// roundMost is how long a round may last, and the process waits for its next request:
+	// the daemon may have to save up for it, ten times as long under pressure. Then all
+	// have another turn.
+	roundMost = 15 * time.Minute
+	// roundsMost are under way at once; the oldest ends.
+	roundsMost = 16
+)
+
+// rounds are those under way, oldest first.
+type rounds []*round
+
+// begin is the round of a request, which takes in those below its cgroup.
+func (r *rounds) begin(below string) *round {
+	r.forget()
+	mine := &round{below: below, walked: map[uint64]bool{}, began: time.Now()}
+	*r = slices.DeleteFunc(*r, func(o *round) bool {
+		if !reclaim.Within(o.below, below) {
+			return false
+		}
+		maps.Copy(mine.walked, o.walked)
+		if o.began.Before(mine.began) {
+			mine.began = o.began
+		}
+		return true
+	})
+	*r = append(*r, mine)
+	*r = (*r)[max(len(*r)-roundsMost, 0):]
+	return mine
+}
+
+// end is for a request that had the time.
+func (r *rounds) end(mine *round) {
+	*r = slices.DeleteFunc(*r, func(o *round) bool { return o == mine })
+}
+
+// forget ends those that have lasted too long.
+func (r *rounds) forget() {
+	*r = slices.DeleteFunc(*r, func(o *round) bool { return time.Since(o.began) > roundMost })
+}
 
 // dead finds what is dying below a request's cgroup.
 func (s *Server) dead(ctx context.Context, r request) (*pagewalk.Dead, error) {
@@ -157,12 +196,8 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 
 // parts evicts what has not had its turn in the round.
 func (x *eviction) parts(ctx context.Context, dead *pagewalk.Dead) error {
-	mine := round{walked: map[uint64]bool{}}
-	if r := x.s.round; r.below != "" && reclaim.Within(r.below, x.r.Below) {
-		mine = r
-		x.s.round = round{}
-	}
-	todo := dead.Without(mine.walked)
+	round := x.s.rounds.begin(x.r.Below)
+	todo := dead.Without(round.walked)
 	x.whole = todo.Len() == dead.Len()
 	for first := 0; first < todo.Len(); {
 		end := min(first+x.s.limits.part, todo.Len())
@@ -173,8 +208,9 @@ func (x *eviction) parts(ctx context.Context, dead *pagewalk.Dead) error {
 		wait := x.p.debt()
 		late := time.Now().Add(wait).After(x.until)
 		if all || late && x.out.Gone == 0 { // what takes all the time in vain does not do so again
+			x.whole = x.whole && all
 			for ; first < end; first++ {
-				mine.walked[todo.Serial(first)] = true
+				round.walked[todo.Serial(first)] = true
 			}
 		}
 		if first == todo.Len() {
@@ -182,23 +218,23 @@ func (x *eviction) parts(ctx context.Context, dead *pagewalk.Dead) error {
 		}
 		if late {
 			x.out.More, x.whole = true, false
-			x.s.round = round{x.r.Below, mine.walked}
-			break
+			return nil
 		}
 		if err := x.p.sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
+	x.s.rounds.end(round)
 	return nil
 }
 
 // part evicts what some of the dying hold, and reports whether that is all of it.
 func (x *eviction) part(ctx context.Context, dead *pagewalk.Dead, first, end int) (all bool, err error) {
+	began := time.Now()
 	w, err := dead.Walk(ctx, first, end, false)
 	if err != nil {
 		return false, err
 	}
-	began := time.Now()
 	e := evict.New(evict.Options{Write: x.r.Write})
 	defer e.Close() // it keeps file systems busy
 	page := int64(w.PageSize)

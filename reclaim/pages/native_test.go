@@ -370,19 +370,46 @@ func TestRounds(t *testing.T) {
 			tree.Rmdir(old)
 			// A request for another cgroup has nothing to do with the round.
 			r, err := s.evict(t.Context(), request{Do: doEvict, Below: other.Path}, &pace{began: time.Now(), cpu: used()})
-			if err != nil || r.Before != 0 || s.round.below != tree.Path {
-				t.Errorf("elsewhere: %+v, %v; round %+v", r, err, s.round)
+			if err != nil || r.Before != 0 || len(s.rounds) != 1 || len(s.rounds[0].walked) != part {
+				t.Errorf("elsewhere: %+v, %v; rounds %+v", r, err, s.rounds)
 			}
 		}
 	}
-	if s.round.below != "" {
-		t.Errorf("the round has not ended: %+v", s.round)
+	if len(s.rounds) > 0 {
+		t.Errorf("the round has not ended: %+v", s.rounds)
 	}
 	// All of it is walked, so all is known.
 	s.limits.most = time.Minute
 	r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path, Look: true}, &pace{began: time.Now(), cpu: used()})
 	if err != nil || r.More || r.After != stay || r.Left[reclaim.LeftMapped] != stay*size || r.Below[tree.Path].After != stay {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A round takes in those below its cgroup, leaves others alone, and does not last for ever.
+func TestRoundsOf(t *testing.T) {
+	var r rounds
+	r.begin("/a/b").walked[1] = true
+	r.begin("/c").walked[2] = true
+	a := r.begin("/a")
+	if len(r) != 2 || !a.walked[1] || a.walked[2] || !r.begin("/").walked[2] || len(r) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if narrow := r.begin("/a"); len(narrow.walked) > 0 || len(r) != 2 {
+		t.Errorf("a round of all of the machine is one of /a: %+v", narrow)
+	}
+	r[0].began = time.Now().Add(-2 * roundMost)
+	if r.end(r[1]); len(r) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r.forget(); len(r) > 0 {
+		t.Errorf("it lasts for ever: %+v", r[0])
+	}
+	for i := range 2 * roundsMost {
+		r.begin(fmt.Sprint("/", i))
+	}
+	if len(r) != roundsMost || r[0].below != fmt.Sprint("/", roundsMost) {
+		t.Errorf("%d rounds", len(r))
 	}
 }
 
@@ -420,7 +447,8 @@ func TestStaleWalk(t *testing.T) {
 	dieAll(t, tree, 3)
 	s.limits.fresh, s.limits.most = -1, 0
 	r, err := s.evict(t.Context(), request{Do: doEvict, Below: tree.Path}, &pace{began: time.Now(), cpu: used()})
-	if err != nil || r.Asked != 0 {
+	// Nobody has looked whether they have gone meanwhile, so they have not.
+	if err != nil || r.Asked != 0 || r.Before == 0 || r.After != r.Before || r.Freed != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

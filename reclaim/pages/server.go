@@ -32,7 +32,7 @@ type Server struct {
 	kernel  *pagewalk.Kernel
 	off     *reclaim.EvictOffError
 	charged time.Duration // CPU time that answers have told
-	round   round
+	rounds  rounds
 	limits  limits
 }
 
@@ -53,8 +53,8 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}()
 	for {
 		idle := s.Idle
-		if s.round.below != "" {
-			idle = roundIdle
+		if s.rounds.forget(); len(s.rounds) > 0 {
+			idle = roundMost
 		}
 		if err := l.SetDeadline(time.Now().Add(idle)); err != nil && ctx.Err() == nil {
 			return err
