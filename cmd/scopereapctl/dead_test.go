@@ -43,6 +43,7 @@ func deadFixture() *deadReport {
 			}},
 		pagewalk.Memcg{Path: "/system.slice/job@1.service", Ancestor: "/system.slice", Children: 2},
 		pagewalk.Memcg{Path: "/system.slice/job@2.service", Ancestor: "/system.slice"},
+		pagewalk.Memcg{Path: "/scopereap-walk-12-345/scopereap-walk-12-345", Ancestor: "/", Charged: page}, // the probe's own
 		pagewalk.Memcg{Path: "/system.slice/evil\x1b[31m.scope", Ancestor: "/system.slice", Charged: page, File: page,
 			Holdings: []pagewalk.Holding{{File: 0, Ranges: []pagewalk.Range{{First: 9000, Pages: 1}}}}},
 	)

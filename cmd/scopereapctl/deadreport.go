@@ -149,6 +149,9 @@ func (r *deadReport) take(w *pagewalk.Walk) {
 	}
 	r.Memcgs = make([]deadMemcg, 0, len(w.Memcgs))
 	for _, m := range w.Memcgs {
+		if pagewalk.OfProbe(m.Path) {
+			continue
+		}
 		d := deadMemcg{
 			Path: m.Path, Ancestor: m.Ancestor, Charged: m.Charged, File: m.File, Block: m.Block, Shmem: m.Shmem, Hugetlb: m.Hugetlb,
 			Anon: m.Anon, Other: m.Other, Unevictable: m.Unevictable, Swap: m.Swap, Dirty: m.Dirty, Writeback: m.Writeback,

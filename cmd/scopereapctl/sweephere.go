@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/scopereap/scopereap/internal/sdlog"
@@ -36,17 +37,38 @@ func (a *app) sweepHere(ctx context.Context, m *machine, req reclaim.SweepReques
 	cfg.SweepEvery, cfg.SweepThreshold = 0, 0 // this one sweep only
 	// The waits between tries double: the last one is half of all.
 	cfg.RetryMax = min(cfg.RetryMax, patience/2)
+	evicter := &pages.Client{Socket: filepath.Join(a.runDir, pages.SocketName), Command: a.pages()}
+	defer evicter.Close()
 	engine := reclaim.NewEngine(reclaim.EngineOptions{
 		Hierarchy: m.Hierarchy,
 		FS:        m.fs,
 		Abilities: reclaim.Probe(ctx, m.Hierarchy, m.fs),
 		Config:    cfg,
 		Journal:   shields,
-		Evicter:   &pages.Client{Socket: filepath.Join(a.runDir, pages.SocketName)},
+		Evicter:   evicter,
 		Pressure:  reclaim.Pressure{Proc: "/proc"},
 		Logger:    slog.New(sdlog.NewText(errs, slog.LevelError)),
 	})
 	return runSweep(ctx, engine, req)
+}
+
+// pages is what starts the process that evicts where no unit does: the daemon's program, which is beside this one or where
+// the packages put it. It is nil where there is none.
+func (a *app) pages() func() *exec.Cmd {
+	places := []string{"/usr/sbin/scopereapd"}
+	if self, err := os.Executable(); err == nil {
+		places = append([]string{filepath.Join(filepath.Dir(self), "scopereapd")}, places...)
+	}
+	for _, program := range places {
+		if st, err := os.Stat(program); err == nil && st.Mode().IsRegular() {
+			return func() *exec.Cmd {
+				cmd := exec.Command(program, "--pages", "--run-dir", a.runDir)
+				cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+a.runDir)
+				return cmd
+			}
+		}
+	}
+	return nil
 }
 
 // runSweep runs an engine for one sweep. When it returns the engine has

@@ -108,7 +108,11 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	if err == nil || !nobody(err) {
 		return conn, err
 	}
-	if c.Command == nil || !able() {
+	if c.Command == nil {
+		return nil, &reclaim.EvictOffError{Reason: notRunning,
+			Why: "scopereap-pages.socket is not there; try: systemctl start scopereap-pages.socket"}
+	}
+	if !able() {
 		return nil, &reclaim.EvictOffError{Reason: notRunning,
 			Why: "scopereap-pages.socket is not there, and this process may not read kernel memory itself (CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH); try: systemctl start scopereap-pages.socket"}
 	}

@@ -50,6 +50,10 @@ const (
 	probeName  = "scopereap-walk-"
 )
 
+// OfProbe reports whether a memcg was one of a probe's, by what it was called. Some are
+// there for a moment after each.
+func OfProbe(path string) bool { return strings.HasPrefix(path, "/"+probeName) }
+
 // Probe finds out whether a walk is right: it has a process of this program's
 // own read files in a memcg of its own, removes that, and looks for it. Name,
 // ancestor, inode, generation and each page must come out as stat(2), mincore(2)
