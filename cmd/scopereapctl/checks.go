@@ -91,10 +91,14 @@ func defenceChecks() []check {
 		{"defence-hold", isOK,
 			func(f facts) bool { return !v2(f) && f.Policy.Hold.Enabled },
 			func(f facts) string {
-				if f.evicts() {
-					return "cgroup v1: scopereapd holds an ending unit's directory until it has been emptied, and evicts what is dying already"
+				const hold = "cgroup v1: scopereapd holds an ending unit's directory until it has been emptied"
+				switch {
+				case f.evicts():
+					return hold + ", and evicts what is dying already"
+				case f.mayEvict():
+					return hold + ", and evicts what is dying already, if this kernel lets it (scopereapctl sweep tries)"
 				}
-				return "cgroup v1: scopereapd holds an ending unit's directory until it has been emptied; what is dying already stays out of its reach"
+				return hold + "; what is dying already stays out of its reach"
 			}, nil, nil},
 		{"defence-hold-off", isWarn,
 			func(f facts) bool { return !v2(f) && !f.Policy.Hold.Enabled },
@@ -102,7 +106,7 @@ func defenceChecks() []check {
 			[]setting{{"hold.enabled", "true"}}},
 		{"v1-sweep-off", isNote,
 			func(f facts) bool {
-				return !v2(f) && f.Dying >= leakCount && !f.Policy.Sweep.V1ForceEmpty && !f.evicts()
+				return !v2(f) && f.Dying >= leakCount && !f.Policy.Sweep.V1ForceEmpty && !f.mayEvict()
 			},
 			said("those that are dying already go only by memory.force_empty on live cgroups, which takes the living's clean page cache as well"),
 			said("set it only if that is worth it, and take it back when they are gone"),

@@ -166,6 +166,11 @@ type explaining struct {
 // evicts reports whether the daemon evicts what no reclaim reaches.
 func (e *explaining) evicts() bool { return e.x.Daemon != nil && e.x.Daemon.Engine.Eviction.OK() }
 
+// untried reports whether nobody knows yet, and the policy allows it.
+func (e *explaining) untried() bool {
+	return (e.x.Daemon == nil || e.x.Daemon.Engine.Eviction == (reclaim.Ability{})) && e.cfg.Evict
+}
+
 func (e *explaining) lookV2(ctx context.Context, t *reclaim.Tree, limit int) error {
 	c, err := t.Census(ctx, e.x.Path) // a survey with a limit does not tell how many there are
 	if err != nil {
@@ -253,8 +258,12 @@ func (e *explaining) takeV1(all []v1Ancestor, limit int) {
 				"page cache of the dead; on cgroup v1 it is reached only by memory.force_empty " +
 					"on a live cgroup, which costs the living theirs",
 				"memory getting short on the machine, or a sweep with sweep.v1_force_empty = true in the policy"}
-			if e.evicts() {
+			switch {
+			case e.evicts():
 				why = because{becauseReclaimable, v.Reclaimable, "page cache of the dead", "eviction, which scopereapd does by itself, or memory getting short on the machine"}
+			case e.untried():
+				why = because{becauseReclaimable, v.Reclaimable, "page cache of the dead",
+					"eviction, if this kernel lets scopereap (a sweep tries), or memory getting short on the machine"}
 			}
 			a.Reasons = append(a.Reasons, why)
 		}

@@ -32,6 +32,12 @@ type facts struct {
 // evicts reports whether the daemon is known to evict.
 func (f facts) evicts() bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.OK() }
 
+// mayEvict reports whether it evicts, or nobody has tried yet and the policy allows it.
+func (f facts) mayEvict() bool {
+	untried := f.Daemon == nil || f.Daemon.Engine.Eviction == (reclaim.Ability{})
+	return f.evicts() || untried && f.Policy.Engine().Evict
+}
+
 // sessionMemcgs says whether logins have memory cgroups of their own.
 type sessionMemcgs string
 

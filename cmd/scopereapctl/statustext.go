@@ -150,13 +150,15 @@ func (r statusReport) state(a reclaim.Surveyed) string {
 }
 
 func (r statusReport) v1State(a v1Ancestor) string {
-	if a.Reclaimable > 0 && r.Daemon != nil && r.Daemon.Engine.Eviction.OK() {
+	switch {
+	case a.Reclaimable == 0:
+		return pinnedBy(a.Dead.pins())
+	case r.Daemon == nil, r.Daemon.Engine.Eviction == (reclaim.Ability{}):
+		return "eviction has not been tried"
+	case r.Daemon.Engine.Eviction.OK():
 		return "to be evicted"
 	}
-	if a.Reclaimable > 0 {
-		return "out of reach but by force_empty"
-	}
-	return pinnedBy(a.Dead.pins())
+	return "out of reach but by force_empty"
 }
 
 // ago is a time of day with its distance.
