@@ -90,9 +90,9 @@ func (r *rounds) end(mine *round) {
 	*r = slices.DeleteFunc(*r, func(o *round) bool { return o == mine })
 }
 
-// forget ends those that have lasted too long.
+// forget ends those that have lasted too long, or of which nothing has come.
 func (r *rounds) forget() {
-	*r = slices.DeleteFunc(*r, func(o *round) bool { return time.Since(o.began) > roundMost })
+	*r = slices.DeleteFunc(*r, func(o *round) bool { return time.Since(o.began) > roundMost || len(o.walked) == 0 })
 }
 
 // dead finds what is dying below a request's cgroup.

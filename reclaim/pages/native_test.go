@@ -405,8 +405,14 @@ func TestRoundsOf(t *testing.T) {
 	if r.forget(); len(r) > 0 {
 		t.Errorf("it lasts for ever: %+v", r[0])
 	}
+	if r.begin("/a"); len(r) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r.forget(); len(r) > 0 {
+		t.Errorf("the process waits for one of which nothing has come: %+v", r[0])
+	}
 	for i := range 2 * roundsMost {
-		r.begin(fmt.Sprint("/", i))
+		r.begin(fmt.Sprint("/", i)).walked[1] = true
 	}
 	if len(r) != roundsMost || r[0].below != fmt.Sprint("/", roundsMost) {
 		t.Errorf("%d rounds", len(r))
