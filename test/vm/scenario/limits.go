@@ -45,8 +45,9 @@ const (
 	settleFor = 5 * time.Second
 	// slowest: reading may take so much longer than apart. It is 0.9 to 1.1 where nothing is reaped, on emulated CPUs.
 	slowest = 1.25
-	// metPart: turns that are tried again have a second in which it is in force. Where nothing ends it, nearly all meet it.
-	metPart  = 3
+	// metPart: turns that are tried again have a second in which it is in force. Where nothing ends it, nearly all meet it;
+	// where it is ended 0 to 42 % have been seen to (5.10, a busy host).
+	metPart  = 2
 	lowsMost = 20 // of some 200 to 450 reclaims that one read through a limit is
 )
 
@@ -146,7 +147,7 @@ func runLimits(ctx context.Context, r *Run) error {
 	}
 	r.Require("killed at their own limits", float64(l.killed), "", fmt.Sprintf("of %d, %d teardowns", len(l.all), l.dead), "0", l.killed == 0)
 	r.Require("stalled at their own limits", float64(l.stalls), "", fmt.Sprintf("worst read %.1f s", l.worst.Seconds()), "0", l.stalls == 0)
-	r.Require("reads that met stale protection, with nothing going on", float64(l.met), "", fmt.Sprintf("of %d", l.calm), "a third",
+	r.Require("reads that met stale protection, with nothing going on", float64(l.met), "", fmt.Sprintf("of %d", l.calm), "half",
 		l.met <= l.calm/metPart)
 	var lost int64
 	for _, f := range l.idle {
