@@ -84,9 +84,9 @@ func defenceChecks() []check {
 		{"evict", isOK, facts.evicts,
 			said("eviction " + evictionWorks), nil, nil},
 		{"evict-off", isNote,
-			func(f facts) bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.Why != "" },
+			func(f facts) bool { return evictionOf(f.Daemon).Why != "" },
 			func(f facts) string {
-				return "eviction, which reaches what reclaim cannot, does not work: " + f.Daemon.Engine.Eviction.Why
+				return "eviction, which reaches what reclaim cannot, does not work: " + evictionOf(f.Daemon).Why
 			}, nil, nil},
 		{"defence-hold", isOK,
 			func(f facts) bool { return !v2(f) && f.Policy.Hold.Enabled },

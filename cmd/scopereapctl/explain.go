@@ -164,12 +164,10 @@ type explaining struct {
 }
 
 // evicts reports whether the daemon evicts what no reclaim reaches.
-func (e *explaining) evicts() bool { return e.x.Daemon != nil && e.x.Daemon.Engine.Eviction.OK() }
+func (e *explaining) evicts() bool { return evictionOf(e.x.Daemon).OK() }
 
 // untried reports whether nobody knows yet, and the policy allows it.
-func (e *explaining) untried() bool {
-	return (e.x.Daemon == nil || e.x.Daemon.Engine.Eviction == (reclaim.Ability{})) && e.cfg.Evict
-}
+func (e *explaining) untried() bool { return evictionUntried(e.x.Daemon) && e.cfg.Evict }
 
 func (e *explaining) lookV2(ctx context.Context, t *reclaim.Tree, limit int) error {
 	c, err := t.Census(ctx, e.x.Path) // a survey with a limit does not tell how many there are

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/reclaim"
@@ -29,13 +30,23 @@ type facts struct {
 	Limits    []logind.MemoryLimit  // that sessions.memcg = "per-user" makes mean nothing; nil where it is not wanted
 }
 
+// evictionOf is what is known of eviction: nothing (the zero Ability) where no daemon runs or none has tried.
+func evictionOf(d *control.Status) reclaim.Ability {
+	if d == nil {
+		return reclaim.Ability{}
+	}
+	return d.Engine.Eviction
+}
+
+// evictionUntried reports whether nothing is known of it.
+func evictionUntried(d *control.Status) bool { return evictionOf(d) == reclaim.Ability{} }
+
 // evicts reports whether the daemon is known to evict.
-func (f facts) evicts() bool { return f.Daemon != nil && f.Daemon.Engine.Eviction.OK() }
+func (f facts) evicts() bool { return evictionOf(f.Daemon).OK() }
 
 // mayEvict reports whether it evicts, or nobody has tried yet and the policy allows it.
 func (f facts) mayEvict() bool {
-	untried := f.Daemon == nil || f.Daemon.Engine.Eviction == (reclaim.Ability{})
-	return f.evicts() || untried && f.Policy.Engine().Evict
+	return f.evicts() || evictionUntried(f.Daemon) && f.Policy.Engine().Evict
 }
 
 // sessionMemcgs says whether logins have memory cgroups of their own.

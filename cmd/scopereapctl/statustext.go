@@ -153,9 +153,9 @@ func (r statusReport) v1State(a v1Ancestor) string {
 	switch {
 	case a.Reclaimable == 0:
 		return pinnedBy(a.Dead.pins())
-	case r.Daemon == nil, r.Daemon.Engine.Eviction == (reclaim.Ability{}):
+	case evictionUntried(r.Daemon):
 		return "eviction has not been tried"
-	case r.Daemon.Engine.Eviction.OK():
+	case evictionOf(r.Daemon).OK():
 		return "to be evicted"
 	}
 	return "out of reach but by force_empty"
