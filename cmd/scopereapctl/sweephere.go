@@ -61,11 +61,7 @@ func (a *app) pages() func() *exec.Cmd {
 	}
 	for _, program := range places {
 		if st, err := os.Stat(program); err == nil && st.Mode().IsRegular() {
-			return func() *exec.Cmd {
-				cmd := exec.Command(program, "--pages", "--run-dir", a.runDir)
-				cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+a.runDir)
-				return cmd
-			}
+			return pages.Command(program, a.runDir, nil)
 		}
 	}
 	return nil

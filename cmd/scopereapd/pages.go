@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -41,12 +40,7 @@ func servePages(ctx context.Context, f flags) error {
 // newPages reaches that process, and starts it where no unit does.
 func newPages(f flags) *pages.Client {
 	return &pages.Client{
-		Socket: filepath.Join(f.runDir, pages.SocketName),
-		Command: func() *exec.Cmd {
-			cmd := exec.Command("/proc/self/exe", "--pages", "--run-dir", f.runDir)
-			cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+f.runDir)
-			cmd.Stderr = os.Stderr
-			return cmd
-		},
+		Socket:  filepath.Join(f.runDir, pages.SocketName),
+		Command: pages.Command("/proc/self/exe", f.runDir, os.Stderr),
 	}
 }

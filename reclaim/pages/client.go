@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -191,6 +192,16 @@ func (c *Client) Close() {
 	c.stop()
 	if c.ended != nil { // it was ours, and so is what it has remembered
 		_ = os.Remove(filepath.Join(filepath.Dir(c.Socket), ProvenName))
+	}
+}
+
+// Command is a Client's: a program of scopereapd's as that process.
+func Command(program, runDir string, stderr io.Writer) func() *exec.Cmd {
+	return func() *exec.Cmd {
+		cmd := exec.Command(program, "--pages", "--run-dir", runDir)
+		cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+runDir)
+		cmd.Stderr = stderr
+		return cmd
 	}
 }
 
