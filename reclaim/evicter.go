@@ -118,8 +118,8 @@ const (
 	// evictEvery is from the end of one walk to the next: a machine on which units
 	// end all the time has one of them for what ended meanwhile.
 	evictEvery = time.Second
-	// evictLookAgain: what there is to wait for the budget is reckoned anew after that
-	// time, as pressure may be over.
+	// evictLookAgain: how long there is to wait for the budget is computed again after
+	// that time, as pressure may be over.
 	evictLookAgain = 5 * time.Second
 	// evictProgress is how often whoever waits for a sweep hears of an eviction.
 	evictProgress = 2 * time.Second
@@ -236,10 +236,11 @@ func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 // evictNow begins a walk that is due.
 func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 	v, cfg := &e.evict, e.config()
-	if v.busy || !v.due.IsZero() && !now.Before(v.due) {
+	due := !v.due.IsZero() && !now.Before(v.due)
+	if v.busy || due {
 		e.lookAtPressure(cfg, now)
 	}
-	if v.busy || v.due.IsZero() || now.Before(v.due) {
+	if v.busy || !due {
 		return
 	}
 	if wait := e.budget.Wait(min(cfg.Burst/2, v.took), now); wait > 0 {

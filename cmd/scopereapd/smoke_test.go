@@ -249,7 +249,7 @@ func TestNotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	// Three seconds of a watchdog: it is told each second.
+	// Three seconds of a watchdog: it is pinged each second.
 	d := newDaemon(t, noBus, "NOTIFY_SOCKET="+filepath.Join(dir, "n"), "WATCHDOG_USEC=3000000")
 	d.start()
 	until := func(words ...string) string {

@@ -180,15 +180,11 @@ func (s *Server) evict(ctx context.Context, r request, p *pace) (*reclaim.Evicte
 	if err := x.parts(ctx, dead); err != nil {
 		return nil, err
 	}
-	before := make([]uint64, dead.Len())
-	for i := range before {
-		before[i] = dead.Serial(i)
-	}
 	last, err := x.look(ctx, dead)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.count(ctx, last, before); err != nil {
+	if err := x.count(ctx, dead, last); err != nil {
 		return nil, err
 	}
 	return x.out, ctx.Err()
@@ -283,8 +279,8 @@ func (x *eviction) look(ctx context.Context, last *pagewalk.Dead) (*pagewalk.Dea
 }
 
 // count counts what is still dying, and adds up what it holds: all of it, or what there
-// is time for. Before has the serials of what was dying at first, in order.
-func (x *eviction) count(ctx context.Context, last *pagewalk.Dead, before []uint64) error {
+// is time for. Before is what was dying at first.
+func (x *eviction) count(ctx context.Context, before, last *pagewalk.Dead) error {
 	out, first := x.out, last.Len()
 	if out.Gone > 0 || !x.whole { // or else it is known already
 		x.held, first = held{}, 0
@@ -314,7 +310,7 @@ func (x *eviction) count(ctx context.Context, last *pagewalk.Dead, before []uint
 	out.Left = x.held.left
 	out.After, out.Freed = int64(len(x.held.serials)), out.Before
 	for _, serial := range x.held.serials {
-		if _, was := slices.BinarySearch(before, serial); was {
+		if before.Has(serial) {
 			out.Freed--
 		}
 	}

@@ -113,11 +113,7 @@ func lastRead(t *testing.T, name string) syscall.Timespec {
 func TestEvictBelow(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree, other := memcgtest.New(t), memcgtest.New(t)
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(t)
 	file := func(name string, pages int) *os.File { return memcgtest.File(t, filepath.Join(dir, name), pages) }
 
 	live, elsewhere, mapped, control := file("live", 1024), file("elsewhere", 16), file("mapped", 4), file("control", 1024)
@@ -209,11 +205,7 @@ func TestEvictBelow(t *testing.T) {
 func TestEvictWrites(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree := memcgtest.New(t)
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(t)
 	tree.Die("dirty.scope", memcgtest.Op{Write: filepath.Join(dir, "dirty"), Pages: 8})
 	dirty := func() (n int64) {
 		for _, m := range tree.List(k).Memcgs {
@@ -334,11 +326,7 @@ func TestProven(t *testing.T) {
 func TestRounds(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree, other := memcgtest.New(t), memcgtest.New(t)
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(t)
 	tree.Mkdir("live.scope")
 	const part, stay, goes = 3, 3, 5
 	old := "born-early.scope"
@@ -419,6 +407,17 @@ func TestRoundsOf(t *testing.T) {
 	}
 }
 
+// diskDir is a temporary directory on a disk.
+func diskDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // server is one in this process.
 func server(t *testing.T) *Server {
 	t.Helper()
@@ -436,11 +435,7 @@ func server(t *testing.T) *Server {
 // dieAll has so many memcgs die that hold a page each.
 func dieAll(t *testing.T, tree *memcgtest.Tree, n int) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(t)
 	for i := range n {
 		f := memcgtest.File(t, filepath.Join(dir, fmt.Sprint("f", i)), 1)
 		tree.Die(fmt.Sprintf("s%d.scope", i), memcgtest.Op{Read: f.Name(), Ahead: true})
@@ -545,11 +540,7 @@ func TestMany(t *testing.T) {
 	}
 	memcgtest.Open(t)
 	tree, other := memcgtest.New(t), memcgtest.New(t)
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(t)
 	const batch, livePages = 1000, 1 << 18 // 1 GiB
 	live, control := memcgtest.File(t, filepath.Join(dir, "live"), livePages), memcgtest.File(t, filepath.Join(dir, "control"), livePages/8)
 	tree.Mkdir("live.scope")
@@ -657,11 +648,7 @@ func BenchmarkStart(b *testing.B) {
 func BenchmarkTeardown(b *testing.B) {
 	memcgtest.Open(b)
 	tree := memcgtest.New(b)
-	dir, err := os.MkdirTemp("/var/tmp", "scopereap-test-")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { os.RemoveAll(dir) })
+	dir := diskDir(b)
 	c := client(b, time.Minute)
 	if _, err := c.List(b.Context(), tree.Path); err != nil {
 		b.Fatal(err)

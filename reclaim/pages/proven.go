@@ -36,7 +36,7 @@ func now(l *pagewalk.Layout) (proven, error) {
 	return proven{Boot: strings.TrimSpace(string(boot)), Program: program, Layout: l}, err
 }
 
-// program tells this program from the one that an upgrade puts in its place.
+// program distinguishes this program from the one that an upgrade puts in its place.
 func program() (string, error) {
 	const self = "/proc/self/exe"
 	var st unix.Stat_t

@@ -67,6 +67,12 @@ func (d *Dead) Live() int { return d.live }
 // Serial is the kernel's number of one of them (see [Memcg.Serial]); they are in its order.
 func (d *Dead) Serial(i int) uint64 { return d.tree.nodes[d.index[i]].serial }
 
+// Has reports whether the one of a serial number is among them.
+func (d *Dead) Has(serial uint64) bool {
+	_, has := slices.BinarySearchFunc(d.index, serial, func(i int32, serial uint64) int { return cmp.Compare(d.tree.nodes[i].serial, serial) })
+	return has
+}
+
 // Doubts says what could not be followed so far.
 func (d *Dead) Doubts() []string { return d.tree.notes.list() }
 
