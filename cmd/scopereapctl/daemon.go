@@ -30,8 +30,8 @@ type daemon interface {
 }
 
 // defaultRunDir is scopereapd's runtime directory. Whoever names another, or other policy files, does not mean the
-// daemon that the system bus knows.
-const defaultRunDir = "/run/scopereap"
+// daemon that the system bus knows. Tests have one of their own.
+var defaultRunDir = filepath.Dir(reclaim.DefaultLock)
 
 // daemons are the ways to ask, the best first: for root its own control socket, where nobody else's questions are in
 // the way; the bus, where everybody may ask and polkit decides who may change something; and the control socket of all,

@@ -135,7 +135,7 @@ func onBus(t *testing.T) *bustest.Bus {
 	if err := os.Chmod(filepath.Dir(strings.TrimPrefix(b.Address, "unix:path=")), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", b.Address)
+	t.Setenv(busVar, b.Address)
 	return b
 }
 
@@ -175,7 +175,7 @@ func ctl(args ...string) result {
 func ctlAs(t *testing.T, bin, address string, args ...string) result {
 	t.Helper()
 	cmd := exec.Command(bin, args...)
-	cmd.Dir, cmd.Env = "/", []string{asProgram + "=1", "DBUS_SYSTEM_BUS_ADDRESS=" + address}
+	cmd.Dir, cmd.Env = "/", []string{asProgram + "=" + defaultRunDir, busVar + "=" + address}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -64,7 +64,7 @@ func TestLingerVerbs(t *testing.T) {
 	m := bustest.NewMachine(t, bus)
 	dir := t.TempDir()
 	m.Linger(filepath.Join(dir, "linger"), nil, bustest.User{Name: "root"}, bustest.User{UID: 1, GID: 1, Name: "daemon"})
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address)
+	t.Setenv(busVar, bus.Address)
 	policyFile := filepath.Join(dir, "root/etc/scopereap/policy.toml")
 	if err := os.MkdirAll(filepath.Dir(policyFile), 0o755); err != nil {
 		t.Fatal(err)

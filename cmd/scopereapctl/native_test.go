@@ -58,7 +58,7 @@ func newNative(t *testing.T, policy string) native {
 
 func (n native) command(args ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.Command(n.bin, append([]string{"--run-dir", n.runDir, "--lock", filepath.Join(n.runDir, "lock"), "--policy-root", n.root}, args...)...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"="+defaultRunDir)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	return cmd, &out
@@ -191,7 +191,7 @@ func TestNoMemoryCgroups(t *testing.T) {
 	for _, args := range [][]string{{"status"}, {"doctor"}, {"sweep"}, {"sweep", "--dry-run", "/"}, {"reproduce", "--count", "1"}} {
 		cmd := exec.Command(unshare, append([]string{"--mount", "--propagation", "private", "sh", "-c",
 			`umount -R /sys/fs/cgroup && exec "$0" "$@"`, bin}, args...)...)
-		cmd.Env = append(os.Environ(), asProgram+"=1")
+		cmd.Env = append(os.Environ(), asProgram+"="+defaultRunDir)
 		out, _ := cmd.CombinedOutput() // the exit code tells
 		if code := cmd.ProcessState.ExitCode(); code != exitcode.Unavailable || !strings.Contains(string(out), "no memory cgroup hierarchy") || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("%v ended with %d and %q", args, code, out)

@@ -65,7 +65,7 @@ Exit codes:
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&a.runDir, "run-dir", defaultRunDir,
 		"runtime directory of scopereapd: its socket and journals; with another one the system bus is not asked")
-	fl.StringVar(&a.lock, "lock", reclaim.DefaultLock, "lock file that keeps a second reaper off this machine")
+	fl.StringVar(&a.lock, "lock", filepath.Join(defaultRunDir, filepath.Base(reclaim.DefaultLock)), "lock file that keeps a second reaper off this machine")
 	fl.StringVar(&a.policyRoot, "policy-root", "", "look for /etc, /run and /usr/lib/scopereap below this directory")
 	fl.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR in the environment)")
 	_ = cmd.MarkPersistentFlagDirname("run-dir")

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +21,12 @@ import (
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
-// asProgram makes this test's binary scopereapctl.
+// asProgram makes this test's binary scopereapctl, whose run directory by default is the one it names: the machine's own
+// may have a daemon.
 const asProgram = "SCOPEREAPCTL_TEST_PROGRAM"
+
+// noBus is a system bus that is not there: the machine's own may know a daemon.
+const busVar, noBus = "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus"
 
 func TestMain(m *testing.M) {
 	// As main does: this binary is started again for these too.
@@ -30,10 +35,26 @@ func TestMain(m *testing.M) {
 	}
 	reproduce.WorkerMain()
 	memcgtest.Main()
-	if os.Getenv(asProgram) != "" {
+	if dir := os.Getenv(asProgram); dir != "" {
+		defaultRunDir = dir
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	os.Exit(hermetic(m))
+}
+
+// hermetic runs the tests with a run directory of their own and without the machine's bus.
+func hermetic(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "scopereapctl")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err := errors.Join(err, os.Setenv(busVar, noBus)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	defaultRunDir = dir
+	return m.Run()
 }
 
 // nobody is a user id without rights. It needs no entry in /etc/passwd.
@@ -78,7 +99,7 @@ func TestScripts(t *testing.T) {
 		want, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		cmd.Args = append(cmd.Args, args[1:]...)
-		cmd.Env = []string{asProgram + "=1", "PATH=" + ts.Getenv("PATH"), "HOME=/nonexistent"}
+		cmd.Env = []string{asProgram + "=" + defaultRunDir, busVar + "=" + noBus, "PATH=" + ts.Getenv("PATH"), "HOME=/nonexistent"}
 		cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
 		err = cmd.Run()
 		var exit *exec.ExitError

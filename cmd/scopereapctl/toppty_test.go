@@ -50,7 +50,7 @@ func startPty(t *testing.T, bin string, args ...string) *pty {
 	x.resize(100, 30)
 	x.before = x.mode()
 	x.cmd = exec.Command(bin, append([]string{"top", "--run-dir", t.TempDir()}, args...)...)
-	x.cmd.Env = []string{asProgram + "=1", "TERM=xterm", "PATH=/usr/bin:/bin"}
+	x.cmd.Env = []string{asProgram + "=" + defaultRunDir, busVar + "=" + noBus, "TERM=xterm", "PATH=/usr/bin:/bin"}
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {

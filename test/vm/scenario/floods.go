@@ -229,10 +229,15 @@ func (f *floodRun) login(ctx context.Context) (time.Duration, error) {
 	}); err != nil {
 		return 0, err
 	}
-	return machine.Wait(ctx, time.Minute, "the session's memcg to be reaped", func() (bool, error) {
+	took, err := machine.Wait(ctx, time.Minute, "the session's memcg to be reaped", func() (bool, error) {
 		n, err := f.DyingBelow(slice)
 		return n <= before, err
 	})
+	if err != nil {
+		dead, derr := machine.Run(ctx, "scopereapctl", "dead", "--files", slice)
+		f.Log.Error("what is dying there", "dead", dead, "err", derr)
+	}
+	return took, err
 }
 
 func (f *floodRun) memory(ctx context.Context) error {
