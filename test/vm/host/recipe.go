@@ -22,6 +22,9 @@ var operator = []string{"crun", "dbus-broker", "libglib2.0-bin", "podman", "polk
 // oldest is the release without them.
 const oldest = "bullseye"
 
+// dockers is the release whose image has docker, for its machines with cgroup v1.
+const dockers = "bookworm"
+
 // initrdHook lets initramfs-tools pack only what finds the root disk: Debian's default takes every driver there is,
 // and an emulated CPU needs some ten seconds to unpack and probe them.
 //
@@ -38,6 +41,9 @@ func mmdebstrapArgs(release, initrd, setup string) []string {
 	include := packages
 	if release != oldest {
 		include = slices.Concat(packages, operator)
+	}
+	if release == dockers {
+		include = append(include, "docker.io")
 	}
 	args := []string{
 		"--mode=root", "--variant=minbase", "--format=directory",

@@ -68,7 +68,8 @@ for u in getty@.service serial-getty@.service networking.service systemd-udev-tr
 	sys-fs-fuse-connections.mount dev-hugepages.mount dev-mqueue.mount modprobe@.service ldconfig.service \
 	systemd-journal-catalog-update.service systemd-update-done.service systemd-hwdb-update.service \
 	e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
-	logrotate.timer man-db.timer systemd-tmpfiles-clean.timer; do
+	logrotate.timer man-db.timer systemd-tmpfiles-clean.timer \
+	docker.service docker.socket containerd.service; do
 	ln -sf /dev/null "$r/etc/systemd/system/$u"
 done
 chroot "$r" systemctl set-default multi-user.target >/dev/null 2>&1
