@@ -23,7 +23,7 @@ import (
 )
 
 func main() {
-	if scenario.Child() || scenario.Flood() {
+	if scenario.Child() || scenario.Flood() || scenario.Uring() {
 		return
 	}
 	if _, err := os.Stat(machine.Share + "/params.json"); err != nil {

@@ -568,13 +568,12 @@ func (e *evictRun) refused(ctx context.Context) error {
 	}
 	var said []string
 	_, err := machine.Wait(ctx, time.Minute, "doctor to say so", func() (bool, error) {
-		out, err := exec.CommandContext(ctx, "scopereapctl", "doctor").Output()
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) { // it exits with what it has found
+		out, err := doctorSays(ctx)
+		if err != nil {
 			return false, err
 		}
 		said = nil
-		for line := range strings.Lines(string(out)) {
+		for line := range strings.Lines(out) {
 			if strings.Contains(line, "does not work") {
 				said = append(said, strings.TrimSpace(line))
 			}
