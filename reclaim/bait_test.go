@@ -255,7 +255,7 @@ func TestEngineRefreshes(t *testing.T) {
 func TestUncoverOthers(t *testing.T) {
 	x, r := reaperFixture(t)
 	x.file("/p/a", "memory.low", fmt.Sprintln(6*testMiB))
-	s := newShield(r.tree, r.journal, "memory.low", testPage)
+	s := newShield(r.tree, r.journal, r.thread, "memory.low", testPage)
 	if err := s.raise("/p", time.Now()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func (r *reaper) inodesKeep() bool { return !r.abil.ExactStat.OK() && !r.abil.Re
 // bait. How many that frees only the kernel's count says, a moment later.
 func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error) {
 	began := r.thread.CPU()
-	s := newShield(r.tree, r.journal, "memory.low", r.pagesize)
+	s := newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)
 	defer func() {
 		r.bait.take() // first: lower settles the journal, which has a bait's cgroup
 		err = errors.Join(err, s.lower())

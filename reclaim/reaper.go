@@ -169,7 +169,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 	if measuring := r.thread.CPU() - began; measuring > o.grant {
 		o.grant = max(o.grant, forOverhead(measuring, o.burst))
 	}
-	s := newShield(r.tree, r.journal, "memory.min", r.pagesize)
+	s := newShield(r.tree, r.journal, r.thread, "memory.min", r.pagesize)
 	if near || r.neverMin() {
 		s.file = "memory.low"
 	}
@@ -221,7 +221,10 @@ func (r *reaper) batches(
 			return r.vanished(t, err)
 		}
 		t.Baits = c.baits
-		if err := s.raise(ancestor, time.Now()); err != nil {
+		if err := s.raise(ancestor, time.Now()); errors.Is(err, errShieldNear) {
+			t.End, t.Verdict = TurnSkipped, NearLimit
+			return t, nil
+		} else if err != nil {
 			return r.vanished(t, err)
 		}
 		// With many live children it takes longer than a write, and the next
@@ -305,6 +308,10 @@ func (r *reaper) batches(
 			}
 		}
 		r.bait.take() // or it would be measured with the dead
+		// Every live child is read now, which on a busy machine takes seconds.
+		if err := s.lower(); err != nil {
+			return t, err
+		}
 		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
 			return r.vanished(t, err)
 		}

@@ -1,15 +1,20 @@
 package reclaim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 var canReclaim = Abilities{Reclaim: Ability{State: Yes}, Swappiness: Ability{State: Yes}, FreshProtection: Ability{State: Yes}}
@@ -274,6 +279,98 @@ func TestTurnShieldLife(t *testing.T) {
 		t.Errorf("%d writes, %+v, %v", writes, turn, err)
 	}
 	x.asBefore(r)
+}
+
+// TestTurnHurries: nobody waits for a nice 19 thread behind a raised memory.min or a
+// lowered memory.high.
+func TestTurnHurries(t *testing.T) {
+	x, r := reaperFixture(t)
+	nice := func() int {
+		n, err := unix.Getpriority(unix.PRIO_PROCESS, r.thread.tid) // 20 less the nice value
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 20 - n
+	}
+	if r.thread.hurry()(); r.thread.slow {
+		t.Skip("without CAP_SYS_NICE and RLIMIT_NICE")
+	}
+	for _, abil := range []Abilities{
+		canReclaim,
+		{FreshProtection: Ability{State: Yes}}, // memory.min and the squeeze
+	} {
+		r.abil = abil
+		wrote := false
+		r.thread.onWrite = func(time.Duration) {
+			wrote = true
+			if got := nice(); got != 0 {
+				t.Errorf("%+v: nice %d in a write", abil, got)
+			}
+		}
+		if _, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || !wrote {
+			t.Errorf("%+v: wrote: %t, %v", abil, wrote, err)
+		}
+		if got := nice(); got != niceLowest {
+			t.Errorf("%+v: nice %d after it", abil, got)
+		}
+		x.asBefore(r)
+	}
+	r.abil = Abilities{}
+	r.thread.Do(t.Context(), func() {
+		if _, err := r.squeeze("/p", testMiB, time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := nice(); got != niceLowest {
+		t.Errorf("nice %d after a squeeze", got)
+	}
+	r.abil = Abilities{Reclaim: Ability{State: Yes}} // memory.low harms nobody
+	r.thread.onWrite = func(time.Duration) {
+		if got := nice(); got != niceLowest {
+			t.Errorf("nice %d in a write behind memory.low", got)
+		}
+	}
+	if _, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTurnMeasuresUnshielded: reading every live child takes seconds on a busy
+// machine, and is not done behind raised values.
+func TestTurnMeasuresUnshielded(t *testing.T) {
+	x, r := reaperFixture(t)
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, x.path("/p/a", ""), unix.IN_OPEN|unix.IN_CLOSE_WRITE); err != nil {
+		t.Fatal(err)
+	}
+	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+	if err != nil || turn.End != TurnStuck {
+		t.Fatalf("%+v, %v", turn, err)
+	}
+	var seen []string
+	buf := make([]byte, 64<<10)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e := buf[:n]; len(e) > 0; {
+		head := (*unix.InotifyEvent)(unsafe.Pointer(&e[0]))
+		name := string(bytes.TrimRight(e[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+head.Len], "\x00"))
+		switch e = e[unix.SizeofInotifyEvent+head.Len:]; {
+		case name == "memory.stat" && head.Mask&unix.IN_OPEN != 0:
+			seen = append(seen, "measured")
+		case name == "memory.min" && head.Mask&unix.IN_CLOSE_WRITE != 0:
+			seen = append(seen, "set")
+		}
+	}
+	// Raised and lowered, and only then measured again, each time.
+	if got := strings.Join(seen, " "); !regexp.MustCompile(`^measured( set set measured)+$`).MatchString(got) {
+		t.Error(got)
+	}
 }
 
 func TestTurnSqueeze(t *testing.T) {

@@ -29,11 +29,14 @@ type shield struct {
 	fresh    time.Time // when usage was last compared with protection
 	// pagesize: the kernel rounds protection down to whole pages.
 	pagesize int64
-	buf      [limitBuf]byte
+	// thread hurries while memory.min is raised, until calm.
+	thread *Thread
+	calm   func()
+	buf    [limitBuf]byte
 }
 
-func newShield(tree *Tree, journal *Journal, file string, pagesize int64) *shield {
-	return &shield{tree: tree, journal: journal, file: file, raised: map[string]*raised{}, pagesize: pagesize}
+func newShield(tree *Tree, journal *Journal, thread *Thread, file string, pagesize int64) *shield {
+	return &shield{tree: tree, journal: journal, thread: thread, file: file, raised: map[string]*raised{}, pagesize: pagesize}
 }
 
 type raised struct {
@@ -80,7 +83,7 @@ func (s *shield) raise(ancestor string, now time.Time) error {
 	refresh := now.Sub(s.fresh) >= shieldRefresh
 	var changes []change
 	s.children = 0
-	if err := s.collect(ancestor, refresh, &changes); err != nil {
+	if err := s.collect(ancestor, refresh, 0, &changes); err != nil {
 		return err
 	}
 	if refresh {
@@ -89,13 +92,35 @@ func (s *shield) raise(ancestor string, now time.Time) error {
 	if s.since.IsZero() {
 		s.since = now
 	}
-	return s.apply(changes)
+	if s.file == "memory.min" && s.calm == nil {
+		s.calm = s.thread.hurry()
+	}
+	for part := range slices.Chunk(changes, shieldPart) {
+		if err := s.apply(part); err != nil {
+			return err
+		}
+		if s.file == "memory.min" && len(part) == shieldPart {
+			if near, err := s.tree.NearLimit(ancestor); err != nil {
+				return err
+			} else if near {
+				return errShieldNear
+			}
+		}
+	}
+	return nil
 }
+
+// shieldPart is how many children are covered between two looks at their
+// ancestor's limit: some 2 ms of CPU time. Thousands of children take a busy machine
+// a while.
+const shieldPart = 64
+
+var errShieldNear = errors.New("near a limit before all are covered")
 
 // collect finds the changes that covering a cgroup's children takes. Where the
 // kernel does not pass unclaimed protection on (no memory_recursiveprot),
 // grandchildren need values of their own.
-func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
+func (s *shield) collect(parent string, refresh bool, deep int, changes *[]change) error {
 	var failed error
 	err := s.tree.each(parent, func(p *child) {
 		child := p.path() // once: p's space is used again
@@ -115,7 +140,7 @@ func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 			*changes = append(*changes, c)
 		}
 		if !s.tree.RecursiveProt {
-			failed = s.collectNested(child, changes)
+			failed = s.collectNested(child, deep+1, changes)
 		}
 	})
 	if gone(err) {
@@ -124,7 +149,16 @@ func (s *shield) collect(parent string, refresh bool, changes *[]change) error {
 	return errors.Join(failed, err)
 }
 
-func (s *shield) collectNested(child string, changes *[]change) error {
+// shieldDeep is how deep below an ancestor the living are covered where each level
+// needs values of its own. Anybody to whom a cgroup is delegated can nest deeper,
+// and must not keep what others leave from being reaped; it is his own cache that
+// is not covered then.
+const shieldDeep = 32
+
+func (s *shield) collectNested(child string, deep int, changes *[]change) error {
+	if deep == shieldDeep {
+		return nil
+	}
 	switch v := s.tree.Tellable(child); v {
 	case MayReap:
 	case Unreadable:
@@ -132,7 +166,7 @@ func (s *shield) collectNested(child string, changes *[]change) error {
 	default:
 		return nil // no memcgs below
 	}
-	return s.collect(child, true, changes)
+	return s.collect(child, true, deep, changes)
 }
 
 // cover says what protecting one cgroup takes; ok is false where it is
@@ -221,6 +255,9 @@ func (s *shield) write(c change) error {
 // lower puts everything back, the latest first, and goes on past errors: what
 // could not be put back is owed by the journal. A value that somebody else has set meanwhile is theirs and stays.
 func (s *shield) lower() error {
+	if s.calm != nil {
+		defer func() { s.calm(); s.calm = nil }()
+	}
 	for i := len(s.order) - 1; i >= 0; i-- {
 		cgroup, r := s.order[i], s.raised[s.order[i]]
 		if _, err := putBackOne(s.tree.FS, r.id, cgroup, s.file, r.before, r.ours); err != nil {
@@ -229,7 +266,7 @@ func (s *shield) lower() error {
 			}
 		}
 	}
-	s.raised, s.order = map[string]*raised{}, nil
+	s.raised, s.order, s.since = map[string]*raised{}, nil, time.Time{}
 	if err := s.journal.settle(s.tree.FS); err != nil {
 		return fmt.Errorf("put the shield back: %w", err)
 	}

@@ -17,7 +17,7 @@ const (
 )
 
 func (x *fixture) shield(j *Journal) *shield {
-	return newShield(x.tree(), j, "memory.min", testPage)
+	return newShield(x.tree(), j, &Thread{slow: true}, "memory.min", testPage)
 }
 
 // mins are the values of memory.min of an ancestor's children.
@@ -187,7 +187,7 @@ func TestShieldJournalsFirst(t *testing.T) {
 	}
 	var changes []change
 	x.file("/p/a", "memory.current", fmt.Sprintln(500*testMiB))
-	if err := s.collect("/p", true, &changes); err != nil || len(changes) != 1 {
+	if err := s.collect("/p", true, 0, &changes); err != nil || len(changes) != 1 {
 		t.Fatalf("%+v, %v", changes, err)
 	}
 	x.block("/p/a", "memory.min")
@@ -227,7 +227,7 @@ func TestShieldFailedWriteLowers(t *testing.T) {
 	}
 	var changes []change
 	x.file("/p/a", "memory.current", fmt.Sprintln(500*testMiB))
-	if err := s.collect("/p", true, &changes); err != nil {
+	if err := s.collect("/p", true, 0, &changes); err != nil {
 		t.Fatal(err)
 	}
 	x.block("/p/a", "memory.min")
@@ -302,6 +302,81 @@ func TestShieldNested(t *testing.T) {
 	wantMins(t, x.mins(all...), before)
 }
 
+// TestShieldDeep: somebody's endless nesting keeps nobody from being reaped, and no
+// look at it goes on for ever.
+func TestShieldDeep(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	for p, i := "/p", 0; i < 2*shieldDeep; i++ {
+		p = x.cgroup(p+"/n", 0, testMiB)
+	}
+	j := x.journal()
+	s := x.shield(j)
+	s.tree.RecursiveProt = false
+	if err := s.raise("/p", time.Unix(1000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.order) != shieldDeep {
+		t.Errorf("%d covered, want %d", len(s.order), shieldDeep)
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	l := limitLook{tree: s.tree, most: limitedMost}
+	if found := l.below("/p", 0); !found {
+		t.Error("what is too deep to look into does not count as limited")
+	}
+	if went := limitedMost - l.most; went > limitedDeep+1 {
+		t.Errorf("went into %d cgroups", went)
+	}
+}
+
+// TestLimitLook finds a limit, and goes into no more cgroups than it may.
+func TestLimitLook(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, testMiB)
+	for i := range 5 {
+		x.cgroup(fmt.Sprintf("/p/a/b%d", i), 0, testMiB)
+		x.cgroup(fmt.Sprintf("/p/a/b%d/c", i), 0, testMiB)
+	}
+	const all = 12 // /p, /p/a, five times two
+	tree := x.tree()
+	l := limitLook{tree: tree, most: all}
+	if l.below("/p", 0) || l.most != 0 {
+		t.Errorf("found a limit, or went into %d of %d", all-l.most, all)
+	}
+	if l = (limitLook{tree: tree, most: all - 1}); !l.below("/p", 0) {
+		t.Error("what it may not go into does not count as limited")
+	}
+	x.file("/p/a/b3/c", "memory.high", fmt.Sprintln(testMiB))
+	if l = (limitLook{tree: tree, most: all}); !l.below("/p", 0) {
+		t.Error("did not find the limit")
+	}
+}
+
+// TestShieldCoversWithAnEyeOnTheLimit: where there are many to be covered, and their
+// ancestor has come near its limit meanwhile, that is found before all are.
+func TestShieldCoversWithAnEyeOnTheLimit(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.file("/p", "memory.max", fmt.Sprintln(1<<30))
+	x.file("/p", "memory.current", fmt.Sprintln(1<<30))
+	for i := range 3 * shieldPart {
+		x.cgroup(fmt.Sprintf("/p/c%d", i), 0, testMiB)
+	}
+	s := x.shield(x.journal())
+	if err := s.raise("/p", time.Unix(1000, 0)); !errors.Is(err, errShieldNear) || len(s.order) != shieldPart {
+		t.Errorf("%v after %d", err, len(s.order))
+	}
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.read("/p/c0", "memory.min"); got != "0" {
+		t.Errorf("memory.min is %s", got)
+	}
+}
+
 // TestShieldForeignValue: what an administrator sets after it was looked at is
 // not overwritten by what stood there before, and stays where it protects
 // enough.
@@ -314,7 +389,7 @@ func TestShieldForeignValue(t *testing.T) {
 	j := x.journal()
 	s := x.shield(j)
 	var changes []change
-	if err := s.collect("/p", true, &changes); err != nil {
+	if err := s.collect("/p", true, 0, &changes); err != nil {
 		t.Fatal(err)
 	}
 	x.file("/p/less", "memory.min", "4096\n")
@@ -355,7 +430,7 @@ func TestShieldRaces(t *testing.T) {
 	for i := range 200 {
 		mine := fmt.Sprint(4096 * (i + 1))
 		var changes []change
-		if err := s.collect("/p", true, &changes); err != nil {
+		if err := s.collect("/p", true, 0, &changes); err != nil {
 			t.Fatal(err)
 		}
 		set := func() { x.file("/p/a", "memory.min", mine+"\n") }

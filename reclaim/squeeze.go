@@ -29,6 +29,7 @@ func (r *reaper) squeeze(ancestor string, bytes int64, slice time.Duration) (Wri
 	if target >= before {
 		return WritePartial, nil // what limits it already is lower
 	}
+	defer r.thread.hurry()()
 	c := change{id: id, cgroup: ancestor, file: "memory.high", before: before, after: target}
 	if err := r.journal.record([]change{c}); err != nil {
 		return WriteFull, err

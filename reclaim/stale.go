@@ -75,7 +75,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 		return false, errors.New("the living grow, or reclaim at their own limits")
 	}
 	rough := r.rough()
-	s := newShield(r.tree, r.journal, "memory.low", r.pagesize)
+	s := newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)
 	defer func() {
 		err = errors.Join(ignoreGone(err), s.lower())
 		r.bait.take()
@@ -163,31 +163,54 @@ func (r *reaper) bite(ancestor string) (int64, error) {
 // that keep the dead.
 func (r *reaper) limited(ancestor string, inner bool) (found map[string]bool, err error) {
 	found = map[string]bool{}
+	look := limitLook{tree: r.tree, most: limitedMost}
 	err = r.tree.each(ancestor, func(p *child) {
 		cgroup := p.path()
-		if r.anyLimit(p, cgroup) || inner && r.tree.Tellable(cgroup) == MayReap {
+		if look.anyLimit(p, cgroup, 0) || inner && r.tree.Tellable(cgroup) == MayReap {
 			found[cgroup] = true
 		}
 	})
 	return found, err
 }
 
+// Whoever has a delegated cgroup can fill it, so a look for limits goes into no more
+// than limitedMost cgroups, some 50 ms, and limitedDeep deep. What lies beyond counts
+// as limited: of the living there the pass may take a few pages.
+const (
+	limitedMost = 2000
+	limitedDeep = 32
+)
+
+// limitLook is a look for limits below an ancestor.
+type limitLook struct {
+	tree *Tree
+	most int // that it may still go into
+}
+
+// below reports whether anything below a cgroup has a limit.
+func (l *limitLook) below(cgroup string, deep int) bool {
+	if l.tree.Tellable(cgroup) != MayReap { // nothing below has a memcg
+		return false
+	}
+	if l.most--; l.most < 0 || deep == limitedDeep {
+		return true
+	}
+	any := false
+	_ = l.tree.each(cgroup, func(p *child) { any = any || l.anyLimit(p, p.path(), deep+1) })
+	return any
+}
+
 // anyLimit passes over what it cannot read: it stays covered.
-func (r *reaper) anyLimit(p place, cgroup string) bool {
+func (l *limitLook) anyLimit(p place, cgroup string, deep int) bool {
 	var buf [limitBuf]byte
 	for _, file := range []string{"memory.max", "memory.high"} {
-		if v, err := r.tree.limitOf(p, file, buf[:0]); err != nil {
+		if v, err := l.tree.limitOf(p, file, buf[:0]); err != nil {
 			return false
 		} else if v < Unlimited {
 			return true
 		}
 	}
-	if r.tree.Tellable(cgroup) != MayReap { // nothing below has a memcg
-		return false
-	}
-	any := false
-	_ = r.tree.each(cgroup, func(p *child) { any = any || r.anyLimit(p, p.path()) })
-	return any
+	return l.below(cgroup, deep)
 }
 
 // uncover lowers what covers some children to margin bytes below their usage, but

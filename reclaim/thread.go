@@ -23,6 +23,7 @@ type Thread struct {
 	work  chan func()
 	tid   int
 	idle  bool          // under SCHED_IDLE
+	slow  bool          // not allowed to hurry
 	aside time.Duration // CPU time of what other threads did for this one
 	// onWrite is told how long each write took; nil tells nobody.
 	onWrite func(time.Duration)
@@ -117,15 +118,38 @@ func lowerPriority(tid int) error {
 
 // SetIdle puts the thread under SCHED_IDLE (on) or back under SCHED_OTHER.
 func (t *Thread) SetIdle(on bool) error {
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedOther, Nice: niceLowest}
+	policy := uint32(schedOther)
 	if on {
-		attr.Policy = schedIdle
+		policy = schedIdle
 	}
-	if err := unix.SchedSetAttr(t.tid, &attr, 0); err != nil {
-		return fmt.Errorf("set scheduler of the reaping thread: %w", err)
+	if err := t.schedule(policy, niceLowest); err != nil {
+		return err
 	}
 	t.idle = on
 	return nil
+}
+
+func (t *Thread) schedule(policy uint32, nice int32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Nice: nice}
+	if err := unix.SchedSetAttr(t.tid, &attr, 0); err != nil {
+		return fmt.Errorf("set scheduler of the reaping thread: %w", err)
+	}
+	return nil
+}
+
+// hurry gives the thread normal priority until calm is called, for what others may
+// not be kept waiting behind: a raised memory.min, under which a limit may find
+// nothing to reclaim, and a lowered memory.high, which throttles who charges. On a
+// busy machine a nice 19 thread may be kept from its CPU for seconds.
+//
+// It takes RLIMIT_NICE or CAP_SYS_NICE (sched(7)). Without either the thread stays
+// as slow as it is.
+func (t *Thread) hurry() (calm func()) {
+	if t.slow || t.schedule(schedOther, 0) != nil {
+		t.slow = true
+		return func() {}
+	}
+	return func() { _ = t.SetIdle(t.idle) }
 }
 
 // likeIdle puts the thread under the scheduler that another one is under. What

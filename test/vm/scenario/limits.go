@@ -152,13 +152,9 @@ func runLimits(ctx context.Context, r *Run) error {
 	r.Require("stalled at their own limits", float64(l.stalls), "", fmt.Sprintf("worst read %.1f s", l.worst.Seconds()), "0", l.stalls == 0)
 	r.Require("reads that met stale protection, with nothing going on", float64(l.met), "", fmt.Sprintf("of %d", l.calm), "half",
 		l.met <= l.calm/metPart)
-	var lost int64
-	for _, f := range l.idle {
-		n, err := machine.Resident(f)
-		if err != nil {
-			return err
-		}
-		lost += idleBytes - n
+	lost, err := l.idleLost()
+	if err != nil {
+		return err
 	}
 	var most int64
 	if !r.hasReclaim("/system.slice") {
@@ -167,6 +163,18 @@ func runLimits(ctx context.Context, r *Run) error {
 	r.Require("idle neighbours' cache lost (mincore)", float64(lost), "B", fmt.Sprintf("of %d MiB", len(l.idle)*idleBytes>>20),
 		fmt.Sprintf("≤ %d", most), lost <= most)
 	return nil
+}
+
+// idleLost is how much of what the idle neighbours read is no longer cached, in bytes (mincore(2)).
+func (l *limitsRun) idleLost() (lost int64, err error) {
+	for _, f := range l.idle {
+		n, err := machine.Resident(f)
+		if err != nil {
+			return 0, err
+		}
+		lost += idleBytes - n
+	}
+	return lost, nil
 }
 
 // services is how many there are directly below system.slice: half as many in a short run as logins are asked for.
@@ -405,8 +413,13 @@ func (l *limitsRun) read(ctx context.Context, phase string) (met int, err error)
 		return 0, errors.New("all readers are dead")
 	}
 	l.ours, l.theirs = append(l.ours, ours...), append(l.theirs, theirs...)
+	lost, err := l.idleLost()
+	if err != nil {
+		return 0, err
+	}
 	met, err = l.lows()
-	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst, "met_stale_protection", met)
+	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst, "met_stale_protection", met,
+		"idle_lost", lost)
 	return met, err
 }
 
@@ -612,6 +625,8 @@ func (l *limitsRun) older(ctx context.Context) error {
 	err = canary.w.do("read", canary.file)
 	kills, kerr := l.Stat(canary.cgroup, "memory.events", "oom_kill")
 	dead := err != nil || kerr != nil || kills > 0
+	lost, lerr := l.idleLost()
+	l.Log.Info("an earlier version's shield", "idle_lost", lost, "err", lerr)
 	l.Report("killed by an earlier version's shield, not healed", map[bool]float64{true: 1}[dead], "", "of 1")
 	if err := l.StartDaemon(ctx); err != nil {
 		return err
