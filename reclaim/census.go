@@ -187,9 +187,14 @@ type censusWalk struct {
 	tree  *Tree
 	c     Census // but for its ancestors
 	found []found
+	names map[owner]int // bytes of the paths found of each
 	buf   []byte
 	first bool // the first directory has been listed
 }
+
+// namesMost bounds the paths that a census lists of one owner, in bytes: some
+// 10,000 of usual ones, but each may take 4,095, and the kernel allows 65,535.
+const namesMost = 1 << 20
 
 // census begins one. Close it.
 func (t *Tree) census(under string) (*censusWalk, error) {
@@ -197,7 +202,7 @@ func (t *Tree) census(under string) (*censusWalk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &censusWalk{tree: t, buf: buf, c: Census{Dying: t.dyingCount(st), Live: st.descendants + 1, Visited: 1}}
+	w := &censusWalk{tree: t, buf: buf, names: map[owner]int{}, c: Census{Dying: t.dyingCount(st), Live: st.descendants + 1, Visited: 1}}
 	w.fs, w.over, w.longest = t.FS, &w.c.PassedOver, pathMax-1
 	if w.c.Dying > 0 {
 		if under, err = CleanPath(under); err == nil {
@@ -253,8 +258,17 @@ func (w *censusWalk) look() {
 	case unknown: // the dying may be those of a child that could not be read
 		w.c.PassedOver.Dying = plus(w.c.PassedOver.Dying, direct)
 	default:
-		w.found = append(w.found, found{Ancestor{Path: w.path(), Direct: direct, Total: at.dying}, id, at.owner})
+		w.note(found{Ancestor{Path: w.path(), Direct: direct, Total: at.dying}, id, at.owner})
 	}
+}
+
+// note lists an ancestor, or passes over one of an owner who has too many.
+func (w *censusWalk) note(a found) {
+	if w.names[a.owner] += len(a.Path); a.owner != "" && w.names[a.owner] > namesMost {
+		w.over.add(a.Path, "its owner has more of them than are listed at once", a.Direct)
+		return
+	}
+	w.found = append(w.found, a)
 }
 
 // result is what it has found, most direct dying first.

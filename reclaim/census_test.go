@@ -336,3 +336,24 @@ func TestCensusAllocates(t *testing.T) {
 		t.Errorf("%.0f allocations for 10 live cgroups, %.0f for 200", few, many)
 	}
 }
+
+// TestCensusListsNoEndlessNames: whoever owns a tree fills no memory with its paths,
+// and keeps nobody else's from being listed.
+func TestCensusListsNoEndlessNames(t *testing.T) {
+	w := &censusWalk{names: map[owner]int{}}
+	w.over = &w.c.PassedOver
+	const many, long = 20_000, 4000
+	for _, o := range []owner{"user 1000", ""} {
+		for range many {
+			w.note(found{Ancestor{Path: "/" + strings.Repeat("x", long-1), Direct: 2}, 0, o})
+		}
+	}
+	w.note(found{Ancestor{Path: "/other", Direct: 1}, 0, "user 1001"})
+	listed := namesMost / long
+	if got, want := len(w.found), listed+many+1; got != want {
+		t.Errorf("%d listed, want %d", got, want)
+	}
+	if over := w.c.PassedOver; over.Cgroups != int64(many-listed) || over.Dying != 2*over.Cgroups || len(over.First) > 2*firstMost || over.Why == "" {
+		t.Errorf("%+v", over)
+	}
+}

@@ -168,17 +168,17 @@ func (e *Engine) queueSwept(list []found, now time.Time) {
 // others leak. At some 20 turns a second 1,000 are a minute.
 const ownerMost = 1000
 
-// ration takes of each owner's ancestors no more than ownerMost, those that
-// follow the ones it took the last time, and says how many are left to the next
-// sweeps.
+// ration takes of each owner's ancestors no more than ownerMost, with those that are
+// queued, those that follow the ones it took the last time, and says how many are
+// left to the next sweeps.
 func (e *Engine) ration(all []found) (taken []found, later int64) {
-	count := map[owner]int{}
-	for _, a := range all {
-		count[a.owner]++
+	room := map[owner]int{}
+	for _, en := range e.queue.entries {
+		room[en.owner]--
 	}
 	rationed := map[owner][]found{}
 	for _, a := range all {
-		if a.owner == "" || count[a.owner] <= ownerMost {
+		if a.owner == "" || e.queue.entries[a.Path] != nil {
 			taken = append(taken, a)
 			continue
 		}
@@ -186,12 +186,19 @@ func (e *Engine) ration(all []found) (taken []found, later int64) {
 	}
 	last := map[owner]string{}
 	for o, list := range rationed {
+		most := max(room[o]+ownerMost, 0)
+		if len(list) <= most {
+			taken = append(taken, list...)
+			continue
+		}
 		slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.Path, b.Path) })
 		from, _ := slices.BinarySearchFunc(list, e.rationed[o]+"\x00", func(a found, p string) int { return strings.Compare(a.Path, p) })
 		list = slices.Concat(list[from:], list[:from])
-		taken = append(taken, list[:ownerMost]...)
-		later += int64(len(list) - ownerMost)
-		last[o] = list[ownerMost-1].Path
+		taken = append(taken, list[:most]...)
+		later += int64(len(list) - most)
+		if last[o] = e.rationed[o]; most > 0 {
+			last[o] = list[most-1].Path
+		}
 	}
 	e.rationed = last
 	return taken, later

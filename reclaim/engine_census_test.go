@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -199,6 +201,59 @@ func TestRation(t *testing.T) {
 		if n := seen[a.Path]; n != 2 {
 			t.Fatalf("%s was taken %d times in five sweeps, each a fifth of two rounds", a.Path, n)
 		}
+	}
+}
+
+// TestRationCountsWhatIsQueued: a storm of looks queues no more of one owner's than a
+// sweep takes.
+func TestRationCountsWhatIsQueued(t *testing.T) {
+	var all []found
+	for i := range 5 * ownerMost {
+		all = append(all, found{Ancestor{Path: fmt.Sprint("/u/", i), Direct: 1}, 0, "user 1000"})
+	}
+	e := NewEngine(EngineOptions{})
+	for range 30 {
+		list, later := e.ration(all)
+		e.queueSwept(list, t0)
+		if len(e.queue.entries) != ownerMost || later != 4*ownerMost || len(list) != ownerMost {
+			t.Fatalf("%d queued, %d taken, %d later", len(e.queue.entries), len(list), later)
+		}
+	}
+	for i, en := range slices.Collect(maps.Values(e.queue.entries)) {
+		if i < 10 {
+			e.queue.remove(en)
+		}
+	}
+	before := e.rationed["user 1000"]
+	list, later := e.ration(all)
+	if e.queueSwept(list, t0); len(e.queue.entries) != ownerMost || later != 4*ownerMost || e.rationed["user 1000"] == before {
+		t.Errorf("%d queued, %d later, after %q: %q", len(e.queue.entries), later, before, e.rationed["user 1000"])
+	}
+}
+
+// TestCensusesShare: costly censuses one after another leave half to the turns.
+func TestCensusesShare(t *testing.T) {
+	q, now := newQueue(), t0
+	const costly, turn = 45 * time.Millisecond, 5 * time.Millisecond
+	used := map[phase]time.Duration{}
+	for i := range 10 {
+		q.sweep(fmt.Sprint("/", i), now)
+	}
+	q.add(&entry{path: "census", phase: phaseCensus, due: now, owner: ofCensuses})
+	for range 1000 {
+		now = now.Add(time.Second)
+		en, _ := q.next(now)
+		cost := turn
+		if en.phase == phaseCensus {
+			cost = costly
+		}
+		used[en.phase] += cost
+		q.spend(en, cost)
+		en.due = now
+		q.update(en)
+	}
+	if c, w := used[phaseCensus], used[phaseTurn]; c < w/2 || w < c-costly {
+		t.Errorf("%v for censuses, %v for turns", c, w)
 	}
 }
 

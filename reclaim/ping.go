@@ -6,6 +6,11 @@ import "time"
 // test's way to look at what only that may.
 func (e *Engine) Ping(fn func()) { e.post(func(time.Time) { fn() }) }
 
+// Ready is closed once the journals are open and what an earlier run held is known:
+// from then on no teardown is missed. It does not wait for the first census, which on
+// a busy machine with many cgroups may take longer than a service may take to start.
+func (e *Engine) Ready() <-chan struct{} { return e.started }
+
 // Alive reports whether the reaping thread has got on with its work since the
 // last call (the first says that it has), and wakes it, so that the next call knows of one that sleeps. It
 // never waits: what it does may take long on a machine with many cgroups, and it

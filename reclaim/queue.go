@@ -16,7 +16,7 @@ type queue struct {
 	entries map[string]*entry
 	waiting [2]list // not due when last looked at; the fresh ones apart
 	fresh   list    // due, of teardowns
-	first   list    // due, of a sweep, before its turns: looks and censuses
+	first   list    // due, of a sweep, before its turns: looks at what they did
 	turns   shares  // due, of a sweep: the owners that have some
 	owners  map[owner]*ownerTurns
 	// served is the CPU time of the owner that was served last: one that comes
@@ -162,7 +162,8 @@ func (q *queue) forceEmpty(cgroup string, now time.Time) {
 // next is the entry to take now: of those that are due, a fresh one before one
 // of a sweep, a look at what a sweep's turn did before the next turn, or else
 // nothing would be seen to go before all ancestors have had theirs, then one of
-// the owner that sweeps have served least, its one that waits longest. The time
+// the owner that sweeps have served least (censuses have one of their own), its one
+// that waits longest. The time
 // is that of the first one that will be due and need not wait for it: a fresh
 // one, or where none is due, any (zero: there is none).
 func (q *queue) next(now time.Time) (*entry, time.Time) {
@@ -204,7 +205,7 @@ func (q *queue) arrive(now time.Time) {
 			switch {
 			case e.fresh:
 				q.fresh.put(e)
-			case e.phase == phaseSettle || e.phase == phaseCensus:
+			case e.phase == phaseSettle:
 				q.first.put(e)
 			default:
 				q.putTurn(e)

@@ -21,6 +21,7 @@ func unitPrevented(t *testing.T) []int {
 		t.Fatal(err)
 	}
 	var codes []int
+	unlimited := false
 	for line := range strings.Lines(string(unit)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch key {
@@ -32,6 +33,8 @@ func unitPrevented(t *testing.T) []int {
 				}
 				codes = append(codes, n)
 			}
+		case "StartLimitIntervalSec":
+			unlimited = value == "0"
 		case "SuccessExitStatus", "RestartForceExitStatus":
 			t.Errorf("%s= changes what a crash means, and this test does not know it", key)
 		case "Restart":
@@ -39,6 +42,9 @@ func unitPrevented(t *testing.T) []int {
 				t.Errorf("Restart=%s", value)
 			}
 		}
+	}
+	if !unlimited {
+		t.Error("after five crashes in ten seconds it would stay down (StartLimitIntervalSec=)")
 	}
 	return codes
 }

@@ -82,7 +82,7 @@ func (d *node) notify(ctx context.Context) {
 	if watchdog, err := daemon.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
 		every = min(every, watchdog/watchdogPart)
 	}
-	d.engine.Ping(func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	ready := d.engine.Ready()
 	debug.FreeOSMemory() // what only the start needed
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -97,6 +97,9 @@ func (d *node) notify(ctx context.Context) {
 		case <-ctx.Done():
 			_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 			return
+		case <-ready:
+			ready = nil
+			_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 		case <-ticker.C:
 		}
 	}

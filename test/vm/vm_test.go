@@ -4,6 +4,7 @@ package vm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -197,6 +198,7 @@ func buildShared(t *testing.T) string {
 	}
 	run([]string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64"}, "go", "build", "-trimpath",
 		"-o", filepath.Join(dir, "agent"), "github.com/scopereap/scopereap/test/vm/guest")
+	buildPanics(t, repo, filepath.Join(dir, machine.Panics), run)
 	pack := func(version, deb, rpm string) {
 		t.Helper()
 		from := t.TempDir()
@@ -212,6 +214,40 @@ func buildShared(t *testing.T) string {
 	}
 	pack(run(nil, filepath.Join(repo, "packaging", "version.sh")), machine.NewDeb, machine.NewRPM)
 	return dir
+}
+
+// buildPanics builds machine.Panics: the tree's scopereapd with one line laid over (go help build, -overlay), so that the real
+// one has nothing in it for a test.
+func buildPanics(t *testing.T, repo, out string, run func(env []string, name string, args ...string) string) {
+	t.Helper()
+	const line, file = "OnWrite: d.metrics.Wrote,", "cmd/scopereapd/serve.go"
+	source, err := filepath.Abs(filepath.Join(repo, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(b), line) != 1 {
+		t.Fatalf("%s has no line %q to lay a panic over", file, line)
+	}
+	over := fmt.Sprintf(`OnWrite: func(took time.Duration) {
+			d.metrics.Wrote(took)
+			if _, err := os.Stat(%q); err == nil {
+				panic("as the test asked")
+			}
+		},`, machine.PanicNow)
+	dir := t.TempDir()
+	changed, overlay := filepath.Join(dir, "serve.go"), filepath.Join(dir, "overlay.json")
+	text, err := json.Marshal(map[string]map[string]string{"Replace": {source: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(changed, []byte(strings.Replace(string(b), line, over, 1)), 0o644), os.WriteFile(overlay, text, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	run([]string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64"}, "go", "build", "-C", repo, "-trimpath", "-overlay", overlay, "-o", out, "./cmd/scopereapd")
 }
 
 // share copies the one file that a pattern names.

@@ -16,6 +16,12 @@ const (
 	OldRPM      = "old.rpm"
 )
 
+// Panics is a scopereapd in the share that panics in the thread that reaps, after its next write, while the file PanicNow is there.
+const (
+	Panics   = "scopereapd.panics"
+	PanicNow = "/run/vm-panic"
+)
+
 // policyRC is Debian's way to say which services a package may start (invoke-rc.d(8)); this one says none.
 const (
 	policyRC     = "/usr/sbin/policy-rc.d"

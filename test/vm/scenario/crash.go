@@ -189,6 +189,9 @@ func runCrash(ctx context.Context, r *Run) error {
 			return err
 		}
 	}
+	if err := r.panics(ctx, tree, dirs, was); err != nil {
+		return fmt.Errorf("a panic: %w", err)
+	}
 	// A restart that went on to shield again must have cleaned up after itself too.
 	if _, err := r.settled(ctx); err != nil {
 		return err
@@ -208,6 +211,58 @@ func runCrash(ctx context.Context, r *Run) error {
 	}
 	r.Require("live cache lost in all of it (mincore)", float64(lost), "B", "of 24 MiB", "0", lost == 0)
 	return nil
+}
+
+// panics has the reaping thread panic behind a shield: what is deferred still runs then, unlike in the other deaths.
+func (r *Run) panics(ctx context.Context, tree *tree, dirs []string, was limits) error {
+	const program = "/usr/sbin/scopereapd"
+	script := fmt.Sprintf("cp %[1]s %[1]s.real && install -m 755 %[2]s %[1]s.new && mv %[1]s.new %[1]s", program, filepath.Join(machine.Share, machine.Panics))
+	if _, err := machine.Run(ctx, "sh", "-c", script); err != nil {
+		return err
+	}
+	if err := r.Systemctl(ctx, "restart", machine.Unit); err != nil {
+		return err
+	}
+	if _, err := r.settled(ctx); err != nil {
+		return err
+	}
+	if err := tree.Leak(ctx, crashDying, crashPages); err != nil {
+		return err
+	}
+	pid, err := r.DaemonPID(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(machine.PanicNow, nil, 0o644); err != nil {
+		return err
+	}
+	go func() { _, _ = machine.Run(ctx, "scopereapctl", "sweep") }() // its daemon dies
+	_, err = machine.Wait(ctx, time.Minute, "the daemon to panic", func() (bool, error) { return processState(pid) == 0, nil })
+	if err := errors.Join(err, os.Remove(machine.PanicNow)); err != nil {
+		return err
+	}
+	entries, err := r.Journal(ctx, "_PID="+fmt.Sprint(pid))
+	if err != nil {
+		return err
+	}
+	said := slices.ContainsFunc(entries, func(e machine.Entry) bool {
+		s, _ := e["MESSAGE"].(string)
+		return strings.HasPrefix(s, "panic: ")
+	})
+	if !said {
+		return errors.New("it ended without a panic")
+	}
+	var left []string
+	_, err = machine.Wait(ctx, restoreWithin, "the limits to be restored", func() (bool, error) {
+		now, err := readLimits(dirs)
+		left = now.changed(was)
+		return len(left) == 0, err
+	})
+	r.Require("limits not as before, after a panic", float64(len(left)), "", fmt.Sprint(left), "0", err == nil)
+	if _, err := r.restarted(ctx, pid, restoreWithin); err != nil {
+		return err
+	}
+	return r.goesOn(ctx, death{name: "a panic"})
 }
 
 // goesOn requires that the daemon reaps what its predecessor left dying.

@@ -59,7 +59,7 @@ func runKills(ctx context.Context, r *Run) error {
 		return err
 	}
 	dir := "/run/systemd/system/" + machine.Unit + ".d"
-	text := fmt.Sprintf("[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\nWatchdogSec=%ds\n", int(killWatchdog.Seconds()))
+	text := fmt.Sprintf("[Service]\nRestartSec=100ms\nWatchdogSec=%ds\n", int(killWatchdog.Seconds()))
 	err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "kills.conf"), []byte(text), 0o644))
 	if err != nil {
 		return err
