@@ -36,6 +36,7 @@ const (
 	uringServer   = "vmuring" // its process's name
 	uringPressure = 60        // percent: above the policy's limit, and nothing else here comes near it
 	uringRises    = 2 * time.Minute
+	uringNamed    = 2 * time.Minute
 	uringMade     = 200
 	uringLeft     = uringMade / 20 // of those, what a sweep may leave: the last ones' charges are in a CPU's stock
 )
@@ -168,17 +169,19 @@ func runUring(ctx context.Context, r *Run) error {
 	}
 	r.Require("dying left", float64(after-before), "", fmt.Sprintf("of %d", uringMade), fmt.Sprintf("at most %d", uringLeft), after-before <= uringLeft)
 
-	out, err = doctorSays(ctx)
-	if err != nil {
-		return err
-	}
+	// Disks must have been idle for a while before pressure is not believed.
 	var named []string
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, uringServer) {
-			named = append(named, strings.TrimSpace(line))
+	_, err = machine.Wait(ctx, uringNamed, "doctor to name the server", func() (bool, error) {
+		out, err := doctorSays(ctx)
+		named = nil
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, uringServer) {
+				named = append(named, strings.TrimSpace(line))
+			}
 		}
-	}
-	r.Require("sentences of doctor that name the server", float64(len(named)), "", strings.Join(named, " / "), "1", len(named) == 1)
+		return len(named) > 0, err
+	})
+	r.Require("sentences of doctor that name the server", float64(len(named)), "", strings.Join(named, " / "), "1", err == nil && len(named) == 1)
 	_, err = machine.Run(ctx, "scopereapctl", "reproduce", "--clean")
 	return err
 }
