@@ -26,7 +26,7 @@ type Scenario struct {
 
 // All returns all scenarios, the longest first: the VMs that take longest should start first.
 func All() []Scenario {
-	return []Scenario{core(), evictScenario(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), kills(), floods(), uring(), bus(), api(), pod(), reparent(),
+	return []Scenario{core(), evictScenario(), cron(), linger(), operator(), packages(), crash(), crashV1(), limitsScenario(), diskV1(), kills(), floods(), uring(), near(), bus(), api(), pod(), reparent(),
 		bench(), growth(), storm()}
 }
 

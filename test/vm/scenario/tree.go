@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -214,6 +215,7 @@ func Child() bool {
 // child is the worker's own side.
 type child struct {
 	walk *walker // after "walk"
+	anon []byte  // after "grow"
 }
 
 func (c *child) obey(verb, arg string) (answer string, err error) {
@@ -233,6 +235,17 @@ func (c *child) obey(verb, arg string) (answer string, err error) {
 		return "", err
 	case "walked":
 		return c.walk.take()
+	case "grow":
+		n, err := strconv.Atoi(arg)
+		if err != nil {
+			return "", err
+		}
+		if c.anon, err = unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
+			return "", err
+		}
+		return "", nil
+	case "shrink":
+		return "", unix.Munmap(c.anon)
 	case "leak":
 		return "", leakAsTold(arg)
 	}
