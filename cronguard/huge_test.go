@@ -89,6 +89,53 @@ func TestHugeCrontab(t *testing.T) {
 	runtime.KeepAlive(inv)
 }
 
+// A session's processes may show what they like. One that has zeroed its arguments was 4 MiB, and 64 of them 256 MiB.
+func TestHugeCommandLines(t *testing.T) {
+	files := map[string]string{"10/task/10/children": ""}
+	for pid := 11; pid < 11+maxProcesses; pid++ {
+		files["10/task/10/children"] += fmt.Sprint(pid, " ")
+		files[fmt.Sprint(pid, "/cmdline")] = "sh\x00-c\x00/b\x00" + strings.Repeat("\x00", maxCmdlines/8)
+	}
+	root := tree(t, files)
+	before, total := allocated()
+	procs, err := Processes(root, 10)
+	if err != nil || len(procs) != maxProcesses {
+		t.Fatal(len(procs), err)
+	}
+	after, now := allocated()
+	if kept := after - before; kept > 2*maxCmdlines {
+		t.Errorf("the processes keep %d kB", kept>>10)
+	}
+	if took := now - total; took > 16*maxCmdlines {
+		t.Errorf("to read them took %d kB", took>>10)
+	}
+	// Seven fit, each a little longer than an eighth. Of the eighth nothing is shown, not even what there was room for.
+	for i, p := range procs {
+		if want := map[bool]int{true: maxArgs}[i < 7]; len(p.Args) != want {
+			t.Errorf("process %d has %d arguments, want %d", i, len(p.Args), want)
+		}
+	}
+	runtime.KeepAlive(procs)
+}
+
+// A command of more words than are told apart is not taken for one of just so many.
+func TestManyWords(t *testing.T) {
+	words := strings.Repeat(" a", maxArgs-2)
+	job := Job{ID: "j", Source: CronD, User: "u", Command: "/b" + words + " a", Service: "cron"}
+	inv := &Inventory{Jobs: []Job{job}}
+	for more, want := range map[string]bool{"": true, "\x00a": false} {
+		root := tree(t, map[string]string{"10/task/10/children": "11 ",
+			"11/cmdline": "/b" + strings.ReplaceAll(words, " ", "\x00") + "\x00a" + more + "\x00"})
+		procs, err := Processes(root, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := inv.Match(Session{User: "u", Service: "cron"}, procs); ok != want {
+			t.Errorf("%d arguments: %v by %s, want %v", len(procs[0].Args), ok, m.Evidence, want)
+		}
+	}
+}
+
 // BenchmarkHugeMatch is one session of a user with as many jobs as may be, and as many processes, all alike.
 func BenchmarkHugeMatch(b *testing.B) {
 	inv, err := ReadInventory(hugeRoot(b))
