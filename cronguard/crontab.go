@@ -35,14 +35,18 @@ type fault struct {
 
 // tableRules are how a crontab is to be read.
 type tableRules struct {
-	System bool // lines name a user
-	Cronie bool // cronie reads it, not Debian's cron
-	Most   int  // how many jobs are read; 0: all
+	System bool  // lines name a user
+	Cronie bool  // cronie reads it, not Debian's cron
+	Most   int   // how many jobs are read; 0: all
+	Zones  zones // that are known already; gets those of this table
 }
 
 // parseTable reads a crontab. Broken lines are told, the others are read.
 func parseTable(text string, rules tableRules) ([]tableLine, []fault) {
 	t := table{rules: rules}
+	if t.rules.Zones == nil {
+		t.rules.Zones = zones{}
+	}
 	text = strings.TrimPrefix(text, "\ufeff")
 	whole := text == "" || strings.HasSuffix(text, "\n")
 	for line := range strings.Lines(text) {
@@ -64,6 +68,7 @@ type table struct {
 	rules  tableRules
 	n      int // the line
 	loc    *time.Location
+	zones  int // looked for
 	delay  time.Duration
 	cr     bool // carriage returns were told of
 	lines  []tableLine
@@ -134,8 +139,13 @@ func (t *table) env(name, value string) {
 			t.loc = nil
 			return
 		}
-		loc, err := time.LoadLocation(value)
-		if err != nil {
+		loc, known := t.zone(value)
+		if !known {
+			t.fault(fmt.Sprintf("CRON_TZ %s is one time zone too many: a crontab has at most %d that no other one has, and all "+
+				"have %d; the jobs below are taken to be in the zone of those above", shown(value), maxTableZones, maxZones))
+			return
+		}
+		if loc == nil {
 			t.fault(fmt.Sprintf("CRON_TZ %s is no time zone of this machine; see timedatectl list-timezones", shown(value)))
 			return
 		}

@@ -89,6 +89,133 @@ func TestHugeCrontab(t *testing.T) {
 	runtime.KeepAlive(inv)
 }
 
+// A user's crontab may name a time zone in each of its lines. That was a file to read for each of 50,000 lines, and a zone
+// to keep for each of a thousand jobs, at every reading.
+func TestHugeZones(t *testing.T) {
+	if _, err := time.LoadLocation("Europe/Berlin"); err != nil {
+		t.Skip(err)
+	}
+	// Each is a name of its own for the same file.
+	other := func(n int) string { return "CRON_TZ=Europe/" + strings.Repeat("./", n) + "Berlin\n" }
+	var each, only, none strings.Builder
+	for i := range maxUserJobs {
+		each.WriteString(other(i%100) + "0 9 * * * /b\n")
+	}
+	for i := 0; none.Len() < maxTable-100; i++ {
+		fmt.Fprintf(&none, "CRON_TZ=Europe/Nowhere%d\n", i)
+	}
+	for only.Len() < maxTable-100 {
+		only.WriteString(other(0))
+	}
+	root := hugeRoot(t)
+	for file, text := range map[string]string{
+		"/etc/pam.d/crond":           "session required pam_unix.so\n",
+		"/usr/sbin/crond":            "",
+		"/var/spool/cron/crontabs/a": other(0) + "0 9 * * * /a\n",
+		"/var/spool/cron/crontabs/b": each.String(),
+		"/var/spool/cron/crontabs/c": only.String(),
+		"/var/spool/cron/crontabs/d": none.String(),
+		"/var/spool/cron/crontabs/u": "",
+		"/var/spool/cron/crontabs/z": other(0) + other(1) + "0 9 * * * /z\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(root+file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(root+file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, total := allocated()
+	inv, err := ReadInventory(root)
+	if err != nil || !inv.Cronie {
+		t.Fatal(inv, err)
+	}
+	after, now := allocated()
+	if took := now - total; took > 48<<20 {
+		t.Errorf("to read it took %d MB", took>>20)
+	}
+	if kept := after - before; kept > 2<<20 {
+		t.Errorf("the inventory keeps %d kB", kept>>10)
+	}
+	if n := len(loaded(inv)); n != 1+maxTableZones {
+		t.Errorf("%d time zones", n)
+	}
+	for _, file := range []string{"b", "d"} {
+		if !slices.ContainsFunc(inv.Problems, func(p Problem) bool {
+			return strings.HasSuffix(p.File, "/"+file) && strings.Contains(p.Text, "too many")
+		}) {
+			t.Errorf("nothing says that %s has too many zones", file)
+		}
+	}
+	// Whoever names few is not kept from it by others.
+	at := time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
+	for _, user := range []string{"a", "z"} {
+		s := Session{User: user, UID: 5, Service: "crond", At: at}
+		if m, ok := inv.Match(s, nil); !ok || m.Job.Command != "/"+user {
+			t.Errorf("%s: %+v", user, m)
+		}
+	}
+	runtime.KeepAlive(inv)
+}
+
+// loaded are the time zones that an inventory keeps.
+func loaded(inv *Inventory) map[*time.Location]bool {
+	out := map[*time.Location]bool{}
+	for _, j := range inv.Jobs {
+		if j.Schedule.loc != nil {
+			out[j.Schedule.loc] = true
+		}
+	}
+	return out
+}
+
+// A session's processes may show what they like. One that has zeroed its arguments was 4 MiB, and 64 of them 256 MiB.
+func TestHugeCommandLines(t *testing.T) {
+	files := map[string]string{"10/task/10/children": ""}
+	for pid := 11; pid < 11+maxProcesses; pid++ {
+		files["10/task/10/children"] += fmt.Sprint(pid, " ")
+		files[fmt.Sprint(pid, "/cmdline")] = "sh\x00-c\x00/b\x00" + strings.Repeat("\x00", maxCmdlines/8)
+	}
+	root := tree(t, files)
+	before, total := allocated()
+	procs, err := Processes(root, 10)
+	if err != nil || len(procs) != maxProcesses {
+		t.Fatal(len(procs), err)
+	}
+	after, now := allocated()
+	if kept := after - before; kept > 2*maxCmdlines {
+		t.Errorf("the processes keep %d kB", kept>>10)
+	}
+	if took := now - total; took > 16*maxCmdlines {
+		t.Errorf("to read them took %d kB", took>>10)
+	}
+	// Seven fit, each a little longer than an eighth. Of the eighth nothing is shown, not even what there was room for.
+	for i, p := range procs {
+		if want := map[bool]int{true: maxArgs}[i < 7]; len(p.Args) != want {
+			t.Errorf("process %d has %d arguments, want %d", i, len(p.Args), want)
+		}
+	}
+	runtime.KeepAlive(procs)
+}
+
+// A command of more words than are told apart is not taken for one of just so many.
+func TestManyWords(t *testing.T) {
+	words := strings.Repeat(" a", maxArgs-2)
+	job := Job{ID: "j", Source: CronD, User: "u", Command: "/b" + words + " a", Service: "cron"}
+	inv := &Inventory{Jobs: []Job{job}}
+	for more, want := range map[string]bool{"": true, "\x00a": false} {
+		root := tree(t, map[string]string{"10/task/10/children": "11 ",
+			"11/cmdline": "/b" + strings.ReplaceAll(words, " ", "\x00") + "\x00a" + more + "\x00"})
+		procs, err := Processes(root, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := inv.Match(Session{User: "u", Service: "cron"}, procs); ok != want {
+			t.Errorf("%d arguments: %v by %s, want %v", len(procs[0].Args), ok, m.Evidence, want)
+		}
+	}
+}
+
 // BenchmarkHugeMatch is one session of a user with as many jobs as may be, and as many processes, all alike.
 func BenchmarkHugeMatch(b *testing.B) {
 	inv, err := ReadInventory(hugeRoot(b))

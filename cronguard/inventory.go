@@ -95,7 +95,7 @@ func ReadInventory(root string) (*Inventory, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("looking for cron jobs: %s is not a directory; name a root directory", root)
 	}
-	r := reader{root: root, inv: &Inventory{}}
+	r := reader{root: root, inv: &Inventory{}, zones: zones{}}
 	r.findDaemon()
 	r.readUsers()
 	r.systemTable("/etc/crontab", SystemTable)
@@ -113,8 +113,9 @@ func ReadInventory(root string) (*Inventory, error) {
 
 // reader gathers an inventory.
 type reader struct {
-	root string
-	inv  *Inventory
+	root  string
+	inv   *Inventory
+	zones zones
 }
 
 func (r *reader) problem(file string, line int, text string) {
@@ -187,7 +188,7 @@ func (r *reader) systemTable(file string, source Source) {
 			"its jobs do not run and are not listed; chmod go-w %s", mode.Perm(), file))
 		return
 	}
-	lines, faults := parseTable(text, tableRules{System: true, Cronie: r.inv.Cronie})
+	lines, faults := parseTable(text, tableRules{System: true, Cronie: r.inv.Cronie, Zones: r.zones})
 	r.faults(file, faults)
 	for _, l := range lines {
 		j := r.job(file, l, source)
@@ -243,7 +244,7 @@ func (r *reader) userTables() {
 				r.failed(file, err)
 				continue
 			}
-			lines, faults := parseTable(text, tableRules{Cronie: r.inv.Cronie, Most: maxUserJobs})
+			lines, faults := parseTable(text, tableRules{Cronie: r.inv.Cronie, Most: maxUserJobs, Zones: r.zones})
 			r.faults(file, faults)
 			for _, l := range lines {
 				j := r.job(file, l, UserTable)

@@ -151,11 +151,8 @@ func isShellOf(command string, args []string) bool {
 }
 
 // sameCommand compares what a process shows with what the table says. A carriage return at a line's end is in the
-// former only, and a very long one may have been cut when it was read.
-func sameCommand(shown, command string) bool {
-	shown, command = trimmed(shown), trimmed(command)
-	return shown == command || len(shown) >= maxCmdline/2 && strings.HasPrefix(command, shown)
-}
+// former only.
+func sameCommand(shown, command string) bool { return trimmed(shown) == trimmed(command) }
 
 func trimmed(command string) string { return strings.TrimRight(command, " \t\r") }
 

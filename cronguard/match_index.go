@@ -16,7 +16,6 @@ type userJobs struct {
 	byShell  map[string][]*Job // by the whole command
 	byWord   map[string][]*Job // by the last word, which every way to run a simple command ends with
 	runParts []*Job            // that run directories
-	long     []*Job            // whose command may have been cut when it was read
 
 	mu  sync.Mutex
 	now []dueJobs // for the minutes that were asked about last
@@ -65,9 +64,6 @@ func indexed(jobs []*Job) *userJobs {
 		if strings.Contains(command, runPartsWord) {
 			u.runParts = append(u.runParts, j)
 		}
-		if len(command) >= maxCmdline/2 {
-			u.long = append(u.long, j)
-		}
 	}
 	return u
 }
@@ -86,9 +82,6 @@ func lastWord(command string) string {
 func (u *userJobs) ofShell(args []string) []*Job {
 	if len(args) != 3 || args[1] != "-c" {
 		return nil
-	}
-	if len(args[2]) >= maxCmdline/2 {
-		return u.long
 	}
 	return u.byShell[trimmed(args[2])]
 }

@@ -23,16 +23,21 @@ const (
 	maxProcesses = 64
 	maxDepth     = 6
 	maxThreads   = 16
-	maxCmdline   = 2 * maxLine
 	maxScan      = 100_000
+	// maxCmdlines is how much of all command lines is read: twice the longest line of a crontab.
+	maxCmdlines = 2 * maxLine
+	// maxArgs are how many arguments of a process are told apart. One that has zeroed its own shows an empty argument
+	// for each byte.
+	maxArgs = 64
 )
 
 // Processes returns the leader's descendants, shallowest first, from the proc file system at procRoot ("/proc"). There
 // are none where the leader has not forked yet; the error matches fs.ErrNotExist where it has ended. A command line may
 // hold secrets.
 //
-// It reads at most 64 processes. Reading a command line waits for that process's memory lock, which a process stuck in
-// the kernel may hold: call this where waiting hurts nobody.
+// It reads at most 64 processes, and 256 KiB of their command lines. What a process shows after its 63rd argument is one
+// argument, with NULs. Reading a command line waits for that process's memory lock, which a process stuck in the kernel
+// may hold: call this where waiting hurts nobody.
 func Processes(procRoot string, leader int) ([]Process, error) {
 	if leader <= 1 {
 		return nil, fmt.Errorf("looking for processes of session leader %d: no session has such a leader", leader)
@@ -45,6 +50,7 @@ func Processes(procRoot string, leader int) ([]Process, error) {
 		children = scan(procRoot) // a kernel without CONFIG_PROC_CHILDREN
 	}
 	var out []Process
+	left := maxCmdlines
 	next := []Process{{PID: leader}}
 	seen := map[int]bool{leader: true}
 	for depth := 1; depth <= maxDepth && len(next) > 0; depth++ {
@@ -58,7 +64,7 @@ func Processes(procRoot string, leader int) ([]Process, error) {
 					continue
 				}
 				seen[pid] = true
-				level = append(level, Process{PID: pid, Parent: parent.PID, Depth: depth, Args: cmdline(procRoot, pid)})
+				level = append(level, Process{PID: pid, Parent: parent.PID, Depth: depth, Args: cmdline(procRoot, pid, &left)})
 			}
 		}
 		out, next = append(out, level...), level
@@ -118,13 +124,19 @@ func parentOf(stat []byte) (int, bool) {
 	return n, err == nil
 }
 
-// cmdline reads a process's arguments. A zombie has none.
-func cmdline(procRoot string, pid int) []string {
-	text := strings.TrimSuffix(string(head(pidFile(procRoot, pid, "cmdline"), maxCmdline)), "\x00")
-	if text == "" {
+// cmdline reads a process's arguments, and takes their bytes off those left. A zombie has none. Nor does one with more
+// than are left, because the beginning of one command may be another, and those that come after it.
+func cmdline(procRoot string, pid int, left *int) []string {
+	if *left < 0 {
 		return nil
 	}
-	return strings.Split(text, "\x00")
+	data := head(pidFile(procRoot, pid, "cmdline"), int64(*left)+1)
+	*left -= len(data)
+	text := strings.TrimSuffix(string(data), "\x00")
+	if *left < 0 || text == "" {
+		return nil
+	}
+	return strings.SplitN(text, "\x00", maxArgs)
 }
 
 // head reads the first n bytes of a file.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/scopereap/scopereap/internal/names"
 )
 
 // mostCounted bounds how many cgroups are looked into for one answer to the
@@ -38,7 +40,7 @@ func (m *machine) below(typed string) []string {
 	if err != nil {
 		return nil
 	}
-	names, err := m.fs.Children(at)
+	children, err := m.fs.Children(at)
 	if err != nil {
 		return nil
 	}
@@ -48,15 +50,16 @@ func (m *machine) below(typed string) []string {
 	}
 	var offers []offer
 	tree := m.tree(m.look())
-	for _, name := range names {
-		full := dir + name
-		// The shell's protocol is lines, with a tab before the description.
-		if !strings.HasPrefix(full, typed) || strings.ContainsAny(name, "\n\t") {
+	for _, child := range children {
+		full := dir + child
+		// The shell shows what is offered as it is, on root's terminal, and its
+		// protocol is lines, with a tab before the description.
+		if !strings.HasPrefix(full, typed) || names.Shown(child) != child {
 			continue
 		}
 		o := offer{path: full}
 		if m.Mode.V2() && len(offers) < mostCounted {
-			o.dying, _ = tree.Dying(path.Join(at, name)) // gone meanwhile: 0
+			o.dying, _ = tree.Dying(path.Join(at, child)) // gone meanwhile: 0
 		}
 		offers = append(offers, o)
 	}

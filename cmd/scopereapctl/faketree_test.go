@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -250,10 +251,10 @@ func FuzzParseCgroupPath(f *testing.F) {
 	})
 }
 
-// completion offers what lives below what was typed, and nothing outside.
+// completion offers what lives below what was typed, and nothing outside. What would steer the terminal is not offered.
 func TestCompleteCgroup(t *testing.T) {
 	m := fakeV2(t)
-	for _, name := range []string{"init.scope", "odd\nname"} {
+	for _, name := range []string{"init.scope", "odd\nname", "tab\tbed", path.Base(hostile), "c1\u009b2J", "\x1b[2J", "\u202egnp", "bad\xff"} {
 		if err := os.Mkdir(filepath.Join(m.Root, name), 0o755); err != nil {
 			t.Fatal(err)
 		}

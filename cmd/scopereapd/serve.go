@@ -150,6 +150,7 @@ func (d *node) run(ctx context.Context) error {
 	part("control socket", func() error { return server.Serve(ctx, listener, rootListener) })
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
+	part("cron jobs", func() error { d.account.jobs.run(ctx); return nil })
 	part("triggers", func() error { d.removeTriggers(ctx); return nil })
 	part("ledger", func() error {
 		d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) })

@@ -93,6 +93,7 @@ func TestLateJob(t *testing.T) {
 		<-search
 		return a.jobs.matchCrontabs(s, at, procs)
 	}
+	go a.jobs.run(t.Context())
 	for range 3 * maxLate {
 		a.ended(logind.Event{Kind: logind.Teardown, Unit: "session-1.scope", ControlGroup: "/user.slice/session-1.scope", At: time.Now(),
 			HasUID: true, UID: 1001, Session: &logind.Session{ID: "1", UID: 1001, User: "bob", Service: "cron", Leader: 1}})
