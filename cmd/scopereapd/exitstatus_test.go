@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,4 +98,15 @@ func TestCrashIsFollowedByRestart(t *testing.T) {
 			t.Errorf("it did not end in a panic:\n%s", d.log)
 		}
 	})
+}
+
+// What --help says of exit codes is what the program ends with.
+func TestExitCodesNamed(t *testing.T) {
+	long := newCommand().Long
+	_, says, _ := strings.Cut(long, "Exit codes:")
+	for _, code := range []int{exitcode.OK, exitcode.Failed, exitcode.NotRoot, exitcode.Busy, exitcode.Usage, exitcode.Unavailable, exitcode.Config} {
+		if !regexp.MustCompile(fmt.Sprintf(`\b%d\b`, code)).MatchString(says) {
+			t.Errorf("%d is not named: %s", code, says)
+		}
+	}
 }
