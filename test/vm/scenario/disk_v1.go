@@ -19,7 +19,7 @@ func diskV1() Scenario {
 		Name:  "disk-v1",
 		About: "a disk stops answering while a unit with dirty pages on it ends (v1): nothing waits for it, and it is finished later",
 		Runs:  func(s suite.Suite) bool { return s.V1 },
-		Named: true, // it has not passed on an emulated machine yet
+		Short: []string{"bookworm-v1"},
 		Limit: 15 * time.Minute,
 		Guest: runDiskV1,
 	}
