@@ -27,6 +27,7 @@ func limitsScenario() Scenario {
 		Name:  "limits",
 		About: "services at limits of their own read through them before, during and after teardowns, sweeps, SIGKILL, upgrade and stop",
 		Runs:  func(s suite.Suite) bool { return !s.V1 && s.Name != "forky" && !s.Broker },
+		Short: []string{"bullseye", "bookworm"}, // where protection outlasts a shield; for later kernels there is near
 		Limit: 25 * time.Minute,
 		Guest: runLimits,
 	}

@@ -23,7 +23,7 @@ func packages() Scenario {
 		Runs: func(s suite.Suite) bool {
 			return s.Default && !s.Broker // what differs with dbus-broker, api has: it installs the package too
 		},
-		Short: []string{"bookworm-v1", "trixie"},
+		Short: []string{"trixie"},
 		Limit: 15 * time.Minute,
 		Guest: runPackages,
 	}
