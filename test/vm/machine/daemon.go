@@ -88,6 +88,17 @@ type Usage struct {
 	Switches int64 // voluntary context switches of all its living threads: how often it woke up
 }
 
+// ProcessCPU is a process's CPU time, in units of 10 ms.
+func ProcessCPU(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	ticks, err := parseStatTicks(string(b))
+	const userHz = 100 // fixed in the ABI of amd64
+	return time.Duration(ticks) * time.Second / userHz, err
+}
+
 // DaemonUsage reads the daemon's usage from /proc.
 func (m *Machine) DaemonUsage(ctx context.Context) (Usage, error) {
 	pid, err := m.DaemonPID(ctx)
@@ -98,17 +109,13 @@ func (m *Machine) DaemonUsage(ctx context.Context) (Usage, error) {
 		return Usage{}, errors.New("the daemon does not run")
 	}
 	proc := fmt.Sprintf("/proc/%d", pid)
-	b, err := os.ReadFile(proc + "/stat")
+	cpu, err := ProcessCPU(pid)
 	if err != nil {
 		return Usage{}, err
 	}
-	ticks, err := parseStatTicks(string(b))
+	u := Usage{CPU: cpu}
+	b, err := os.ReadFile(proc + "/status")
 	if err != nil {
-		return Usage{}, err
-	}
-	const userHz = 100 // fixed in the ABI of amd64
-	u := Usage{CPU: time.Duration(ticks) * time.Second / userHz}
-	if b, err = os.ReadFile(proc + "/status"); err != nil {
 		return Usage{}, err
 	}
 	st := parseStatus(string(b))

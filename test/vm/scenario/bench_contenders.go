@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
+	"github.com/scopereap/scopereap/reclaim"
+	"github.com/scopereap/scopereap/reclaim/pages"
 	"github.com/scopereap/scopereap/test/vm/machine"
 )
 
@@ -42,6 +44,8 @@ const (
 	// nameAtOnce is scopereap where its policy lets it work as fast as the others do, which tells the price of keeping to
 	// a twentieth of a CPU from all else that it costs.
 	nameAtOnce = "scopereap, budget.cpu = 100%"
+	// nameEviction is what scopereap does first where it has no shield, and next where it has one.
+	nameEviction = "eviction alone"
 )
 
 // nothingFor is how long nothing is done.
@@ -63,6 +67,13 @@ func (b *benchRun) contenders() []contender {
 		{name: "drop_caches=1", run: plain(dropCaches("1"))},
 		{name: "drop_caches=3", run: plain(dropCaches("3"))},
 	}
+	if b.V1 {
+		return append(all,
+			contender{name: "memory.force_empty", run: plain(eachDir(b.dirs, b.forceEmpty))},
+			b.eviction(),
+			b.scopereap(nameScopereap, ""),
+			b.scopereap(nameAtOnce, emulatedBudget))
+	}
 	if b.hasReclaim(benchSlice) {
 		all = append(all,
 			contender{name: "unshielded write", run: plain(eachDir(b.dirs, b.unshieldedWrite))},
@@ -75,8 +86,40 @@ func (b *benchRun) contenders() []contender {
 		all = append(all, contender{name: namePaced, run: plain(eachDir(b.dirs, b.pacedWrites))})
 	}
 	return append(all,
+		b.eviction(),
 		b.scopereap(nameScopereap, ""),
-		b.scopereap(nameAtOnce, "[budget]\ncpu = \"100%\"\n"))
+		b.scopereap(nameAtOnce, emulatedBudget))
+}
+
+// forceEmpty is the one way that cgroup v1 has to reclaim what is dead below a cgroup.
+func (r *Run) forceEmpty(_ context.Context, cgroup string) error {
+	return machine.WriteFile(r.MemPath(cgroup)+"/memory.force_empty", "0")
+}
+
+// eviction asks the process that evicts, without the daemon.
+func (b *benchRun) eviction() contender {
+	evicter := &pages.Client{Socket: "/run/scopereap/" + pages.SocketName}
+	return contender{
+		name: nameEviction,
+		before: func(ctx context.Context) error {
+			if err := b.Systemctl(ctx, "start", "scopereap-pages.socket"); err != nil {
+				return err
+			}
+			_, err := evicter.List(ctx, b.dirs[0]) // it starts, and is ready
+			return err
+		},
+		run: func(ctx context.Context) (c cost, err error) {
+			for _, d := range b.dirs {
+				for more := true; more && err == nil; {
+					var done reclaim.Evicted
+					done, err = evicter.Evict(ctx, reclaim.EvictRequest{Under: d, Share: 1})
+					c.used, more = c.used+done.CPU, done.More
+				}
+			}
+			c.reaping = c.used
+			return c, err
+		},
+	}
 }
 
 // scopereap is the daemon with a policy, that of which nothing is said is the built-in one.
@@ -303,27 +346,47 @@ func (b *benchRun) sweptItself(ctx context.Context) (cost, error) {
 	return c, err
 }
 
-// daemonCost is the CPU time of the daemon's whole cgroup, and of its reaping thread, from before something to after it.
+// daemonCost is the CPU time of the daemon's whole cgroup, of the process that evicts for it, and of its reaping thread,
+// from before something to after it. On v1 there is no CPU time of a cgroup by systemd's default: there it is the processes'.
 func (r *Run) daemonCost(ctx context.Context, do func() error) (c cost, err error) {
-	cgroup, err := r.DaemonCgroup(ctx)
-	if err != nil {
-		return c, err
-	}
-	take := func() (now cost, err error) {
-		if now.used, err = r.CPU(cgroup); err == nil {
-			now.reaping, err = r.ReapingCPU(ctx)
+	of := func(unit string) (time.Duration, error) {
+		property, cpu := "ControlGroup", r.CPU
+		if r.V1 {
+			property, cpu = "MainPID", func(pid string) (time.Duration, error) {
+				n, err := strconv.Atoi(pid)
+				if err != nil {
+					return 0, err
+				}
+				return machine.ProcessCPU(n)
+			}
 		}
-		return now, err
+		which, err := r.Property(ctx, unit, property)
+		if err != nil || which == "" || which == "0" { // it does not run
+			return 0, err
+		}
+		return cpu(which)
 	}
-	before, err := take()
+	take := func() (daemon, evicts, reaping time.Duration, err error) {
+		if daemon, err = of(machine.Unit); err == nil {
+			evicts, err = of("scopereap-pages.service")
+		}
+		if err == nil && !r.V1 {
+			reaping, err = r.ReapingCPU(ctx)
+		}
+		return daemon, evicts, reaping, err
+	}
+	daemon, evicts, reaping, err := take()
 	if err != nil {
 		return c, err
 	}
 	if err := do(); err != nil {
 		return c, err
 	}
-	after, err := take()
-	return cost{used: after.used - before.used, reaping: after.reaping - before.reaping}, err
+	daemon2, evicts2, reaping2, err := take()
+	if evicts2 >= evicts { // else it has ended and begun anew meanwhile
+		evicts2 -= evicts
+	}
+	return cost{used: daemon2 - daemon + evicts2, reaping: reaping2 - reaping}, err
 }
 
 // awaitSwept returns what the daemon's journal tells of the next sweep that takes the leak away.

@@ -195,6 +195,9 @@ func (b *benchRun) missing() (sum int64, err error) {
 // why asks scopereapctl what keeps those that are left, and counts on its own.
 func (b *benchRun) why(ctx context.Context, r *benched) error {
 	r.why = map[string]int64{}
+	if b.V1 {
+		return b.whyV1(ctx, r)
+	}
 	for _, d := range b.dirs {
 		var x struct {
 			Ancestors []struct {
@@ -221,6 +224,21 @@ func (b *benchRun) why(ctx context.Context, r *benched) error {
 			}
 			b.Log.Info("left", "leak", l.String(), "unexcused", l.Unexcused())
 		}
+	}
+	return err
+}
+
+// whyV1 has it from the page walk.
+func (b *benchRun) whyV1(ctx context.Context, r *benched) error {
+	dead, err := b.DeadByName(ctx)
+	for _, d := range dead {
+		if !strings.HasPrefix(d.Path, benchSlice+"/") {
+			continue
+		}
+		if d.Frees["eviction"]+d.Frees["writeback"] > d.Block {
+			r.unexcused++
+		}
+		r.why["dead pages"]++
 	}
 	return err
 }

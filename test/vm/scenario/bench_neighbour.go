@@ -107,6 +107,9 @@ func (n *neighbour) missing() (int64, error) { return n.pages.Missing(0, n.pages
 
 // refaults is how often a page that had been reclaimed was read back.
 func (n *neighbour) refaults() (int64, error) {
+	if n.m.V1 { // which does not count them
+		return 0, nil
+	}
 	return n.m.Stat(n.cgroup, "memory.stat", "workingset_refault_file")
 }
 

@@ -12,7 +12,7 @@ import (
 // newResult begins what a benchmark leaves for test/bench/report, with all that is known of this machine.
 func (r *Run) newResult() (*result.Run, error) {
 	out := &result.Run{
-		Machine: r.Params.Suite, Suite: r.Params.Scenario, Mode: "v2", Date: time.Now().UTC().Truncate(time.Second),
+		Machine: r.Params.Suite, Suite: r.Params.Scenario, Mode: map[bool]string{true: "v1", false: "v2"}[r.V1], Date: time.Now().UTC().Truncate(time.Second),
 		Commit: r.Params.Commit, Load: r.Params.Load,
 		Command: "make bench SUITE=" + r.Params.Suite + " SCENARIO=" + r.Params.Scenario,
 	}
