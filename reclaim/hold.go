@@ -298,6 +298,9 @@ type HoldCount struct {
 	Held    int `json:"held"`    // directories of live units
 	Waiting int `json:"waiting"` // directories whose unit has ended
 	Threads int `json:"threads"` // parked threads
+	// HeldUp are those of the waiting that a slow or dead disk holds up, see
+	// ErrV1HeldUp.
+	HeldUp int `json:"held_up,omitempty"`
 }
 
 // Count says how much is held.
@@ -305,11 +308,14 @@ func (h *Hold) Count() HoldCount {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := HoldCount{Threads: h.threads}
-	for _, e := range h.entries {
+	for cgroup, e := range h.entries {
 		if e.left.IsZero() {
 			c.Held++
-		} else {
-			c.Waiting++
+			continue
+		}
+		c.Waiting++
+		if h.heldUp[cgroup] {
+			c.HeldUp++
 		}
 	}
 	return c

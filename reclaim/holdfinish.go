@@ -210,6 +210,8 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 	}
 	if out.Why == HoldPages && since > holdWritebackLong && out.dirty() > 0 {
 		h.isHeldUp(clean, out)
+	} else {
+		h.notHeldUp(clean)
 	}
 	if out.Why == holdEmpty || late {
 		return h.remove(clean, e, late, out)

@@ -83,10 +83,11 @@ func TestPressureWords(t *testing.T) {
 	}
 }
 
-// evicting is a v1 machine on which eviction works.
+// evicting is a v1 machine on which eviction works, and the hold waits for a disk.
 func evicting() statusReport {
 	r := v1Report()
 	r.Daemon.Engine.Eviction = yes()
+	r.Daemon.Engine.Held.HeldUp = 1
 	return r
 }
 
