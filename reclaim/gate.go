@@ -20,6 +20,9 @@ type pressureGate struct {
 	disks    diskLook
 	idle     time.Time // since when no disk is busy; zero: one is, or nobody knows
 	part     float64   // of the budget, by the last look
+	// gave is for how long it has given way, and rested when it last ceased to: see givenMost.
+	gave   time.Duration
+	rested time.Time
 
 	now    *GivingWay // nil: no pressure
 	io     bool       // it is of I/O
@@ -35,8 +38,10 @@ const (
 	// givenPart is what reaping has of its budget while it gives way: dying
 	// memcgs are part of what a machine under pressure suffers from.
 	givenPart = 0.1
-	// givenMost is for how long it gives way at a stretch. Pressure that lasts
-	// longer is how this machine is.
+	// givenMost is for how long it gives way, at a stretch or not: pressure that lasts
+	// longer is how this machine is. Only what begins after as long a rest is given
+	// way to again, so in ten minutes of any twenty: else pressure that hovers at its
+	// limit, or that a user makes again and again, would keep reaping slow for ever.
 	givenMost = 10 * time.Minute
 	// idleFor is how long no disk must have been busy before I/O pressure is not
 	// believed: avg10 of an end falls from 100 % below 40 % within that time.
@@ -50,7 +55,8 @@ const (
 type GivingWay struct {
 	Why   string    `json:"why"`   // the limit that is exceeded, in words
 	Since time.Time `json:"since"` // when it was first seen to be
-	// Until is when reaping has its whole budget again though the pressure lasts.
+	// Until is when reaping has, or had, its whole budget again though the pressure
+	// lasts or comes back.
 	Until time.Time `json:"until"`
 	Part  float64   `json:"part"` // of its budget that reaping has
 	// Idle: no disk has been busy for seconds, so I/O pressure is not believed. An
@@ -99,8 +105,13 @@ func (g *pressureGate) look(l PressureLimits, now time.Time) float64 {
 	if now.Sub(g.looked) < pressureLook {
 		return g.part
 	}
+	if g.part < 1 {
+		g.rested = g.looked.Add(min(now.Sub(g.looked), lookGood))
+		g.gave += g.rested.Sub(g.looked)
+	}
 	if g.now != nil && now.Sub(g.looked) > lookGood { // nobody has looked meanwhile: it may have ended, and begun again
-		g.now.Since, g.now.Until = now, now.Add(givenMost)
+		g.now.Since = now
+		g.begin(now)
 	}
 	g.looked = now
 	over, err := g.pressure.Above(l)
@@ -119,10 +130,16 @@ func (g *pressureGate) look(l PressureLimits, now time.Time) float64 {
 		g.yields.note(false)
 		return g.part
 	case g.now == nil || g.io != over.IO:
-		g.now, g.io, g.idle = &GivingWay{Since: now, Until: now.Add(givenMost)}, over.IO, time.Time{}
+		if g.now == nil {
+			g.begin(now)
+		}
+		g.now, g.io, g.idle = &GivingWay{Since: now}, over.IO, time.Time{}
 		g.told = [3]bool{}
 	}
-	g.now.Why = over.Why
+	g.now.Why, g.now.Until = over.Why, now.Add(givenMost-g.gave)
+	if g.gave >= givenMost {
+		g.now.Until = g.rested
+	}
 	if g.io {
 		g.lookAtDisks(now)
 	}
@@ -131,9 +148,9 @@ func (g *pressureGate) look(l PressureLimits, now time.Time) float64 {
 	case g.now.Idle:
 		given = 1
 		g.tell(1, "I/O pressure is not believed, reaping goes on: no disk is busy (an idle io_uring counts as waiting before Linux 6.15; scopereapctl doctor names who has one)")
-	case !now.Before(g.now.Until):
+	case g.gave >= givenMost:
 		given = 1
-		g.tell(2, "pressure lasts, reaping goes on with its whole budget")
+		g.tell(2, "pressure lasts or comes back, reaping goes on with its whole budget")
 	default:
 		g.tell(0, "giving way")
 	}
@@ -141,6 +158,13 @@ func (g *pressureGate) look(l PressureLimits, now time.Time) float64 {
 	g.yields.note(given < 1)
 	g.state.Store(&toldPressure{*g.now, now})
 	return given
+}
+
+// begin is for pressure that may have just begun. It is given way to anew after a rest.
+func (g *pressureGate) begin(now time.Time) {
+	if now.Sub(g.rested) >= givenMost {
+		g.gave = 0
+	}
 }
 
 // lookAtDisks looks whether I/O pressure can be.

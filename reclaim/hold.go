@@ -57,8 +57,8 @@ type Hold struct {
 	// heldUp are the directories that a slow disk keeps from being finished,
 	// which has been logged.
 	heldUp map[string]bool
-	// unstruck: the journal's last strike failed, which has been logged.
-	unstruck bool
+	// journalFull: the journal could not be written the last time, which has been logged.
+	journalFull bool
 }
 
 // HoldOptions says how a Hold works. Its zero value holds nothing.
@@ -112,6 +112,8 @@ type heldDir struct {
 	tries  int       // of Finish since then
 	life   int       // counts Enter, so that a try notices one
 	told   bool      // that tasks are in it beyond its deadline
+	// unwritten: it is not in the journal yet.
+	unwritten bool
 }
 
 // NewHold makes a Hold over the memory hierarchy f. It touches nothing; call
@@ -175,14 +177,14 @@ func (h *Hold) enter(clean string, left time.Time) error {
 		return fmt.Errorf("hold %s: %w (%d)", clean, ErrHoldFull, h.opts.Max)
 	}
 	if e == nil {
-		// Before entering: a crash in between leaves a line too many,
-		// not a directory that nobody knows of.
-		if err := h.journal.add(holdRecord{ID: id, Cgroup: clean}); err != nil {
-			return fmt.Errorf("hold %s: %w", clean, err)
-		}
-		e = &heldDir{id: id}
-		h.entries[clean] = e
+		e = &heldDir{id: id, unwritten: true}
 	}
+	// Before entering: a crash in between leaves a line too many, not a
+	// directory that nobody knows of.
+	if err := h.write(clean, e); err != nil {
+		return fmt.Errorf("hold %s: %w", clean, err)
+	}
+	h.entries[clean] = e
 	e.left, e.tries = left, 0
 	e.life++
 	if err := h.admit(clean, e); err != nil {
@@ -249,13 +251,29 @@ func (h *Hold) forget(clean string) {
 	delete(h.entries, clean)
 	h.notHeldUp(clean)
 	// A line too many does no harm: the next start finds the directory gone.
-	if err := h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}); err != nil && !h.unstruck {
+	if !e.unwritten {
+		h.written(h.journal.strike(holdRecord{ID: e.id, Cgroup: clean}))
+	}
+}
+
+// write writes an entry down that is not yet. Call it locked.
+func (h *Hold) write(clean string, e *heldDir) error {
+	if !e.unwritten {
+		return nil
+	}
+	err := h.journal.add(holdRecord{ID: e.id, Cgroup: clean})
+	e.unwritten = err != nil
+	return err
+}
+
+// written logs that the journal cannot be written, once for as long as it
+// cannot. Call it locked.
+func (h *Hold) written(err error) {
+	if err != nil && !h.journalFull {
 		h.log.Warn("the journal of holds cannot be written; make room in the file system of its directory", "err", err,
 			message.HoldFailed.Attr())
-		h.unstruck = true
-	} else if err == nil {
-		h.unstruck = false
 	}
+	h.journalFull = err != nil
 }
 
 // release ends an entry's holder and waits until it has left. Call it locked.
@@ -280,6 +298,9 @@ type HoldCount struct {
 	Held    int `json:"held"`    // directories of live units
 	Waiting int `json:"waiting"` // directories whose unit has ended
 	Threads int `json:"threads"` // parked threads
+	// HeldUp are those of the waiting that a slow or dead disk holds up, see
+	// ErrV1HeldUp.
+	HeldUp int `json:"held_up,omitempty"`
 }
 
 // Count says how much is held.
@@ -287,11 +308,14 @@ func (h *Hold) Count() HoldCount {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := HoldCount{Threads: h.threads}
-	for _, e := range h.entries {
+	for cgroup, e := range h.entries {
 		if e.left.IsZero() {
 			c.Held++
-		} else {
-			c.Waiting++
+			continue
+		}
+		c.Waiting++
+		if h.heldUp[cgroup] {
+			c.HeldUp++
 		}
 	}
 	return c
@@ -346,9 +370,9 @@ func (h *Hold) adoptParent(clean string) string {
 	if err != nil {
 		return ""
 	}
-	if err := h.journal.add(holdRecord{ID: id, Cgroup: p}); err != nil {
-		return ""
-	}
-	h.entries[p] = &heldDir{id: id, left: time.Now()}
+	// Where it cannot be written down, only a crash would lose it. Finish tries again.
+	e := &heldDir{id: id, left: time.Now(), unwritten: true}
+	h.written(h.write(p, e))
+	h.entries[p] = e
 	return p
 }

@@ -170,6 +170,9 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 		h.mu.Unlock()
 		return HoldOutcome{Done: true, Why: HoldLive}, nil
 	}
+	if e.unwritten {
+		h.written(h.write(clean, e))
+	}
 	life, since := e.life, time.Since(e.left)
 	late := since >= h.opts.Deadline
 	if out, stop := h.mayTouch(clean, e, late); stop {
@@ -207,6 +210,8 @@ func (h *Hold) Finish(ctx context.Context, t *Thread, cgroup string, slice time.
 	}
 	if out.Why == HoldPages && since > holdWritebackLong && out.dirty() > 0 {
 		h.isHeldUp(clean, out)
+	} else {
+		h.notHeldUp(clean)
 	}
 	if out.Why == holdEmpty || late {
 		return h.remove(clean, e, late, out)

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -171,6 +173,62 @@ func TestHoldWithFullRun(t *testing.T) {
 		t.Errorf("held without a record: %+v", c)
 	}
 	if n := strings.Count(log.String(), "no space left"); n != 1 {
+		t.Errorf("reported %d times:\n%s", n, &log)
+	}
+}
+
+// A directory above a finished one is not forgotten where the file system is full: it is finished all the same, written
+// down once there is room, and the trouble is logged once.
+func TestHoldParentWithFullRun(t *testing.T) {
+	tr := newV1TestTree(t)
+	dir := smallFS(t, 8)
+	path := filepath.Join(dir, "holds")
+	var log bytes.Buffer
+	h := NewHold(tr.fs, HoldOptions{
+		Max: 9, Deadline: time.Hour, JournalPath: path, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Live: func(c string) bool { return c == tr.base },
+	})
+	closeHold(t, h)
+	th := testThread(t)
+	slice := tr.mkdir("user-3.slice")
+	scope := tr.mkdir("user-3.slice/session-9.scope")
+	mustEnter(t, h, scope)
+	room := fill(t, dir)
+	for h.journal.add(holdRecord{ID: 7, Cgroup: "/filler"}) == nil {
+	}
+	h.Leave(scope)
+	if out := finishHoldWait(t, h, th, scope); !out.Removed || len(out.Parents) != 1 || out.Parents[0] != slice {
+		t.Fatalf("finish: %+v", out)
+	}
+	below := tr.mkdir("user-3.slice/session-10.scope") // which keeps it for now
+	finish := func() {
+		t.Helper()
+		if out := finishHold(t, h, th, slice); out.Done || out.Why != HoldChildren {
+			t.Errorf("with a child: %+v", out)
+		}
+	}
+	written := func() bool {
+		t.Helper()
+		recs, _, err := (&holdJournal{path: path}).load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(recs, func(r holdRecord) bool { return r.Cgroup == slice })
+	}
+	finish()
+	if n := strings.Count(log.String(), "no space left"); n != 1 || written() {
+		t.Errorf("reported %d times, written %v:\n%s", n, written(), &log)
+	}
+	room()
+	finish()
+	if !written() {
+		t.Error("not written down although there is room")
+	}
+	tr.drop(below)
+	if out := finishHoldWait(t, h, th, slice); !out.Removed || written() {
+		t.Errorf("finish: %+v, still written %v", out, written())
+	}
+	if n := strings.Count(log.String(), "cannot be written"); n != 1 {
 		t.Errorf("reported %d times:\n%s", n, &log)
 	}
 }

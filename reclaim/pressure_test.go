@@ -228,6 +228,59 @@ func TestPressureLasts(t *testing.T) {
 	}
 }
 
+// TestPressureHovers: neither pressure that comes and goes, nor memory's and I/O's in turns, gets more of ten minutes out
+// of any twenty; and what status says of it is so.
+func TestPressureHovers(t *testing.T) {
+	const high, low = "90.00", "0.00"
+	for name, turns := range map[string][]struct{ memory, io string }{
+		"at the limit": {{high, low}, {high, low}, {low, low}},
+		"pulses":       {{high, low}, {low, low}, {low, low}, {low, low}, {low, low}, {low, low}, {low, low}},
+		"in turns":     {{high, low}, {low, high}},
+		"both":         {{high, high}, {low, high}, {low, low}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateRun(t)
+			g.busy = 0.97
+			g.step(0)
+			var given []bool // look by look
+			last := t0       // when it last ceased to give way
+			for i := range int(6 * givenMost / pressureLook) {
+				turn := turns[i%len(turns)]
+				setPressure(t, g.proc, "memory", psi(turn.memory))
+				setPressure(t, g.proc, "io", psi(turn.io))
+				part := g.step(pressureLook)
+				given = append(given, part < 1)
+				s := g.givingWay(g.at)
+				switch pressed := turn.memory == high || turn.io == high; {
+				case pressed != (s != nil):
+					t.Fatalf("pressure %v, status %+v", pressed, s)
+				case part < 1:
+					last = g.at.Add(pressureLook)
+					if s.Part != part || !s.Until.After(g.at) || s.Until.After(g.at.Add(givenMost)) {
+						t.Fatalf("at %v it gives way: %+v", g.at, s)
+					}
+				case pressed && (s.Part != 1 || !s.Until.Equal(last)):
+					t.Fatalf("at %v it gives way no longer, since %v: %+v", g.at, last, s)
+				}
+			}
+			most, sum := 0, 0
+			window := int(2 * givenMost / pressureLook)
+			for i, gives := range given {
+				if gives {
+					sum++
+				}
+				if i >= window && given[i-window] {
+					sum--
+				}
+				most = max(most, sum)
+			}
+			if got := time.Duration(most) * pressureLook; got > givenMost || got < givenMost/4 {
+				t.Errorf("gave way for %v of twenty minutes", got)
+			}
+		})
+	}
+}
+
 // TestPressureAgain: nobody knows whether pressure lasted while nobody looked.
 func TestPressureAgain(t *testing.T) {
 	g := newGateRun(t)

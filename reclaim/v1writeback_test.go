@@ -162,12 +162,19 @@ func TestHoldReportsDisk(t *testing.T) {
 	if n := strings.Count(log.String(), "wait for a disk; look"); n != 1 || !strings.Contains(log.String(), "bytes=8192") {
 		t.Errorf("reported %d times:\n%s", n, &log)
 	}
+	if c := h.Count(); c.HeldUp != 2 {
+		t.Errorf("counted: %+v", c)
+	}
 	log.Reset()
 	h.forget("/a.scope")
-	if log.Len() > 0 {
-		t.Errorf("one still waits:\n%s", &log)
+	if c := h.Count(); log.Len() > 0 || c.HeldUp != 1 {
+		t.Errorf("one still waits: %+v\n%s", c, &log)
 	}
-	h.forget("/b.scope")
+	x.v1Dir("/b.scope", 0, 0) // its disk answers, and what is left is not dirty
+	finishHold(t, h, th, "/b.scope")
+	if c := h.Count(); c.HeldUp != 0 {
+		t.Errorf("counted: %+v", c)
+	}
 	if n := strings.Count(log.String(), "no directory waits"); n != 1 {
 		t.Errorf("its end was reported %d times:\n%s", n, &log)
 	}

@@ -100,6 +100,13 @@ func defenceChecks() []check {
 				}
 				return hold + "; what is dying already stays out of its reach"
 			}, nil, nil},
+		{"hold-held-up", isWarn,
+			func(f facts) bool { return f.Daemon != nil && f.Daemon.Engine.Held.HeldUp > 0 },
+			func(f facts) string {
+				return fmt.Sprintf("%s of ended units cannot be emptied: %v",
+					plural(int64(f.Daemon.Engine.Held.HeldUp), "memcg"), reclaim.ErrV1HeldUp)
+			},
+			said("look for that disk: dmesg, and the cgroup that journalctl -u scopereapd names"), nil},
 		{"defence-hold-off", isWarn,
 			func(f facts) bool { return !v2(f) && !f.Policy.Hold.Enabled },
 			said("cgroup v1, where only the hold helps, and the policy has turned it off"), nil,

@@ -76,11 +76,11 @@ func (a *app) examine(ctx context.Context, m *machine) (facts, error) {
 	} else {
 		f.Policy, f.Warnings = loaded.Policy, loaded.Warnings
 	}
-	if f.Way = (reclaim.Pressure{Proc: "/proc"}).Now(ctx, f.Policy.Engine().Pressure); gives(f.Daemon) {
+	if f.Way = (reclaim.Pressure{Proc: a.proc}).Now(ctx, f.Policy.Engine().Pressure); gives(f.Daemon) {
 		f.Way = f.Daemon.Engine.GivingWay
 	}
 	if f.Uring == nil {
-		f.Uring = uringUsers(ctx, f.Way)
+		f.Uring = a.uringUsers(ctx, f.Way)
 	}
 	a.examineSessions(ctx, m, &f)
 	return f, ctx.Err()

@@ -15,11 +15,11 @@ const uringNamed = 5
 
 // uringUsers names them where pressure is not believed: who may not read what
 // others have open gets none.
-func uringUsers(ctx context.Context, g *reclaim.GivingWay) []reclaim.UringUser {
+func (a *app) uringUsers(ctx context.Context, g *reclaim.GivingWay) []reclaim.UringUser {
 	if g == nil || !g.Idle {
 		return nil
 	}
-	users, _ := reclaim.UringUsers(ctx, "/proc", uringNamed)
+	users, _ := reclaim.UringUsers(ctx, a.proc, uringNamed)
 	return users
 }
 

@@ -62,11 +62,15 @@ func TestPressureWords(t *testing.T) {
 	fresh.Since, fresh.Until = time.Time{}, time.Time{}
 	lasting := *pressed().Daemon.Engine.GivingWay
 	lasting.Part = 1
+	again := lasting // it comes back, after ten minutes of giving way
+	again.Since, again.Until = fixedNow.Add(-2*time.Minute), fixedNow.Add(-5*time.Minute)
 	for want, got := range map[string]string{
 		"I/O pressure 87.0% is above 60%, since 2026-11-23 17:56:00, 4 minutes ago (busiest: sda 96%): reaping has 10% of its budget until 18:06:00": givingWayWords(
 			*pressed().Daemon.Engine.GivingWay, fixedNow),
 		"I/O pressure 87.0% is above 60%, since 2026-11-23 17:56:00, 4 minutes ago (busiest: sda 96%): reaping gave way until 18:06:00, and has its whole budget again": givingWayWords(
 			lasting, fixedNow),
+		"I/O pressure 87.0% is above 60%, since 2026-11-23 17:58:00, 2 minutes ago (busiest: sda 96%): reaping gave way until 17:55:00, and has its whole budget again": givingWayWords(
+			again, fixedNow),
 		"I/O pressure 97.3% is above 60%, since 2026-11-23 15:00:00, 3 hours ago, but no disk is busy (busiest: vda 0%): not believed, so reaping goes on": givingWayWords(
 			*liedTo().Daemon.Engine.GivingWay, fixedNow),
 		"I/O pressure 87.0% is above 60% (busiest: sda 96%): reaping has 10% of its budget, for ten minutes at most": givingWayWords(fresh, fixedNow),
@@ -79,10 +83,11 @@ func TestPressureWords(t *testing.T) {
 	}
 }
 
-// evicting is a v1 machine on which eviction works.
+// evicting is a v1 machine on which eviction works, and the hold waits for a disk.
 func evicting() statusReport {
 	r := v1Report()
 	r.Daemon.Engine.Eviction = yes()
+	r.Daemon.Engine.Held.HeldUp = 1
 	return r
 }
 

@@ -20,6 +20,7 @@ type app struct {
 	lock       string
 	policyRoot string
 	noColor    bool
+	proc       string // /proc: tests have one of their own, for pressure and io_uring
 
 	bus busDaemon
 }
@@ -34,7 +35,7 @@ const (
 )
 
 func newRoot() *cobra.Command {
-	a := &app{}
+	a := &app{proc: "/proc"}
 	cmd := &cobra.Command{
 		Use:   "scopereapctl",
 		Short: "Show and free dying memory cgroups",

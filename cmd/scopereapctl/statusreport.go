@@ -46,7 +46,7 @@ func (a *app) gather(ctx context.Context, m *machine) (statusReport, error) {
 	r.Abilities, r.AbilitiesFrom = m.look(), fromFiles
 	if r.Daemon != nil {
 		r.Abilities, r.AbilitiesFrom = r.Daemon.Engine.Abilities, fromDaemon
-		r.Uring = uringUsers(ctx, r.Daemon.Engine.GivingWay)
+		r.Uring = a.uringUsers(ctx, r.Daemon.Engine.GivingWay)
 	}
 	var err error
 	if m.Mode.V2() {

@@ -81,7 +81,11 @@ func daemonLines(d *control.Status, now time.Time) [][2]string {
 		add("Teardowns", count(t.Events)+" seen")
 	}
 	if h := d.Engine.Held; h != (reclaim.HoldCount{}) {
-		add("Held", fmt.Sprintf("the memcgs of %s; %d of ended ones are being emptied", plural(int64(h.Held), "live unit"), h.Waiting))
+		held := fmt.Sprintf("the memcgs of %s; %d of ended ones are being emptied", plural(int64(h.Held), "live unit"), h.Waiting)
+		if h.HeldUp > 0 {
+			held += fmt.Sprintf(", %d of them held up by a disk", h.HeldUp)
+		}
+		add("Held", held)
 	}
 	switch e := d.Engine.Eviction; {
 	case e.OK():

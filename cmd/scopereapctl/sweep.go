@@ -100,7 +100,7 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	watched, stop := context.WithCancel(ctx)
 	once := sync.Once{}
 	say := func(g reclaim.GivingWay) {
-		once.Do(func() { bar.note("scopereapctl: " + pressureWords(g, uringUsers(ctx, &g), time.Now())) })
+		once.Do(func() { bar.note("scopereapctl: " + pressureWords(g, a.uringUsers(ctx, &g), time.Now())) })
 	}
 	go a.watchPressure(watched, say)
 	r, err := a.sweepAnyhow(ctx, m, under, func(p reclaim.SweepProgress) {
@@ -127,7 +127,7 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	case asJSON:
 		return p.json(r)
 	}
-	r.now, r.uring = time.Now(), uringUsers(ctx, r.GivingWay)
+	r.now, r.uring = time.Now(), a.uringUsers(ctx, r.GivingWay)
 	sweptText(p, r)
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/deaddisk"
+	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -189,4 +191,68 @@ func TestStopWithDeadDisk(t *testing.T) {
 	next.signal(syscall.SIGTERM)
 	next.ends(0)
 	next.leftNothing()
+}
+
+// A dead disk below the state directory keeps no directory held: a stop closes the hold first, waits for the disk for a
+// bounded time, and says so.
+func TestStopWithDeadState(t *testing.T) {
+	needMachine(t)
+	h, err := reclaim.FindHierarchy()
+	systemd := reclaim.SystemdRoot()
+	if err != nil || h.Mode.V2() || systemd == "" {
+		t.Skip("needs cgroup v1's memory controller, and systemd's own v1 hierarchy")
+	}
+	disk := deaddisk.New(t)
+	slice := fmt.Sprintf("scopereapteststate%d.slice", os.Getpid())
+	unit := "run-held.scope"
+	t.Cleanup(func() {
+		for _, root := range []string{h.Root, systemd} {
+			for _, dir := range []string{filepath.Join(root, slice, unit), filepath.Join(root, slice)} {
+				if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("left behind: %v", err)
+				}
+			}
+		}
+	})
+	bus := bustest.StartBus(t)
+	machine := bustest.NewMachine(t, bus)
+	d := newDaemon(t, bus.Address)
+	if err := os.Symlink(disk.Dir, d.stateDir()); err != nil {
+		t.Fatal(err)
+	}
+	d.policy("[linger.auto]\nteardowns_per_hour = 300\n")
+	d.start()
+	t.Cleanup(disk.Answers) // first, or one that waits could not be killed
+	d.until("it is on the bus", func() bool { return d.status().Bus.Connected })
+	for _, root := range []string{h.Root, systemd} {
+		if err := os.MkdirAll(filepath.Join(root, slice, unit), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	machine.StartUnit(bustest.Unit{Name: unit, Slice: slice})
+	d.until("it holds "+unit, func() bool { return d.status().Engine.Held.Held > 0 })
+	machine.AddSession(bustest.Session{ID: "1", UID: 1000, User: "alice", Service: "sshd", Class: "user"})
+	d.until("it has asked about the session", func() bool { b := d.status().Bus; return b.Sessions > 0 && b.Asking == 0 })
+	time.Sleep(kickDelay + time.Second) // for the look at linger that a new user brings
+	machine.RemoveSession("1")
+	machine.RemoveUser(1000)
+	d.until("there is something to save", func() bool {
+		return d.leaks()[ledger.Key{Kind: ledger.Unit, Name: "user-*.slice"}].Teardowns > 0
+	})
+
+	const given = "not all is saved"
+	disk.Dies()
+	d.signal(syscall.SIGTERM)
+	d.until("the unit is let go of", func() bool {
+		tasks, err := os.ReadFile(filepath.Join(h.Root, slice, unit, "tasks"))
+		return err == nil && len(tasks) == 0
+	})
+	if strings.Contains(d.log.String(), given) {
+		t.Errorf("the unit was held while a disk was waited for:\n%s", d.log)
+	}
+	d.untilLogged(given)
+	d.untilLogged(`what="ledger, linger"`)
+	d.until("all else is done", func() bool { _, err := os.Stat(d.runDir()); return errors.Is(err, os.ErrNotExist) })
+	disk.Answers()
+	d.ends(0)
 }

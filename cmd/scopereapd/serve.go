@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,24 +152,28 @@ func (d *node) run(ctx context.Context) error {
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
 	part("cron jobs", func() error { d.account.jobs.run(ctx); return nil })
-	part("triggers", func() error { d.removeTriggers(ctx); return nil })
-	part("ledger", func() error {
-		d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) })
-		return nil
-	})
 	part("reload", func() error { d.reloadOnHangup(ctx, hangup); return nil })
-	part("D-Bus API", func() error { d.api.service.Run(ctx); return nil })
-	part("metrics", func() error { d.metrics.Run(ctx); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
+	saving := savers{}
+	saving.start("linger", func() { d.removeTriggers(ctx) })
+	saving.start("ledger", func() { d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) }) })
+	saving.start("D-Bus API", func() { d.api.service.Run(ctx) }) // it changes linger
+	saving.start("metrics", func() { d.metrics.Run(ctx) })       // in a file, too
 	<-ctx.Done()
 	d.log.Info("stopping", message.Stopping.Attr())
 	parts.Wait()
+	// The disks come last: what is held, and what is changed on this machine, waits for none.
 	d.pages.Close()
 	d.flush(time.Now(), true)
 	if d.hold != nil {
 		if err := d.hold.Close(); err != nil {
 			d.log.Warn("held directories", "err", err)
 		}
+	}
+	d.undoMemcgs()
+	if late := saving.wait(lastSave); len(late) > 0 {
+		d.log.Warn("not all is saved, and not waited for any longer; look for a disk that does not answer",
+			"what", strings.Join(late, ", "), "waited", lastSave)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

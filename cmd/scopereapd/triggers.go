@@ -81,7 +81,7 @@ func (d *node) removeTriggers(ctx context.Context) {
 	t := d.triggers
 	ticker := time.NewTicker(lookTriggers)
 	defer ticker.Stop()
-	defer d.stopTriggers()
+	defer d.flushLinger()
 	var had policy.Sessions
 	for tick := true; ; {
 		p := d.policy.Load().Policy
@@ -146,20 +146,27 @@ func (t *triggers) once(d *node, about string, err error) {
 	t.said[about] = err != nil
 }
 
-// stopTriggers writes down what is known, and undoes what goes with the daemon.
-func (d *node) stopTriggers() {
+// flushLinger writes down what is known of who churns.
+func (d *node) flushLinger() {
+	if d.policy.Load().Policy.LingerRules().Auto.TeardownsPerHour == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
-	p := d.policy.Load().Policy
-	if p.LingerRules().Auto.TeardownsPerHour > 0 {
-		if err := d.triggers.linger.Flush(ctx); err != nil {
-			d.log.Warn("which users churn is not written down", "err", err)
-		}
+	if err := d.triggers.linger.Flush(ctx); err != nil {
+		d.log.Warn("which users churn is not written down", "err", err)
 	}
-	if p.Sessions.OnStop == policy.OnStopUndo {
-		if _, err := d.triggers.memcgs.Remove(ctx); err != nil {
-			d.log.Error("undo sessions.memcg", "err", err)
-		}
+}
+
+// undoMemcgs undoes what goes with the daemon, as far as the policy asks for it.
+func (d *node) undoMemcgs() {
+	if d.policy.Load().Policy.Sessions.OnStop != policy.OnStopUndo {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
+	defer cancel()
+	if _, err := d.triggers.memcgs.Remove(ctx); err != nil {
+		d.log.Error("undo sessions.memcg", "err", err)
 	}
 }
 

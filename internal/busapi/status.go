@@ -31,6 +31,7 @@ type Status struct {
 	PinnedMore          uint64        // ancestors that are not listed
 	PinnedBy            []PinnedSum   // over all of them
 	Held                Held
+	HeldUp              uint32 // of Held.Ended, by a disk
 	GivingWay           GivingWay
 
 	BusConnected  bool

@@ -21,6 +21,7 @@ func BusStatus(s Status) busapi.Status {
 			P50: micros(e.Totals.Latency.P50), P99: micros(e.Totals.Latency.P99)},
 		Held: busapi.Held{Live: uint32(e.Held.Held), Ended: uint32(e.Held.Waiting), Threads: uint32(e.Held.Threads)},
 
+		HeldUp:       uint32(e.Held.HeldUp),
 		GivingWay:    BusGivingWay(e.GivingWay),
 		BusConnected: s.Bus.Connected, BusStatistics: busStatistics(s.Bus),
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError, PinnedMore: count(e.PinnedMore),
@@ -72,7 +73,8 @@ func FromBusStatus(s busapi.Status) (Status, error) {
 					P50: duration(s.TeardownToFreed.P50), P99: duration(s.TeardownToFreed.P99)},
 				LastReap: FromBusTime(s.LastReap), LastSweep: FromBusTime(s.LastSweep),
 			},
-			Held:      reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads)},
+			Held: reclaim.HoldCount{Held: int(s.Held.Live), Waiting: int(s.Held.Ended), Threads: int(s.Held.Threads),
+				HeldUp: int(s.HeldUp)},
 			GivingWay: FromBusGivingWay(s.GivingWay),
 		},
 		PolicyFiles: s.PolicyFiles, PolicyError: s.PolicyError,

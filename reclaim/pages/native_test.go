@@ -321,6 +321,21 @@ func TestProven(t *testing.T) {
 	}
 }
 
+// A start removes what one that was killed has left of the file, as its directory outlives the process.
+func TestProvenCleans(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, ".scopereap-17.tmp"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Proven: filepath.Join(dir, ProvenName), Log: slog.New(slog.DiscardHandler)}
+	if s.recall() != nil {
+		t.Error("half a file is a layout")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 // One request has not the time for all: the next goes on where it ended, so that what is
 // oldest and stays does not keep the rest from its turn.
 func TestRounds(t *testing.T) {

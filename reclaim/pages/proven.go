@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,7 @@ func (s *Server) recall() *pagewalk.Layout {
 	if s.Proven == "" {
 		return nil
 	}
+	_ = atomicfile.Clean(filepath.Dir(s.Proven)) // what a killed one left does no harm
 	b, err := os.ReadFile(s.Proven)
 	if err != nil {
 		return nil // the first start of this boot

@@ -23,14 +23,11 @@ func DrainBatches(dir string) error {
 	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
 		return fmt.Errorf("%s has no disk below it, so nothing can be asked of its pages", dir)
 	}
-	f, err := os.CreateTemp(dir, ".scopereap-")
+	f, err := nameless(dir)
 	if err != nil {
 		return fmt.Errorf("drain the CPUs' batches of pages: %w", err)
 	}
 	defer f.Close()
-	if err := os.Remove(f.Name()); err != nil {
-		return err
-	}
 	size := os.Getpagesize()
 	if err := f.Truncate(int64(size)); err != nil { // a hole: nothing is written
 		return err
@@ -44,4 +41,21 @@ func DrainBatches(dir string) error {
 		return fmt.Errorf("%s: a hole is not zero", f.Name())
 	}
 	return unix.Fadvise(int(f.Fd()), 0, int64(size), unix.FADV_DONTNEED)
+}
+
+// nameless makes a file without a name, of which a killed process leaves nothing. Where
+// the file system has no such files (overlayfs before Linux 6.3), it has one for a moment.
+func nameless(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(no name)"), nil
+	}
+	f, err := os.CreateTemp(dir, ".scopereap-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

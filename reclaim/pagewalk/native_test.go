@@ -23,10 +23,13 @@ import (
 func TestProbe(t *testing.T) {
 	k := memcgtest.Open(t)
 	tree := memcgtest.New(t)
-	found, err := k.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: diskDir(t)})
+	files := diskDir(t)
+	nothingNamed := watchNames(t, files)
+	found, err := k.Probe(t.Context(), pagewalk.ProbeConfig{Cgroups: tree.Dir, Files: files})
 	if err != nil {
 		t.Fatal(err)
 	}
+	nothingNamed()
 	t.Logf("%+v", found)
 	left := 0
 	for range 500 { // the kernel frees memcgs some time after their last page
@@ -36,6 +39,40 @@ func TestProbe(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("the probe left %d dying memcgs", left)
+}
+
+// watchNames returns what fails if anything in a directory has had a name meanwhile, which a killed process would leave.
+func watchNames(t *testing.T, dir string) (check func()) {
+	t.Helper()
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o600); err != nil {
+		return func() { t.Logf("%s has no files without a name: %v", dir, err) }
+	} else {
+		unix.Close(fd)
+	}
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_MOVED_TO); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if n, err := unix.Read(fd, make([]byte, 4096)); err != unix.EAGAIN {
+			t.Errorf("a file in %s had a name (%d bytes of events, %v)", dir, n, err)
+		}
+	}
+}
+
+// Draining leaves nothing either, whenever it is killed.
+func TestDrainNamesNothing(t *testing.T) {
+	dir := diskDir(t)
+	nothingNamed := watchNames(t, dir)
+	if err := pagewalk.DrainBatches(dir); err != nil {
+		t.Fatal(err)
+	}
+	nothingNamed()
 }
 
 // A layout by which the living look like the dead is found out before anything dies.

@@ -155,14 +155,11 @@ func (p *probe) make() error {
 	}
 	p.dir = dir
 	for _, size := range []int{probePages * p.k.Layout.PageSize, probeLarge} {
-		f, err := os.CreateTemp(p.conf.Files, "."+probeName)
+		f, err := nameless(p.conf.Files)
 		if err != nil {
 			return err
 		}
 		p.files = append(p.files, f)
-		if err := os.Remove(f.Name()); err != nil {
-			return err
-		}
 		if _, err := f.Write(make([]byte, size)); err != nil {
 			return err
 		}

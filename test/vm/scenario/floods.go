@@ -234,8 +234,14 @@ func (f *floodRun) login(ctx context.Context) (time.Duration, error) {
 		return n <= before, err
 	})
 	if err != nil {
-		dead, derr := machine.Run(ctx, "scopereapctl", "dead", "--files", slice)
-		f.Log.Error("what is dying there", "dead", dead, "err", derr)
+		for _, look := range []string{
+			"scopereapctl dead --limit 0 " + slice, "scopereapctl explain " + slice,
+			"find " + f.MemPath(slice) + " -name cgroup.stat | xargs grep -H dying | grep -v ' 0$'",
+			"ps -eo pid,ppid,stat,comm,cgroup | grep ' Z'", "ss -xapn | head -100",
+		} {
+			says, lerr := machine.Run(ctx, "sh", "-c", look)
+			f.Log.Error("what is dying there", "look", look, "says", says, "err", lerr)
+		}
 	}
 	return took, err
 }
