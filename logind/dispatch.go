@@ -52,6 +52,7 @@ func (k *link) signal(ctx context.Context, s *dbus.Signal) {
 
 // reloaded: PID 1 begins to load all units again, or is done.
 func (k *link) reloaded(ctx context.Context, begins bool) {
+	k.l.opts.OnReloading(begins)
 	k.reload.Stop()
 	ended := false
 	k.with(func(m *model) { ended = m.reload(begins) })

@@ -22,6 +22,9 @@ type Options struct {
 	// CallTimeout bounds every call on the bus (default 10 s: a daemon-reload keeps PID 1 silent for seconds on
 	// machines with thousands of units).
 	CallTimeout time.Duration
+	// OnReloading is told when systemd begins to load its units again (daemon-reload, daemon-reexec), and when it is
+	// done. Called from the goroutine that reads the bus: it must not block. It may be nil.
+	OnReloading func(begins bool)
 }
 
 const (
@@ -37,6 +40,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.OnReloading == nil {
+		o.OnReloading = func(bool) {}
 	}
 	if o.CallTimeout <= 0 {
 		o.CallTimeout = defaultCallTimeout

@@ -121,9 +121,14 @@ func TestSystemdAway(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	h := start(t, Options{}, func(m *bustest.Machine) { m.AddSession(alice("1")); m.AddSession(alice("2")) })
+	reloads := make(chan bool, 10)
+	h := start(t, Options{OnReloading: func(begins bool) { reloads <- begins }},
+		func(m *bustest.Machine) { m.AddSession(alice("1")); m.AddSession(alice("2")) })
 	h.m.Reload(nil)
 	h.sync()
+	if first, second := <-reloads, <-reloads; !first || second {
+		t.Errorf("a reload began: %v, then %v", first, second)
+	}
 	h.want(map[string]string{"session-1.scope": "S", "session-2.scope": "S", "cron.service": "S"})
 	before := h.l.Stats().Calls
 	h.m.Reload(func() { h.m.ExitUnit("session-2.scope") })

@@ -94,8 +94,9 @@ type Engine struct {
 	// lookUnder is where a look is asked for, or "".
 	lookUnder string
 
-	pulse atomic.Uint64 // see Alive
-	alive atomic.Uint64
+	reloads atomic.Int64  // until when systemd is taken to reload, in ns of Unix time
+	pulse   atomic.Uint64 // see Alive
+	alive   atomic.Uint64
 }
 
 // NewEngine makes an engine. Nothing happens before Run.
@@ -291,6 +292,7 @@ func (e *Engine) start(ctx context.Context) error {
 	e.thread = thread
 	e.thread.onWrite = e.opts.OnWrite
 	e.reap = newReaper(e.tree, thread, journal, e.opts.Abilities, e.log)
+	e.reap.reloading = func() bool { return e.reloading(time.Now()) > 0 }
 	e.applyScheduler()
 	e.recoverHeld(time.Now())
 	close(e.started)
@@ -317,6 +319,9 @@ const idleWait = time.Hour
 // step takes one entry that is due, if the budget lets it, which is smaller under
 // pressure, and returns how long to wait for the next.
 func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
+	if wait := e.reloading(now); wait > 0 && e.opts.Hierarchy.Mode.V2() {
+		return wait
+	}
 	cfg := e.config()
 	going := e.going
 	e.going = false

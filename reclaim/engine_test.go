@@ -43,6 +43,33 @@ func TestEngineTeardown(t *testing.T) {
 	}
 }
 
+// TestEngineReloading: while systemd sets its units' protection anew nothing is
+// reclaimed, and when it is done everything is.
+func TestEngineReloading(t *testing.T) {
+	t.Parallel()
+	k := newFakeKernel(t)
+	k.add("/u", 0)
+	k.add("/u/live", 64*testMiB)
+	k.die("/u", 5, 16*testMiB)
+	e := k.engine(t, testConfig()).start()
+	e.started()
+	e.Reloading(true)
+	e.Teardown("/u/s1.scope", time.Now())
+	time.Sleep(300 * time.Millisecond) // many times the debounce
+	if n := k.answered(); n > 0 {
+		t.Errorf("%d writes during a reload", n)
+	}
+	e.Reloading(false)
+	done := time.Now()
+	if o := e.outcome(); o.Freed != 5 {
+		t.Errorf("%+v", o)
+	}
+	if d := time.Since(done); d < reloadRest {
+		t.Errorf("reclaimed %v after the end of a reload, which has still to write then", d)
+	}
+	e.stop()
+}
+
 func TestEngineSweep(t *testing.T) {
 	t.Parallel()
 	k := newFakeKernel(t)

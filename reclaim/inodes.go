@@ -62,11 +62,11 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 			return r.vanished(t, err)
 		}
 		writing := r.thread.CPU()
-		n, err := r.bite(ancestor)
+		n, err := r.bite(ancestor, s)
 		t.reclaiming += r.thread.CPU() - writing
 		r.nowStale(ancestor, false)
 		if err != nil {
-			r.log.Debug("a bait is lost", "err", err)
+			r.log.Debug("a bait, or the shield, is lost", "err", err)
 			return t, nil
 		}
 		if n > 0 {

@@ -21,6 +21,8 @@ type reaper struct {
 	own      string      // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits       // where memory.low is the shield
 	rough    func() bool // see roughScan
+	// reloading reports whether systemd sets all values anew, see Engine.Reloading.
+	reloading func() bool
 	// stale are ancestors below which the kernel may keep protection that a shield
 	// of memory.low gave, or, where that is true, one of an earlier version's
 	// memory.min.
@@ -31,7 +33,7 @@ type reaper struct {
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
 	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log, stale: map[string]bool{}}
 	r.bait = &bait{fs: tree.FS, journal: journal}
-	r.rough = roughScan
+	r.rough, r.reloading = roughScan, func() bool { return false }
 	if !abil.Reclaim.OK() {
 		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
 	}
@@ -201,7 +203,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 func (r *reaper) batches(
 	ctx context.Context, ancestor string, o turnOptions, s *shield, once bool, t Turn, left int64,
 ) (Turn, error) {
-	began, still, elsewhere := r.thread.CPU(), 0, 0
+	began, still, elsewhere, strips := r.thread.CPU(), 0, 0, 0
 	least, rough := t.After.Reclaimable(), r.rough()
 	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
 	for {
@@ -257,6 +259,19 @@ func (r *reaper) batches(
 			most = min(most, before/ownPart)
 		}
 		ask := max(min(left, most)/r.pagesize*r.pagesize, r.pagesize)
+		if !r.mayWrite(s) {
+			switch strips++; {
+			case r.reloading():
+				t.End = TurnMore // the engine waits for its end
+				return t, ctx.Err()
+			case strips == stripsMost:
+				t.End = TurnStuck
+				return t, ctx.Err()
+			}
+			s.fresh = time.Time{} // all of them are looked at
+			r.bait.take()         // and a new one is laid, as at the beginning
+			continue
+		}
 		writing := r.thread.CPU()
 		res, err := r.write(ancestor, ask, o.slice)
 		took := r.thread.CPU() - writing
@@ -295,7 +310,7 @@ func (r *reaper) batches(
 			}
 		}
 		spent := usedUp(o.grant, r.thread.CPU()-began, took) || s.old(time.Now())
-		stop := once || spent || still >= fruitless || ctx.Err() != nil
+		stop := once || spent || still >= fruitless || ctx.Err() != nil || r.reloading()
 		// Measuring anew reads every live child, so not after each batch.
 		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
 		if (going || left > 0 && c.first) && !stop {

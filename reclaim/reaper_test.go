@@ -471,3 +471,46 @@ func TestUsedUp(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnStripped: what systemd sets anew while a shield is up is found before the
+// next write, which would take from the living.
+func TestTurnStripped(t *testing.T) {
+	x, r := reaperFixture(t)
+	for _, times := range []int{1, 1000} {
+		strips, writes, unshielded := 0, 0, 0
+		r.reloading = func() bool {
+			if strips++; strips <= times {
+				x.file("/p/a", "memory.min", "0\n")
+			}
+			return false
+		}
+		r.thread.onWrite = func(time.Duration) {
+			writes++
+			if x.read("/p/a", "memory.min") == "0" {
+				unshielded++
+			}
+		}
+		turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+		if err != nil || turn.End != TurnStuck || unshielded > 0 || (writes > 0) != (times == 1) {
+			t.Errorf("stripped %d times: %d writes, %d unshielded, %+v, %v", times, writes, unshielded, turn, err)
+		}
+		x.asBefore(r)
+	}
+}
+
+// TestTurnReloading: nothing is reclaimed while systemd is about to set all anew.
+func TestTurnReloading(t *testing.T) {
+	x, r := reaperFixture(t)
+	begun := false
+	r.reloading = func() bool { return begun }
+	writes := 0
+	r.thread.onWrite = func(time.Duration) { writes++; begun = true }
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || writes != 1 {
+		t.Errorf("it began in a write, and after that there were %d, %+v, %v", writes-1, turn, err)
+	}
+	x.asBefore(r)
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || writes != 1 || turn.End != TurnMore || turn.Batches != 0 {
+		t.Errorf("%d writes meanwhile, %+v, %v", writes-1, turn, err)
+	}
+	x.asBefore(r)
+}

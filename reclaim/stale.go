@@ -64,6 +64,9 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if r.tree.Tellable(ancestor) != MayReap || r.tree.deserted(ancestor) {
 		return false, nil
 	}
+	if r.reloading() {
+		return false, errShieldGone
+	}
 	limited, err := r.limited(ancestor, r.inodesKeep())
 	if err != nil || len(limited) == 0 && !r.stale[ancestor] {
 		return false, ignoreGone(err)
@@ -95,7 +98,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 		if err := s.raise(ancestor, time.Now()); err != nil {
 			return false, err
 		}
-		n, err := r.bite(ancestor)
+		n, err := r.bite(ancestor, s)
 		switch {
 		case err != nil:
 			return false, err
@@ -113,7 +116,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	if err := s.uncover(limited, refreshMargin*r.pagesize, refreshGrowth*r.pagesize); err != nil {
 		return false, err
 	}
-	n, err := r.bite(ancestor)
+	n, err := r.bite(ancestor, s)
 	if err == nil && n == 0 {
 		err = errors.New("the kernel took nothing of a bait of our own")
 	}
@@ -140,14 +143,19 @@ func (r *reaper) nowStale(ancestor string, rough bool) {
 // shielded reports whether there has been a shield below ancestor, and no refresh since.
 func (r *reaper) shielded(ancestor string) bool { _, is := r.stale[ancestor]; return is }
 
+var errShieldGone = errors.New("systemd, or somebody else, sets anew what the shield has raised")
+
 // bite asks for what one pass takes of a bait, and returns how many bytes it gave.
-func (r *reaper) bite(ancestor string) (int64, error) {
+func (r *reaper) bite(ancestor string, s *shield) (int64, error) {
 	before, err := r.bait.left()
 	if err != nil {
 		return 0, err
 	}
 	if before < baitPart*baitPass {
 		return 0, errors.New("the bait is used up")
+	}
+	if !r.mayWrite(s) {
+		return 0, errShieldGone
 	}
 	if _, err := r.write(ancestor, baitPass, refreshSlice); err != nil {
 		return 0, err

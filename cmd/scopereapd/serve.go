@@ -119,7 +119,7 @@ func (d *node) build(fs *reclaim.FS, abil reclaim.Abilities) {
 		},
 		OnWrite: d.metrics.Wrote,
 	})
-	d.bus = logind.New(logind.Options{Logger: d.log, Name: busapi.ListenerName})
+	d.bus = logind.New(logind.Options{Logger: d.log, Name: busapi.ListenerName, OnReloading: d.engine.Reloading})
 	d.account.jobs.session = d.bus.Session
 	d.triggers = d.newTriggers()
 	d.api = d.newBusAPI()
