@@ -349,7 +349,7 @@ func runBox(ctx context.Context, root, name, driver string) error {
 }
 
 const (
-	containerPairs = 8
+	containerPairs = 8 // fewer in a short run
 	containerRests = 5 * time.Second // after each, until what it left is evicted
 )
 
@@ -359,7 +359,8 @@ func (e *evictRun) containerTimes(ctx context.Context) error {
 	if _, err := exec.LookPath("podman"); err != nil {
 		return nil
 	}
-	names := e.boxes(2 * containerPairs)
+	pairs := min(containerPairs, max(e.n/5, 1))
+	names := e.boxes(2 * pairs)
 	root, err := e.image(ctx, names)
 	if err != nil {
 		return err
@@ -395,7 +396,7 @@ func (e *evictRun) containerTimes(ctx context.Context) error {
 	}
 	slices.Sort(ratios)
 	e.Report("podman run beside the daemon ÷ while it stands still", float64(median(beside))/float64(median(alone)), "",
-		fmt.Sprintf("medians of %d; pairs %.2f to %.2f", containerPairs, ratios[0], ratios[len(ratios)-1]))
+		fmt.Sprintf("medians of %d; pairs %.2f to %.2f", pairs, ratios[0], ratios[len(ratios)-1]))
 	return nil
 }
 

@@ -48,7 +48,7 @@ const (
 	slowest = 1.25
 	// metPart: turns that are tried again have a second in which it is in force. Where nothing ends it, nearly all meet it;
 	// where it is ended 0 to 42 % have been seen to (5.10, a busy host).
-	metPart = 2
+	metPart  = 2
 	lowsMost = 20 // of some 200 to 450 reclaims that one read through a limit is
 )
 
