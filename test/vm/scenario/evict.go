@@ -349,7 +349,7 @@ func runBox(ctx context.Context, root, name, driver string) error {
 }
 
 const (
-	containerPairs = 8 // fewer in a short run
+	containerPairs = 8
 	containerRests = 5 * time.Second // after each, until what it left is evicted
 )
 
@@ -359,7 +359,10 @@ func (e *evictRun) containerTimes(ctx context.Context) error {
 	if _, err := exec.LookPath("podman"); err != nil {
 		return nil
 	}
-	pairs := min(containerPairs, max(e.n/5, 1))
+	pairs := containerPairs
+	if e.n < evictServices {
+		pairs = 2
+	}
 	names := e.boxes(2 * pairs)
 	root, err := e.image(ctx, names)
 	if err != nil {
