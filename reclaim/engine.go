@@ -68,6 +68,7 @@ type Engine struct {
 	nextSweep time.Time        // zero: never
 	nextCount time.Time        // see countNow
 	sweptAt   int64            // dying memcgs the last sweep left
+	counted   int64            // v1: dying memcgs at the last count
 	dropped   time.Time        // when the last resort was last used
 	known     map[string]known // see left.go
 

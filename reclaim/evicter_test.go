@@ -199,6 +199,28 @@ func TestEvictFolds(t *testing.T) {
 	}
 }
 
+// What ends on v1 without a word to systemd is seen by the machine's count: a walk for
+// each time it has grown, and none for what stays.
+func TestEvictUnseen(t *testing.T) {
+	e := v1Engine(t, testConfig(), &fakeEvicter{})
+	cfg, now := e.config(), time.Now()
+	for i, x := range []struct {
+		dying int64
+		walk  bool
+	}{{0, false}, {3, true}, {3, false}, {2, false}, {4, true}} {
+		e.evict.due, e.evict.under = time.Time{}, ""
+		e.evictUnseen(x.dying, cfg, now)
+		if walk := !e.evict.due.IsZero() && e.evict.under == "/"; walk != x.walk {
+			t.Errorf("%d: %d dying: a walk is due: %v", i, x.dying, walk)
+		}
+	}
+	cfg.Evict = false
+	e.evict.due = time.Time{}
+	if e.evictUnseen(100, cfg, now); !e.evict.due.IsZero() {
+		t.Error("a walk is due though the policy wants none")
+	}
+}
+
 // Dirty pages are tried again once they may have been written back.
 func TestEvictDirtyAgain(t *testing.T) {
 	t.Parallel()

@@ -331,12 +331,24 @@ func (e *Engine) countNow(ctx context.Context, now time.Time) {
 	if err != nil {
 		return
 	}
+	e.evictUnseen(n, cfg, now)
 	e.sweptAt = min(e.sweptAt, n)
 	if n-e.sweptAt >= threshold {
 		e.log.Info("dying memcgs crossed the threshold", "dying", n, "threshold", threshold, message.Threshold.Attr())
 		e.sweptAt = n
 		e.timedSweep(ctx, now)
 	}
+}
+
+// evictUnseen has a walk where more are dying on v1 than at the last count. Most that
+// end without a word to systemd (docker's and the kubelet's cgroups, with the
+// cgroupfs driver) are found so within countEvery.
+func (e *Engine) evictUnseen(dying int64, cfg Config, now time.Time) {
+	if !e.opts.Hierarchy.Mode.V2() && dying > e.counted && e.mayEvict(cfg, now) {
+		e.evict.tries = 0
+		e.evictBelow("/", now, 0)
+	}
+	e.counted = dying
 }
 
 // dying is the machine's count of dying memcgs.
