@@ -95,7 +95,8 @@ type Engine struct {
 	// lookUnder is where a look is asked for, or "".
 	lookUnder string
 
-	reloads atomic.Int64  // until when systemd is taken to reload, in ns of Unix time
+	made    time.Time
+	reloads atomic.Int64  // until when systemd is taken to reload, in ns since then
 	pulse   atomic.Uint64 // see Alive
 	alive   atomic.Uint64
 }
@@ -113,6 +114,7 @@ func NewEngine(o EngineOptions) *Engine {
 	}
 	e := &Engine{
 		opts: o,
+		made: time.Now(),
 		tree: &Tree{
 			FS:            o.FS,
 			Subsys:        o.Abilities.DyingMemory.OK(),
@@ -320,9 +322,6 @@ const idleWait = time.Hour
 // step takes one entry that is due, if the budget lets it, which is smaller under
 // pressure, and returns how long to wait for the next.
 func (e *Engine) step(ctx context.Context, now time.Time) time.Duration {
-	if wait := e.reloading(now); wait > 0 && e.opts.Hierarchy.Mode.V2() {
-		return wait
-	}
 	cfg := e.config()
 	going := e.going
 	e.going = false

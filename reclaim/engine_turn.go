@@ -102,7 +102,11 @@ func (e *Engine) turn(ctx context.Context, en *entry, cfg Config, grant time.Dur
 		e.finish(en)
 		return
 	}
+	if e.awaitReload(en, time.Now()) {
+		return
+	}
 	t, err := e.reclaim(ctx, en, cfg, grant)
+	en.awaits = time.Time{}
 	en.rest = t.Rest
 	e.refreshSoon(en.path)
 	if err != nil {
@@ -195,7 +199,7 @@ func (e *Engine) reclaim(ctx context.Context, en *entry, cfg Config, grant time.
 	if !e.onlyInodes(en) {
 		t, err = e.reap.turn(ctx, en.path, turnOptions{
 			grant: grant, burst: cfg.Burst, batch: cfg.Batch, slice: min(cfg.Slice, grant), nearOK: cfg.NearLimit, rest: en.rest,
-			wake: en.evictLeft.dirty(),
+			wake: en.evictLeft.dirty(), anyway: !en.awaits.IsZero(),
 		})
 		if err != nil || !e.reap.inodesKeep() || en.tries > 0 || en.confirmed || t.End != TurnStuck && t.End != TurnClean {
 			return t, err

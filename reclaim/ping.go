@@ -7,7 +7,7 @@ import "time"
 func (e *Engine) Ping(fn func()) { e.post(func(time.Time) { fn() }) }
 
 // Ready is closed once the journals are open and what an earlier run held is known:
-// from then on no teardown is missed. It does not wait for the first census, which on
+// from then on each teardown that it is told of is reaped. It does not wait for the first census, which on
 // a busy machine with many cgroups may take longer than a service may take to start.
 func (e *Engine) Ready() <-chan struct{} { return e.started }
 

@@ -59,6 +59,8 @@ type entry struct {
 	in *list // that it is in, and where
 	at int
 
+	awaits time.Time // since when its turn has waited for systemd to end a reload
+
 	counted bool      // dying holds a count
 	baited  time.Time // when its last turn took a bait away
 	baits   int       // how many that turn had laid

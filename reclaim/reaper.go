@@ -93,6 +93,7 @@ type turnOptions struct {
 	nearOK bool          // near a limit: one exact request behind memory.low
 	rest   *rest         // what the last turn left, or nil: measure
 	wake   bool          // ask though all is dirty: a reclaim that meets only such pages wakes the flusher
+	anyway bool          // though systemd reloads, for which it has waited long enough
 }
 
 // rest is what turns hand on to each other. Measuring reads memory.stat of every
@@ -206,6 +207,7 @@ func (r *reaper) batches(
 	began, still, elsewhere, strips := r.thread.CPU(), 0, 0, 0
 	least, rough := t.After.Reclaimable(), r.rough()
 	c := cover{low: s.file == "memory.low" && !once, children: t.After.Children}
+	reloading := func() bool { return !o.anyway && r.reloading() }
 	for {
 		// A process that came into a deserted cgroup is the living's. Before
 		// the first batch, turn has just looked.
@@ -259,14 +261,12 @@ func (r *reaper) batches(
 			most = min(most, before/ownPart)
 		}
 		ask := max(min(left, most)/r.pagesize*r.pagesize, r.pagesize)
-		if !r.mayWrite(s) {
-			switch strips++; {
-			case r.reloading():
-				t.End = TurnMore // the engine waits for its end
-				return t, ctx.Err()
-			case strips == stripsMost:
-				t.End = TurnStuck
-				return t, ctx.Err()
+		if reloading() {
+			return r.cutShort(ancestor, t, s, TurnMore) // the engine waits for its end
+		}
+		if !s.holds() {
+			if strips++; strips == stripsMost {
+				return r.cutShort(ancestor, t, s, TurnStuck)
 			}
 			s.fresh = time.Time{} // all of them are looked at
 			r.bait.take()         // and a new one is laid, as at the beginning
@@ -310,7 +310,7 @@ func (r *reaper) batches(
 			}
 		}
 		spent := usedUp(o.grant, r.thread.CPU()-began, took) || s.old(time.Now())
-		stop := once || spent || still >= fruitless || ctx.Err() != nil || r.reloading()
+		stop := once || spent || still >= fruitless || ctx.Err() != nil || reloading()
 		// Measuring anew reads every live child, so not after each batch.
 		going := left > 0 && (res == WriteFull || res == WriteInterrupted && progress(moved, 0))
 		if (going || left > 0 && c.first) && !stop {
@@ -345,7 +345,7 @@ func (r *reaper) batches(
 			t.End = TurnClean
 		case left == 0 || once || still >= fruitless || elsewhere >= fruitless:
 			t.End = TurnStuck
-		case stop && progress(t.Before.Reclaimable(), least):
+		case stop && (reloading() || progress(t.Before.Reclaimable(), least)):
 			t.End = TurnMore
 		case stop:
 			t.End = TurnStuck // a grant moved nothing
@@ -354,6 +354,20 @@ func (r *reaper) batches(
 		}
 		return t, ctx.Err()
 	}
+}
+
+// cutShort ends a turn between two writes, with what those before have done.
+func (r *reaper) cutShort(ancestor string, t Turn, s *shield, end TurnEnd) (Turn, error) {
+	t.End = end
+	if t.Batches == 0 {
+		return t, nil
+	}
+	r.bait.take()
+	err := s.lower()
+	if err == nil {
+		t.After, err = r.tree.DeadMemory(ancestor)
+	}
+	return r.vanished(t, err)
 }
 
 // beyondPart: no write is begun of which more than this part would be beyond

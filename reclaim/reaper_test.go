@@ -472,6 +472,54 @@ func TestUsedUp(t *testing.T) {
 	}
 }
 
+// TestInterrupt: what the thread is about in the kernel ends as soon as systemd begins
+// a reload.
+func TestInterrupt(t *testing.T) {
+	x := newFixture(t)
+	e := x.engine(t, testConfig()).start()
+	e.started()
+	done := make(chan error, 1)
+	e.Ping(func() {
+		day := unix.NsecToTimespec(int64(24 * time.Hour))
+		done <- unix.Nanosleep(&day, nil)
+	})
+	for {
+		e.Reloading(true) // it may not have begun yet
+		select {
+		case err := <-done:
+			if !errors.Is(err, unix.EINTR) {
+				t.Error(err)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestHurryNests: what is raised is not held at nice 19 because a squeeze behind it is
+// over.
+func TestHurryNests(t *testing.T) {
+	th := testThread(t)
+	outer := th.hurry()
+	if th.slow {
+		t.Skip("without CAP_SYS_NICE and RLIMIT_NICE")
+	}
+	nice := func() int {
+		n, err := unix.Getpriority(unix.PRIO_PROCESS, th.tid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 20 - n
+	}
+	th.hurry()()
+	if n := nice(); n != 0 {
+		t.Errorf("nice %d", n)
+	}
+	if outer(); nice() != niceLowest {
+		t.Errorf("nice %d at the end", nice())
+	}
+}
+
 // TestTurnStripped: what systemd sets anew while a shield is up is found before the
 // next write, which would take from the living.
 func TestTurnStripped(t *testing.T) {

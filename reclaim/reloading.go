@@ -14,10 +14,11 @@ import (
 //
 // It says so first (Reloading, org.freedesktop.systemd1(5)). From then on nothing
 // is reclaimed behind a shield until it is done. Where there is no bus, or somebody
-// else sets these values, a look before each write finds it.
+// else sets these values, a look before each write finds most of it.
 const (
-	// reloadMost: it takes seconds, on a busy machine with thousands of units some
-	// more. Its end may be missed.
+	// reloadMost is how long a turn waits. A reload takes seconds, on a busy machine
+	// with thousands of units some more. Its end may be missed, or the next one
+	// follow at once.
 	reloadMost = 30 * time.Second
 	// reloadRest is for what it has still to write when it says that it is done.
 	reloadRest = time.Second
@@ -30,41 +31,68 @@ func (e *Engine) Reloading(begins bool) {
 	if begins {
 		until = reloadMost
 	}
-	e.reloads.Store(time.Now().Add(until).UnixNano())
+	e.reloads.Store(int64(time.Since(e.made) + until))
 	select {
 	case <-e.started:
 		e.thread.interrupt()
 	default:
 	}
-	e.post(func(time.Time) {})
+	e.post(e.reloaded)
 }
 
-// reloading is how long systemd is taken to be about it.
+// reloading is how long systemd is taken to be about it from now on.
 func (e *Engine) reloading(now time.Time) time.Duration {
-	return time.Duration(e.reloads.Load() - now.UnixNano())
+	return time.Duration(e.reloads.Load()) - now.Sub(e.made)
+}
+
+// awaitReload puts off a turn, and reports whether it has.
+func (e *Engine) awaitReload(en *entry, now time.Time) bool {
+	wait := e.reloading(now)
+	switch {
+	case wait <= 0:
+		en.awaits = time.Time{}
+		return false
+	case en.awaits.IsZero():
+		en.awaits = now
+	case now.Sub(en.awaits) >= reloadMost: // one follows the other
+		return false
+	}
+	en.due = now.Add(wait)
+	return true
+}
+
+// reloaded plans what was put off for when the reload is now taken to be over.
+func (e *Engine) reloaded(now time.Time) {
+	due := now.Add(e.reloading(now))
+	for _, en := range e.queue.entries {
+		if !en.awaits.IsZero() && en.phase == phaseTurn && en.due.After(due) {
+			en.due = due
+			e.queue.update(en)
+		}
+	}
 }
 
 // interrupt ends a write of the thread's that reclaims, as its own timer does. It
 // may be called from any goroutine.
 func (t *Thread) interrupt() { _ = unix.Tgkill(os.Getpid(), t.tid, unix.SIGURG) }
 
-// mayWrite reports whether a reclaim may begin behind a shield: what it has raised
-// stands, and systemd is not about to take it away.
-func (r *reaper) mayWrite(s *shield) bool { return !r.reloading() && s.holds() }
-
 // stripsMost is how often a turn raises its shield anew because somebody has set
 // what it had raised. After that it is tried again later.
 const stripsMost = 3
 
 // shieldSample is how many of the raised are looked at before each write, some
-// 20 µs. Who sets one unit's values anew sets them all.
+// 20 µs. A reload sets all of them.
 const shieldSample = 8
 
-// holds reports whether what was raised still is, by a sample.
+// holds reports whether what was raised right below the ancestor still is, by a
+// sample, of others each time. What lies further down may be somebody's own, who
+// must not keep what others left from being reaped.
 func (s *shield) holds() bool {
-	for i := 0; i < len(s.order); i += max(len(s.order)/shieldSample, 1) {
-		ours := s.raised[s.order[i]].ours
-		now, err := s.tree.limit(s.order[i], s.file)
+	step := max(len(s.direct)/shieldSample, 1)
+	s.looks++
+	for i := s.looks % step; i < len(s.direct); i += step {
+		ours := s.raised[s.direct[i]].ours
+		now, err := s.tree.limit(s.direct[i], s.file)
 		if err == nil && now < ours[len(ours)-1] {
 			return false
 		}

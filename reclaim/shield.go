@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"time"
 )
@@ -17,12 +18,15 @@ import (
 // ancestor's own, which stays as it is. From Linux 6.2 a child that reaches its
 // own limit is reclaimed whatever its memory.min says.
 type shield struct {
-	tree    *Tree
-	journal *Journal
-	file    string // "memory.min" or "memory.low"
+	tree     *Tree
+	journal  *Journal
+	ancestor string
+	file     string // "memory.min" or "memory.low"
 	// raised holds what was changed, in the order it was, by cgroup.
 	raised map[string]*raised
 	order  []string
+	direct []string  // of those, the ancestor's children
+	looks  int       // at them, see holds
 	since  time.Time // when it was first raised
 	// children is how many live children with memcgs the last raise found.
 	children int
@@ -80,6 +84,7 @@ func shieldFor(usage, pagesize int64) int64 {
 // once shieldRefresh has passed. Call it before each batch. On an error some
 // children may be covered; lower puts all back.
 func (s *shield) raise(ancestor string, now time.Time) error {
+	s.ancestor = ancestor
 	refresh := now.Sub(s.fresh) >= shieldRefresh
 	var changes []change
 	s.children = 0
@@ -92,7 +97,7 @@ func (s *shield) raise(ancestor string, now time.Time) error {
 	if s.since.IsZero() {
 		s.since = now
 	}
-	if s.file == "memory.min" && s.calm == nil {
+	if s.file == "memory.min" && s.calm == nil && len(changes) > 0 {
 		s.calm = s.thread.hurry()
 	}
 	for part := range slices.Chunk(changes, shieldPart) {
@@ -243,6 +248,9 @@ func (s *shield) write(c change) error {
 	r := s.raised[c.cgroup]
 	if r == nil {
 		s.order = append(s.order, c.cgroup)
+		if path.Dir(c.cgroup) == s.ancestor {
+			s.direct = append(s.direct, c.cgroup)
+		}
 	}
 	if r == nil || r.id != c.id || r.before != c.before {
 		r = &raised{id: c.id, before: c.before}
@@ -266,7 +274,7 @@ func (s *shield) lower() error {
 			}
 		}
 	}
-	s.raised, s.order, s.since = map[string]*raised{}, nil, time.Time{}
+	s.raised, s.order, s.direct, s.since = map[string]*raised{}, nil, nil, time.Time{}
 	if err := s.journal.settle(s.tree.FS); err != nil {
 		return fmt.Errorf("put the shield back: %w", err)
 	}

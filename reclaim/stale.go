@@ -154,7 +154,7 @@ func (r *reaper) bite(ancestor string, s *shield) (int64, error) {
 	if before < baitPart*baitPass {
 		return 0, errors.New("the bait is used up")
 	}
-	if !r.mayWrite(s) {
+	if r.reloading() || !s.holds() {
 		return 0, errShieldGone
 	}
 	if _, err := r.write(ancestor, baitPass, refreshSlice); err != nil {

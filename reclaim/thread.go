@@ -13,18 +13,19 @@ import (
 )
 
 // Thread is the one operating-system thread that does all reaping: its reads,
-// its shields and its long writes, and the waiting between them. It runs at nice 19 and idle I/O priority,
-// so that it takes only what is left over, and it has a CPU clock of its own,
+// its shields and its long writes, and the waiting between them. It runs at nice 19 (but see hurry) and idle
+// I/O priority, so that it takes only what is left over, and it has a CPU clock of its own,
 // which the budget is measured with.
 //
 // It is not slowed by SCHED_IDLE or a CPU quota unless the policy asks: either
 // may stop a thread inside the kernel while it holds what others wait for.
 type Thread struct {
-	work  chan func()
-	tid   int
-	idle  bool          // under SCHED_IDLE
-	slow  bool          // not allowed to hurry
-	aside time.Duration // CPU time of what other threads did for this one
+	work    chan func()
+	tid     int
+	idle    bool          // under SCHED_IDLE
+	slow    bool          // not allowed to hurry
+	hurries int           // that are not over yet
+	aside   time.Duration // CPU time of what other threads did for this one
 	// onWrite is told how long each write took; nil tells nobody.
 	onWrite func(time.Duration)
 }
@@ -145,11 +146,16 @@ func (t *Thread) schedule(policy uint32, nice int32) error {
 // It takes RLIMIT_NICE or CAP_SYS_NICE (sched(7)). Without either the thread stays
 // as slow as it is.
 func (t *Thread) hurry() (calm func()) {
-	if t.slow || t.schedule(schedOther, 0) != nil {
+	if t.hurries == 0 && (t.slow || t.schedule(schedOther, 0) != nil) {
 		t.slow = true
 		return func() {}
 	}
-	return func() { _ = t.SetIdle(t.idle) }
+	t.hurries++
+	return func() {
+		if t.hurries--; t.hurries == 0 {
+			_ = t.SetIdle(t.idle)
+		}
+	}
 }
 
 // likeIdle puts the thread under the scheduler that another one is under. What

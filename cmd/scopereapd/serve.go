@@ -151,10 +151,10 @@ func (d *node) run(ctx context.Context) error {
 	part("control socket", func() error { return server.Serve(ctx, listener, rootListener) })
 	part("bus", func() error { return d.bus.Run(ctx) })
 	part("teardowns", func() error { d.wire(ctx); return nil })
-	part("cron jobs", func() error { d.account.jobs.run(ctx); return nil })
 	part("reload", func() error { d.reloadOnHangup(ctx, hangup); return nil })
 	part("notify", func() error { d.notify(ctx); return nil })
 	saving := savers{}
+	saving.start("cron jobs", func() { d.account.jobs.run(ctx) }) // it reads crontabs
 	saving.start("linger", func() { d.removeTriggers(ctx) })
 	saving.start("ledger", func() { d.account.keep(ctx, func(err error) { d.log.Warn("ledger", "err", err) }) })
 	saving.start("D-Bus API", func() { d.api.service.Run(ctx) }) // it changes linger

@@ -171,6 +171,27 @@ func (l *limitsRun) idleLost() (lost int64, err error) {
 	return lost, nil
 }
 
+// kernelReclaim is what the kernel has reclaimed by itself, and what reclaim has looked at and taken in the idle neighbours.
+func (l *limitsRun) kernelReclaim() string {
+	var out []string
+	b, _ := os.ReadFile("/proc/vmstat")
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "pgsteal_kswapd") || strings.HasPrefix(line, "pgscan_kswapd") || strings.HasPrefix(line, "kswapd_") || strings.HasPrefix(line, "pgsteal_direct ") {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	for i := range l.idle {
+		dir := fmt.Sprintf("/system.slice/idle%d.service", i)
+		for _, key := range []string{"pgscan", "pgsteal"} {
+			n, _ := l.Stat(dir, "memory.stat", key)
+			out = append(out, fmt.Sprintf("idle%d.%s %d", i, key, n))
+		}
+		n, _ := l.Stat(dir, "memory.events", "low")
+		out = append(out, fmt.Sprintf("idle%d.low %d", i, n))
+	}
+	return strings.Join(out, ", ")
+}
+
 // services is how many there are directly below system.slice: half as many in a short run as logins are asked for.
 func (l *limitsRun) services() int {
 	if l.Params.Logins < 50 {
@@ -413,7 +434,7 @@ func (l *limitsRun) read(ctx context.Context, phase string) (met int, err error)
 	}
 	met, err = l.lows()
 	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst, "met_stale_protection", met,
-		"idle_lost", lost)
+		"idle_lost", lost, "kernel", l.kernelReclaim())
 	return met, err
 }
 
