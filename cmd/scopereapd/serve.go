@@ -165,16 +165,16 @@ func (d *node) run(ctx context.Context) error {
 	// The disks come last: what is held, and what is changed on this machine, waits for none.
 	d.pages.Close()
 	d.flush(time.Now(), true)
-	if late := saving.wait(lastSave); len(late) > 0 {
-		d.log.Warn("not all is saved, and not waited for any longer; look for a disk that does not answer",
-			"what", strings.Join(late, ", "), "waited", lastSave)
-	}
 	if d.hold != nil {
 		if err := d.hold.Close(); err != nil {
 			d.log.Warn("held directories", "err", err)
 		}
 	}
 	d.undoMemcgs()
+	if late := saving.wait(lastSave); len(late) > 0 {
+		d.log.Warn("not all is saved, and not waited for any longer; look for a disk that does not answer",
+			"what", strings.Join(late, ", "), "waited", lastSave)
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
