@@ -38,6 +38,7 @@ func (r *reaper) laid(c *cover, ancestor string, left int64) error {
 	if n, err := r.bait.left(); err == nil && n >= r.baitEnough() {
 		return nil
 	}
+	r.quiet()
 	err := r.bait.lay(ancestor, bytes, c.kind)
 	switch {
 	case errors.Is(err, errNoBait):
@@ -102,7 +103,7 @@ func (r *reaper) turnActive(c *cover) bool {
 	if c.had == 0 || c.kind == baitActive {
 		return false
 	}
-	r.bait.take()
+	r.takeBait()
 	c.kind = baitActive
 	return true
 }
@@ -134,6 +135,37 @@ func (r *reaper) certain(d DeadMemory) int64 {
 		return n
 	}
 	return 0
+}
+
+// takeBait takes it away once nobody needs it any more.
+func (r *reaper) takeBait() {
+	r.quiet()
+	r.bait.take()
+}
+
+// Who has charged memory while memory.high was low reclaims by itself when it returns
+// from the kernel, and may still be about it when the old value is back. Without the
+// bait it would find nothing but the living, and with the shield down it would find
+// them unprotected: while dpkg unpacked, idle neighbours lost 25 or 26 pages a time
+// (5.10), which is SWAP_CLUSTER_MAX but for a few.
+const (
+	quietLook = 50 * time.Millisecond // without a page looked at
+	quietMost = 300 * time.Millisecond
+)
+
+// quiet waits until nobody does, some time after a squeeze.
+func (r *reaper) quiet() {
+	if r.squeezed == "" {
+		return
+	}
+	ancestor, end := r.squeezed, time.Now().Add(quietMost)
+	r.squeezed = ""
+	_, scanned, err := r.activity(ancestor)
+	for last := int64(-1); err == nil && scanned != last && time.Now().Before(end); {
+		last = scanned
+		time.Sleep(quietLook)
+		_, scanned, err = r.activity(ancestor)
+	}
 }
 
 // Bounds of a squeeze where memory.low is the shield. It goes on while usage is

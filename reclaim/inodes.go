@@ -22,7 +22,7 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 	began := r.thread.CPU()
 	s := newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)
 	defer func() {
-		r.bait.take() // first: lower settles the journal, which has a bait's cgroup
+		r.takeBait() // first: lower settles the journal, which has a bait's cgroup
 		err = errors.Join(err, s.lower())
 		t.Overhead = r.thread.CPU() - began - t.reclaiming
 	}()
@@ -73,7 +73,7 @@ func (r *reaper) inodes(ctx context.Context, ancestor string) (t Turn, err error
 			t.Batches++
 			t.Asked += baitPass
 		}
-		r.bait.take()
+		r.takeBait()
 	}
 	return t, nil
 }

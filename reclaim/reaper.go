@@ -26,8 +26,9 @@ type reaper struct {
 	// stale are ancestors below which the kernel may keep protection that a shield
 	// of memory.low gave, or, where that is true, one of an earlier version's
 	// memory.min.
-	stale map[string]bool
-	log   *slog.Logger
+	stale    map[string]bool
+	squeezed string // the ancestor that was squeezed since quiet
+	log      *slog.Logger
 }
 
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
@@ -194,7 +195,7 @@ func (r *reaper) turn(ctx context.Context, ancestor string, o turnOptions) (t Tu
 		o.batch = left
 	}
 	defer func() {
-		r.bait.take() // first: lower settles the journal, which has a bait's cgroup
+		r.takeBait() // first: lower settles the journal, which has a bait's cgroup
 		err = errors.Join(err, s.lower())
 	}()
 	return r.batches(ctx, ancestor, o, s, near, t, left)
@@ -269,7 +270,7 @@ func (r *reaper) batches(
 				return r.cutShort(ancestor, t, s, TurnStuck)
 			}
 			s.fresh = time.Time{} // all of them are looked at
-			r.bait.take()         // and a new one is laid, as at the beginning
+			r.takeBait()          // and a new one is laid, as at the beginning
 			continue
 		}
 		writing := r.thread.CPU()
@@ -322,7 +323,7 @@ func (r *reaper) batches(
 				return t, ctx.Err()
 			}
 		}
-		r.bait.take() // or it would be measured with the dead
+		r.takeBait() // or it would be measured with the dead
 		// Every live child is read now, which on a busy machine takes seconds.
 		if err := s.lower(); err != nil {
 			return t, err
@@ -362,7 +363,7 @@ func (r *reaper) cutShort(ancestor string, t Turn, s *shield, end TurnEnd) (Turn
 	if t.Batches == 0 {
 		return t, nil
 	}
-	r.bait.take()
+	r.takeBait()
 	err := s.lower()
 	if err == nil {
 		t.After, err = r.tree.DeadMemory(ancestor)

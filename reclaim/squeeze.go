@@ -37,6 +37,9 @@ func (r *reaper) squeeze(ancestor string, bytes int64, slice time.Duration) (Wri
 	if now, err := r.tree.limit(ancestor, "memory.high"); err != nil || now != before {
 		return WritePartial, err // an administrator's value of this moment is not overwritten
 	}
+	if r.neverMin() { // or there is neither bait nor memory.low
+		r.squeezed = ancestor
+	}
 	res, err := r.thread.Write(r.tree.FS, ancestor, "memory.high", formatLimit(target), slice)
 	if _, perr := putBackOne(r.tree.FS, id, ancestor, "memory.high", before, []int64{target}); perr != nil {
 		r.journal.owe(c)

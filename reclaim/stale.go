@@ -80,6 +80,7 @@ func (r *reaper) refresh(ancestor string) (done bool, err error) {
 	rough := r.rough()
 	s := newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)
 	defer func() {
+		r.quiet()
 		err = errors.Join(ignoreGone(err), s.lower())
 		r.bait.take()
 	}()
