@@ -30,8 +30,8 @@ const (
 	nearIdle  = 24 << 20  // of cache in each of three services
 	nearGrow  = 240 << 20 // what another one takes at once: with all the cache it is beyond the limit
 	nearOwn   = 48 << 20  // the limit of a fifth one, which reads twice as much
-	nearTries = 20
-	nearHogs  = 4 // on two CPUs
+	nearTries = 12
+	nearHogs  = 3 // on two CPUs
 	nearMeant = nearTries / 4
 	nearWait  = 4 * time.Second // for a shield, after a unit's end
 )
