@@ -362,7 +362,7 @@ func TestShieldCoversWithAnEyeOnTheLimit(t *testing.T) {
 	x.cgroup("/p", 1, 0)
 	x.file("/p", "memory.max", fmt.Sprintln(1<<30))
 	x.file("/p", "memory.current", fmt.Sprintln(1<<30))
-	for i := range 3 * shieldPart {
+	for i := range shieldPart + 1 {
 		x.cgroup(fmt.Sprintf("/p/c%d", i), 0, testMiB)
 	}
 	s := x.shield(x.journal())
