@@ -129,7 +129,7 @@ func leaksText(p printer, r ledger.Report, now time.Time, limit int) {
 		}
 	}
 	if len(r.Rows) == 0 {
-		fmt.Fprintln(p.w, "Nothing has ended yet.")
+		fmt.Fprintln(p.w, "No ended unit or session has been seen yet.")
 	}
 }
 
