@@ -227,6 +227,26 @@ func TestAdministratorsLingerStays(t *testing.T) {
 	r.want("reset", changes(c), "", "alice", "bob")
 }
 
+// TestAdministratorWasFaster: linger that somebody turns on between the look and the change is theirs.
+func TestAdministratorWasFaster(t *testing.T) {
+	r := newLingerRig(t)
+	bus := &lingerBus{opts: r.l.opts}
+	defer bus.close()
+	o, err := r.l.begin(t.Context(), bus, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.m.SetLinger("alice", true)
+	steps := []LingerChange{{UID: 1000, Name: "alice", Action: LingerEnable, Rule: "alice"}}
+	err = o.do(t.Context(), steps)
+	o.end()
+	if err != nil {
+		t.Error(err)
+	}
+	r.want("theirs", changes(steps), "leave alice (alice)\n", "alice")
+	r.want("rule gone", r.reconcile(rules()), "", "alice")
+}
+
 func TestSomebodyElseTurnsItOff(t *testing.T) {
 	r := newLingerRig(t)
 	all := rules("alice", "b*")

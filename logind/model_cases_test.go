@@ -225,3 +225,16 @@ func TestModelKeepsTheFinalWord(t *testing.T) {
 	s.answered(s.one(), answer{err: errClosed})
 	s.want("teardown " + scope9 + " SessionRemoved")
 }
+
+// While lists are made every removal counts, or what they still have would be taken for alive.
+func TestKnowsWhileListing(t *testing.T) {
+	l := New(Options{})
+	l.model.listing()
+	if !l.knows("session-1.scope") {
+		t.Error("what is removed meanwhile is passed over")
+	}
+	l.model.listsDone()
+	if l.knows("session-1.scope") {
+		t.Error("what nobody has heard of is known")
+	}
+}

@@ -148,6 +148,18 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// TestRefreshUsedUp: of a bait that is used up nothing more is asked for, which would be the living's.
+func TestRefreshUsedUp(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a request") })
+	b.bytes = baitPart*baitPass - testPage
+	r.thread.Do(t.Context(), func() {
+		if n, err := r.bite("/p", newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)); err == nil {
+			t.Errorf("it gave %d", n)
+		}
+	})
+}
+
 func (x *fixture) refresh(r *reaper, ancestor string) (done bool, err error) {
 	x.t.Helper()
 	r.thread.Do(x.t.Context(), func() { done, err = r.refresh(ancestor) })

@@ -45,6 +45,24 @@ func TestEngineTeardown(t *testing.T) {
 
 // TestEngineReloading: while systemd sets its units' protection anew nothing is
 // reclaimed, and when it is done everything is.
+// TestReloadingEnds: one whose end is not told is waited for as long as one may take, and after
+// its end a little.
+func TestReloadingEnds(t *testing.T) {
+	e := NewEngine(EngineOptions{})
+	now := time.Now()
+	if d := e.reloading(now); d > 0 {
+		t.Errorf("without any: %v", d)
+	}
+	e.Reloading(true)
+	if d := e.reloading(now); d < reloadMost {
+		t.Errorf("begun: %v", d)
+	}
+	e.Reloading(false)
+	if d := e.reloading(time.Now()); d > reloadRest {
+		t.Errorf("ended: %v", d)
+	}
+}
+
 func TestEngineReloading(t *testing.T) {
 	t.Parallel()
 	k := newFakeKernel(t)

@@ -49,6 +49,37 @@ func TestSqueezeIsJournaledFirst(t *testing.T) {
 	}
 }
 
+// TestSqueezeForeign: a limit that an administrator sets after it was looked at stays.
+func TestSqueezeForeign(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/p", "memory.high", "1073741824\n")
+	looked, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(looked)
+	if _, err := unix.InotifyAddWatch(looked, x.path("/p", "memory.current"), unix.IN_CLOSE_NOWRITE); err != nil {
+		t.Fatal(err)
+	}
+	r.journal.mu.Lock() // it gets no further meanwhile
+	done := make(chan error, 1)
+	go r.thread.Do(t.Context(), func() {
+		_, err := r.squeeze("/p", testMiB, time.Second)
+		done <- err
+	})
+	if _, err := unix.Read(looked, make([]byte, 4096)); err != nil { // memory.high comes before memory.current
+		t.Error(err)
+	}
+	x.file("/p", "memory.high", "2147483648\n")
+	r.journal.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := x.read("/p", "memory.high"); got != "2147483648" {
+		t.Errorf("memory.high is %s, not what was set meanwhile", got)
+	}
+}
+
 // whileEmptied has fn run after the write to memory.force_empty and before anything else. What it returns takes it back.
 func whileEmptied(th *Thread, fn func()) (back func()) {
 	th.onWrite = func(time.Duration) { fn() }

@@ -155,7 +155,11 @@ func TestQueueHeld(t *testing.T) {
 	q.finishHeld("/user.slice/s.scope", after(time.Second), after(time.Second), 0)
 	e, _ := q.next(after(debounce))
 	if e == nil || e.phase != phaseHeld || len(e.events) != 1 || len(q.entries) != 1 {
-		t.Errorf("%+v", e)
+		t.Fatalf("%+v", e)
+	}
+	q.remove(e)
+	if again, _ := q.next(after(time.Hour)); again != nil {
+		t.Errorf("what was finished is still there: %+v", again)
 	}
 }
 

@@ -546,6 +546,26 @@ func TestTurnStripped(t *testing.T) {
 	}
 }
 
+// TestShieldHolds: whichever of a few is stripped is noticed.
+func TestShieldHolds(t *testing.T) {
+	x, r := reaperFixture(t)
+	for i := range 3 {
+		x.cgroup(fmt.Sprint("/p/b", i), 0, testMiB)
+	}
+	s := x.shield(r.journal)
+	if err := s.raise("/p", time.Unix(1000, 0)); err != nil || len(s.order) != 4 || !s.holds() {
+		t.Fatalf("%v, %v", s.order, err)
+	}
+	for _, cgroup := range s.order {
+		ours := x.read(cgroup, s.file)
+		x.file(cgroup, s.file, "0\n")
+		if s.holds() {
+			t.Errorf("the shield of %d is taken to hold without %s", len(s.order), cgroup)
+		}
+		x.file(cgroup, s.file, ours+"\n")
+	}
+}
+
 // TestTurnReloading: nothing is reclaimed while systemd is about to set all anew.
 func TestTurnReloading(t *testing.T) {
 	x, r := reaperFixture(t)

@@ -123,6 +123,31 @@ func TestShieldRefresh(t *testing.T) {
 	wantMins(t, x.mins("/p/a", "/p/new"), map[string]string{"/p/a": "8192", "/p/new": "0"})
 }
 
+// TestShieldAnotherOfThatName: what a cgroup that was made again under a raised one's name
+// had is put back, too.
+func TestShieldAnotherOfThatName(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/p", 1, 0)
+	x.cgroup("/p/a", 0, testMiB)
+	s := x.shield(x.journal())
+	now := time.Unix(1000, 0)
+	if err := s.raise("/p", now); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(x.path("/p/a", ""), x.path("/", "old")); err != nil { // its inode number is not given again
+		t.Fatal(err)
+	}
+	x.cgroup("/p/a", 0, 3*testMiB)
+	if err := s.raise("/p", now.Add(shieldRefresh)); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a"), map[string]string{"/p/a": covers(3)})
+	if err := s.lower(); err != nil {
+		t.Fatal(err)
+	}
+	wantMins(t, x.mins("/p/a"), map[string]string{"/p/a": "0"})
+}
+
 func TestShieldForeign(t *testing.T) {
 	x := newFixture(t)
 	x.cgroup("/p", 1, 0)

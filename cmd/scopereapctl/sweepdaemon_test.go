@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,5 +133,36 @@ func TestExitCode(t *testing.T) {
 		if got := exitCode(tc.err); got != tc.want {
 			t.Errorf("%v: %d, want %d", tc.err, got, tc.want)
 		}
+	}
+}
+
+// A sweep changes nothing as long as what an earlier run changed cannot be put back, and leaves its journal.
+func TestSweepPutsBackFirst(t *testing.T) {
+	root, runDir := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "a", "memory.low"), 0o755); err != nil { // can be neither read nor written
+		t.Fatal(err)
+	}
+	fs, err := reclaim.OpenFS(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	id, err := fs.ID("/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shields, owed := filepath.Join(runDir, shieldName), fmt.Sprintf("1 %d memory.low 0 4096 \"/a\"\n", id)
+	if err := os.WriteFile(shields, []byte(owed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{runDir: runDir, lock: filepath.Join(runDir, "lock"), policyRoot: t.TempDir()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // whatever it would begin ends
+	_, err = a.sweepHere(ctx, &machine{fs: fs}, reclaim.SweepRequest{Under: "/a"}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "nothing more is changed") {
+		t.Errorf("it went on: %v", err)
+	}
+	if got, err := os.ReadFile(shields); err != nil || string(got) != owed {
+		t.Errorf("of the journal there is %q, %v", got, err)
 	}
 }

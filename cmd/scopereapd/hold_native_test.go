@@ -111,6 +111,51 @@ func TestHoldsOnV1(t *testing.T) {
 	next.leftNothing()
 }
 
+// What an undo finds in the journal of holds it removes, but for what systemd has a unit of.
+func TestUndoSparesTheLiving(t *testing.T) {
+	needMachine(t)
+	h, err := reclaim.FindHierarchy()
+	systemd := reclaim.SystemdRoot()
+	if err != nil || h.Mode.V2() || systemd == "" {
+		t.Skip("needs cgroup v1's memory controller, and systemd's own v1 hierarchy")
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs, err := reclaim.OpenFS(h.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fs.Close()
+	runDir, journal := t.TempDir(), "boot "+string(boot)
+	name := func(unit string) string { return fmt.Sprintf("/scopereaptestundo%d-%s.scope", os.Getpid(), unit) }
+	for _, dir := range []string{h.Root + name("lives"), h.Root + name("ended"), systemd + name("lives")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Remove(dir) })
+	}
+	for _, unit := range []string{"lives", "ended"} {
+		id, err := fs.ID(name(unit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		journal += fmt.Sprintf("+ %d %s\n", id, name(unit))
+	}
+	if err := os.WriteFile(filepath.Join(runDir, holdName), []byte(journal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := giveUpHeld(flags{runDir: runDir, lock: filepath.Join(runDir, "lock")}); err != nil {
+		t.Error(err)
+	}
+	for unit, want := range map[string]bool{"lives": true, "ended": false} {
+		if _, err := os.Stat(h.Root + name(unit)); (err == nil) != want {
+			t.Errorf("%s: there: %t", unit, !want)
+		}
+	}
+}
+
 // A disk that does not answer, with dirty pages of an ended unit on it, keeps neither another unit's directory nor a
 // stop waiting, and the next start finishes what waited.
 func TestStopWithDeadDisk(t *testing.T) {

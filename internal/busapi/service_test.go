@@ -2,6 +2,7 @@ package busapi
 
 import (
 	"encoding/xml"
+	"math"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -93,6 +94,11 @@ func TestMethods(t *testing.T) {
 	want := []Ancestor{{"/a/�", 3, 9, "reap", 4096, []Pin{{"shmem", 8192}}, map[string]int64{"file": 12288}}}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Error(diff)
+	}
+	for _, limit := range []uint32{0, maxAncestors + 1, math.MaxUint32} { // nobody has it look for endless ones
+		if err := dbus.Store(r.call(conn, "ListAncestors", "/a", limit)[:1], &list); err != nil || list[0].Total != maxAncestors {
+			t.Errorf("at most %d: %+v, %v", limit, list, err)
+		}
 	}
 	r.back.change(func(b *backend) {
 		if diff := cmp.Diff([]string{"alice", "1000"}, b.lingers); diff != "" {

@@ -1,6 +1,7 @@
 package evict
 
 import (
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -106,5 +107,40 @@ func TestStaysWhy(t *testing.T) {
 		if got := Stays(x.f, x.s); got != x.want {
 			t.Errorf("%v %d: %q, want %q", x.f.Kind, x.s, got, x.want)
 		}
+	}
+}
+
+// TestHiddenMount: a mount point that leads to another mount is not taken for it.
+func TestHiddenMount(t *testing.T) {
+	m := mount{point: t.TempDir()}
+	dir, err := os.Open(m.point)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if m.id, err = mountID(dir); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openMount(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	m.id++
+	if f, err := openMount(m); err == nil {
+		f.Close()
+		t.Error("another mount was opened")
+	}
+}
+
+// TestWriteMost: no more dirty pages than that are begun to be written.
+func TestWriteMost(t *testing.T) {
+	e := New(Options{Write: true})
+	defer e.Close()
+	for _, pages := range []uint64{writeMost - 1, 2, 1} {
+		e.Evict(pagewalk.File{}, []pagewalk.Range{{Pages: pages, State: pagewalk.Dirty}})
+	}
+	if e.wrote != writeMost {
+		t.Errorf("%d pages, want %d", e.wrote, writeMost)
 	}
 }

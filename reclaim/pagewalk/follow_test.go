@@ -79,6 +79,30 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// A large folio is mapped if one of its pages is, and what cannot be read is taken to be: it is not asked for.
+func TestTailMapped(t *testing.T) {
+	const base, size, mapcount, pages = 0xffff_8880_0000_0000, 64, 48, 4
+	k := &Kernel{Layout: &Layout{StructPage: size, PageMapcount: mapcount}}
+	for _, x := range []struct {
+		name   string
+		change func(w words)
+		want   bool
+	}{
+		{"none", func(words) {}, false},
+		{"the last", func(w words) { w[base+(pages-1)*size+mapcount] = 0 }, true},
+		{"unreadable", func(w words) { delete(w, base+size) }, true},
+	} {
+		w := words{}
+		for at := uint64(base); at < base+pages*size; at += 8 {
+			w[at] = 1<<64 - 1 // a mapcount of -1
+		}
+		x.change(w)
+		if got, err := k.tailMapped(newMemory(t.Context(), w, 1<<20), base, pages); got != x.want || err != nil {
+			t.Errorf("%s: %t, %v", x.name, got, err)
+		}
+	}
+}
+
 func TestMemoryEnds(t *testing.T) {
 	w := words{}
 	w.ring(0xffff_8880_0000_0000, 1000)
