@@ -348,23 +348,11 @@ func TestTurnSqueezeBusy(t *testing.T) {
 	r.abil.Reclaim = Ability{State: No}
 	scans := 0
 	b.charge = func() {} // memory.current is the fixture's
-	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(growthLook / 5):
-				scans++
-				x.file("/p", "memory.stat", memoryStatText(12*testMiB)+fmt.Sprintln("pgscan", scans))
-			}
-		}
-	}()
+	r.sleep = func(time.Duration) { // what somebody does meanwhile
+		scans++
+		x.file("/p", "memory.stat", memoryStatText(12*testMiB)+fmt.Sprintln("pgscan", scans))
+	}
 	turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
-	close(stop)
-	<-done
 	if err != nil || turn.End != TurnStuck || turn.Batches != 0 {
 		t.Errorf("%+v, %v", turn, err)
 	}
@@ -744,5 +732,33 @@ func TestHelperEnds(t *testing.T) {
 	}
 	if _, err := h.left(); err != nil {
 		t.Errorf("what ends the daemon has ended its helper: %v", err)
+	}
+}
+
+// TestQuiet: bait and shield stay after a squeeze until nobody reclaims any more, and
+// are not waited for without one.
+func TestQuiet(t *testing.T) {
+	x, r := reaperFixture(t)
+	sleeps, scans := 0, 0
+	r.sleep = func(time.Duration) {
+		if sleeps++; sleeps < 3 { // somebody still does
+			scans++
+			x.file("/p", "memory.stat", memoryStatText(12*testMiB)+fmt.Sprintln("pgscan", scans))
+		}
+	}
+	if r.quiet(); sleeps > 0 {
+		t.Error("waits though nothing was squeezed")
+	}
+	r.abil = Abilities{}
+	r.thread.Do(t.Context(), func() {
+		if _, err := r.squeeze("/p", testMiB, time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	if r.quiet(); sleeps != 3 {
+		t.Errorf("%d looks, want three", sleeps)
+	}
+	if r.quiet(); sleeps != 3 {
+		t.Error("waits for one squeeze twice")
 	}
 }

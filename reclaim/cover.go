@@ -163,7 +163,7 @@ func (r *reaper) quiet() {
 	_, scanned, err := r.activity(ancestor)
 	for last := int64(-1); err == nil && scanned != last && time.Now().Before(end); {
 		last = scanned
-		time.Sleep(quietLook)
+		r.sleep(quietLook)
 		_, scanned, err = r.activity(ancestor)
 	}
 }
@@ -185,7 +185,7 @@ func (r *reaper) busy(ancestor string) bool {
 		return false
 	}
 	usage, scanned, err := r.activity(ancestor)
-	time.Sleep(growthLook)
+	r.sleep(growthLook)
 	usage2, scanned2, err2 := r.activity(ancestor)
 	return err != nil || err2 != nil || usage2-usage > growthMost || scanned2 != scanned
 }

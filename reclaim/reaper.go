@@ -21,6 +21,7 @@ type reaper struct {
 	own      string      // cgroup of this process, where that matters: see squeezesOwn
 	bait     baits       // where memory.low is the shield
 	rough    func() bool // see roughScan
+	sleep    func(time.Duration)
 	// reloading reports whether systemd sets all values anew, see Engine.Reloading.
 	reloading func() bool
 	// stale are ancestors below which the kernel may keep protection that a shield
@@ -34,7 +35,7 @@ type reaper struct {
 func newReaper(tree *Tree, thread *Thread, journal *Journal, abil Abilities, log *slog.Logger) *reaper {
 	r := &reaper{tree: tree, thread: thread, journal: journal, abil: abil, pagesize: int64(os.Getpagesize()), log: log, stale: map[string]bool{}}
 	r.bait = &bait{fs: tree.FS, journal: journal}
-	r.rough, r.reloading = roughScan, func() bool { return false }
+	r.rough, r.reloading, r.sleep = roughScan, func() bool { return false }, time.Sleep
 	if !abil.Reclaim.OK() {
 		r.own, _ = OwnCgroup() // on cgroup v1 there is none, and no squeeze
 	}
