@@ -347,7 +347,7 @@ func TestTurnSqueezeBusy(t *testing.T) {
 	b := x.onStaleKernel(r, No, func(int64) { t.Error("a squeeze") })
 	r.abil.Reclaim = Ability{State: No}
 	scans := 0
-	b.charge = func() {} // memory.current is the fixture's
+	b.charge = func() {}            // memory.current is the fixture's
 	r.sleep = func(time.Duration) { // what somebody does meanwhile
 		scans++
 		x.file("/p", "memory.stat", memoryStatText(12*testMiB)+fmt.Sprintln("pgscan", scans))
