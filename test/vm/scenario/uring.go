@@ -46,10 +46,7 @@ func Uring() bool {
 	if len(os.Args) != 2 || os.Args[1] != uringArg {
 		return false
 	}
-	if err := waitByUring(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, waitByUring())
 	return true
 }
 
@@ -74,6 +71,7 @@ type (
 	}
 )
 
+// waitByUring returns only with an error.
 func waitByUring() error {
 	const (
 		read      = 22 // IORING_OP_READ
