@@ -172,9 +172,9 @@ const ownerMost = 1000
 // queued, those that follow the ones it took the last time, and says how many are
 // left to the next sweeps.
 func (e *Engine) ration(all []found) (taken []found, later int64) {
-	room := map[owner]int{}
+	queued := map[owner]int{}
 	for _, en := range e.queue.entries {
-		room[en.owner]--
+		queued[en.owner]++
 	}
 	rationed := map[owner][]found{}
 	for _, a := range all {
@@ -186,7 +186,7 @@ func (e *Engine) ration(all []found) (taken []found, later int64) {
 	}
 	last := map[owner]string{}
 	for o, list := range rationed {
-		most := max(room[o]+ownerMost, 0)
+		most := max(ownerMost-queued[o], 0)
 		if len(list) <= most {
 			taken = append(taken, list...)
 			continue

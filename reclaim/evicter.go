@@ -225,6 +225,7 @@ func (e *Engine) awaitEviction(en *entry, cfg Config) bool {
 		return false
 	}
 	en.phase, en.due = phaseEvict, now.Add(evictTimeout+time.Minute) // should no answer come
+	en.awaits = time.Time{}                                          // a reload after it is another one
 	if !slices.Contains(e.evict.entries, en.path) {
 		e.evict.entries = append(e.evict.entries, en.path)
 	}

@@ -480,3 +480,13 @@ func TestEvictRow(t *testing.T) {
 		t.Errorf("%+v", en)
 	}
 }
+
+// TestEvictEndsWaiting: a turn that waited for a reload before an eviction has not
+// waited for the one after it.
+func TestEvictEndsWaiting(t *testing.T) {
+	e := NewEngine(EngineOptions{Evicter: &fakeEvicter{}, Hierarchy: Hierarchy{Mode: Unified}, Config: testConfig()})
+	en := e.queue.add(&entry{path: "/u", due: t0, awaits: t0})
+	if !e.awaitEviction(en, e.config()) || !en.awaits.IsZero() {
+		t.Errorf("%+v", en)
+	}
+}

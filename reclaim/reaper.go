@@ -22,7 +22,7 @@ type reaper struct {
 	bait     baits       // where memory.low is the shield
 	rough    func() bool // see roughScan
 	sleep    func(time.Duration)
-	// reloading reports whether systemd sets all values anew, see Engine.Reloading.
+	// reloading reports whether systemd resets all values, see Engine.Reloading.
 	reloading func() bool
 	// stale are ancestors below which the kernel may keep protection that a shield
 	// of memory.low gave, or, where that is true, one of an earlier version's
@@ -324,12 +324,7 @@ func (r *reaper) batches(
 				return t, ctx.Err()
 			}
 		}
-		r.takeBait() // or it would be measured with the dead
-		// Every live child is read now, which on a busy machine takes seconds.
-		if err := s.lower(); err != nil {
-			return t, err
-		}
-		if t.After, err = r.tree.DeadMemory(ancestor); err != nil {
+		if t.After, err = r.measure(ancestor, s); err != nil {
 			return r.vanished(t, err)
 		}
 		// Where memory moves and the dead's does not become less, the kernel
@@ -364,12 +359,20 @@ func (r *reaper) cutShort(ancestor string, t Turn, s *shield, end TurnEnd) (Turn
 	if t.Batches == 0 {
 		return t, nil
 	}
-	r.takeBait()
-	err := s.lower()
-	if err == nil {
-		t.After, err = r.tree.DeadMemory(ancestor)
-	}
+	var err error
+	t.After, err = r.measure(ancestor, s)
 	return r.vanished(t, err)
+}
+
+// measure looks what the dead have left, in the middle of a turn. It reads every live
+// child, which on a busy machine takes seconds: the shield is down then. The bait would
+// be measured with the dead.
+func (r *reaper) measure(ancestor string, s *shield) (DeadMemory, error) {
+	r.takeBait()
+	if err := s.lower(); err != nil {
+		return DeadMemory{}, err
+	}
+	return r.tree.DeadMemory(ancestor)
 }
 
 // beyondPart: no write is begun of which more than this part would be beyond

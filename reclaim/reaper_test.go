@@ -281,17 +281,20 @@ func TestTurnShieldLife(t *testing.T) {
 	x.asBefore(r)
 }
 
+func niceOf(t *testing.T, th *Thread) int {
+	t.Helper()
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, th.tid) // 20 less the nice value
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 20 - n
+}
+
 // TestTurnHurries: nobody waits for a nice 19 thread behind a raised memory.min or a
 // lowered memory.high.
 func TestTurnHurries(t *testing.T) {
 	x, r := reaperFixture(t)
-	nice := func() int {
-		n, err := unix.Getpriority(unix.PRIO_PROCESS, r.thread.tid) // 20 less the nice value
-		if err != nil {
-			t.Fatal(err)
-		}
-		return 20 - n
-	}
+	nice := func() int { return niceOf(t, r.thread) }
 	if r.thread.hurry()(); r.thread.slow {
 		t.Skip("without CAP_SYS_NICE and RLIMIT_NICE")
 	}
@@ -504,13 +507,7 @@ func TestHurryNests(t *testing.T) {
 	if th.slow {
 		t.Skip("without CAP_SYS_NICE and RLIMIT_NICE")
 	}
-	nice := func() int {
-		n, err := unix.Getpriority(unix.PRIO_PROCESS, th.tid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return 20 - n
-	}
+	nice := func() int { return niceOf(t, th) }
 	th.hurry()()
 	if n := nice(); n != 0 {
 		t.Errorf("nice %d", n)

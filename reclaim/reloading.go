@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// At a daemon-reload or daemon-reexec systemd writes memory.min and memory.low of
-// all of its units anew (247), and so takes every shield away: a reclaim that is
-// under way then takes from the living. While apt installed packages, which ends in
+// At a daemon-reload or daemon-reexec systemd resets memory.min and memory.low of
+// all of its units (247), and so takes every shield away: a reclaim that is under
+// way then takes from the living. While apt installed packages, which ends in
 // a reload, idle neighbours lost up to 1.3 MiB of 48 (5.10).
 //
 // It says so first (Reloading, org.freedesktop.systemd1(5)). From then on nothing
@@ -24,7 +24,7 @@ const (
 	reloadRest = time.Second
 )
 
-// Reloading tells that systemd begins to load its units again, or is done with it.
+// Reloading reports that systemd begins to load its units again, or is done with it.
 // It never blocks.
 func (e *Engine) Reloading(begins bool) {
 	until := reloadRest
@@ -76,8 +76,8 @@ func (e *Engine) reloaded(now time.Time) {
 // may be called from any goroutine.
 func (t *Thread) interrupt() { _ = unix.Tgkill(os.Getpid(), t.tid, unix.SIGURG) }
 
-// stripsMost is how often a turn raises its shield anew because somebody has set
-// what it had raised. After that it is tried again later.
+// stripsMost is how often a turn raises its shield again because somebody has reset
+// what it had raised. After that the turn is tried again later.
 const stripsMost = 3
 
 // shieldSample is how many of the raised are looked at before each write, some

@@ -144,7 +144,7 @@ func (r *reaper) nowStale(ancestor string, rough bool) {
 // shielded reports whether there has been a shield below ancestor, and no refresh since.
 func (r *reaper) shielded(ancestor string) bool { _, is := r.stale[ancestor]; return is }
 
-var errShieldGone = errors.New("systemd, or somebody else, sets anew what the shield has raised")
+var errShieldGone = errors.New("systemd, or somebody else, has reset what the shield raised")
 
 // bite asks for what one pass takes of a bait, and returns how many bytes it gave.
 func (r *reaper) bite(ancestor string, s *shield) (int64, error) {

@@ -13,9 +13,9 @@ import (
 )
 
 // Thread is the one operating-system thread that does all reaping: its reads,
-// its shields and its long writes, and the waiting between them. It runs at nice 19 (but see hurry) and idle
-// I/O priority, so that it takes only what is left over, and it has a CPU clock of its own,
-// which the budget is measured with.
+// its shields and its long writes, and the waiting between them. It runs at nice 19
+// (but see hurry) and idle I/O priority, so that it takes only what is left over, and
+// it has a CPU clock of its own, which the budget is measured with.
 //
 // It is not slowed by SCHED_IDLE or a CPU quota unless the policy asks: either
 // may stop a thread inside the kernel while it holds what others wait for.

@@ -11,8 +11,8 @@ import (
 // what a crash would lose.
 const lastSave = 5 * time.Second
 
-// savers are the parts that write to disks, or read from them. Nothing interrupts one that waits for a disk that does not answer: the kernel
-// keeps the process until it does, or is given up. All else is put back by then.
+// savers are the parts that write to disks, or read from them. Nothing interrupts one that waits for a disk that does not
+// answer: the kernel keeps the process until it does, or is given up. All else is put back by then.
 type savers map[string]<-chan struct{}
 
 func (s savers) start(name string, run func()) {

@@ -15,6 +15,10 @@ type Dead struct {
 	Files []DeadFile       // what it holds
 }
 
+// Evictable reports whether an eviction would free it, now or once it is written back. A mounted file system keeps blocks
+// of its own, such as ext4's superblock, and writes them again and again: those do not count.
+func (d Dead) Evictable() bool { return d.Frees["eviction"]+d.Frees["writeback"] > d.Block }
+
 // DeadFile is a file of which dying memcgs hold something.
 type DeadFile struct {
 	Path, Kind string

@@ -346,29 +346,12 @@ func (b *benchRun) sweptItself(ctx context.Context) (cost, error) {
 	return c, err
 }
 
-// daemonCost is the CPU time of the daemon's whole cgroup, of the process that evicts for it, and of its reaping thread,
-// from before something to after it. On v1 there is no CPU time of a cgroup by systemd's default: there it is the processes'.
+// daemonCost is the CPU time of the daemon, of the process that evicts for it, and of the daemon's reaping thread, from
+// before something to after it.
 func (r *Run) daemonCost(ctx context.Context, do func() error) (c cost, err error) {
-	of := func(unit string) (time.Duration, error) {
-		property, cpu := "ControlGroup", r.CPU
-		if r.V1 {
-			property, cpu = "MainPID", func(pid string) (time.Duration, error) {
-				n, err := strconv.Atoi(pid)
-				if err != nil {
-					return 0, err
-				}
-				return machine.ProcessCPU(n)
-			}
-		}
-		which, err := r.Property(ctx, unit, property)
-		if err != nil || which == "" || which == "0" { // it does not run
-			return 0, err
-		}
-		return cpu(which)
-	}
 	take := func() (daemon, evicts, reaping time.Duration, err error) {
-		if daemon, err = of(machine.Unit); err == nil {
-			evicts, err = of("scopereap-pages.service")
+		if daemon, err = r.unitCPU(ctx, machine.Unit); err == nil {
+			evicts, err = r.unitCPU(ctx, "scopereap-pages.service")
 		}
 		if err == nil && !r.V1 {
 			reaping, err = r.ReapingCPU(ctx)
@@ -387,6 +370,27 @@ func (r *Run) daemonCost(ctx context.Context, do func() error) (c cost, err erro
 		evicts2 -= evicts
 	}
 	return cost{used: daemon2 - daemon + evicts2, reaping: reaping2 - reaping}, err
+}
+
+// unitCPU is the CPU time of a unit's whole cgroup, 0 where it does not run. On v1 no cgroup has one by systemd's default:
+// there it is the main process's.
+func (r *Run) unitCPU(ctx context.Context, unit string) (time.Duration, error) {
+	if !r.V1 {
+		cgroup, err := r.Property(ctx, unit, "ControlGroup")
+		if err != nil || cgroup == "" {
+			return 0, err
+		}
+		return r.CPU(cgroup)
+	}
+	says, err := r.Property(ctx, unit, "MainPID")
+	if err != nil {
+		return 0, err
+	}
+	pid, err := strconv.Atoi(says)
+	if err != nil || pid == 0 {
+		return 0, err
+	}
+	return machine.ProcessCPU(pid)
 }
 
 // awaitSwept returns what the daemon's journal tells of the next sweep that takes the leak away.

@@ -235,7 +235,7 @@ func (b *benchRun) whyV1(ctx context.Context, r *benched) error {
 		if !strings.HasPrefix(d.Path, benchSlice+"/") {
 			continue
 		}
-		if d.Frees["eviction"]+d.Frees["writeback"] > d.Block {
+		if d.Evictable() {
 			r.unexcused++
 		}
 		r.why["dead pages"]++

@@ -293,8 +293,7 @@ func (e *evictRun) gone(ctx context.Context, what string, began time.Time) error
 		left, why, pinned = 0, nil, nil
 		for _, d := range dead {
 			says := explainDead(d)
-			// A mounted file system keeps blocks of its own, such as ext4's superblock, and writes them again and again.
-			if d.Frees["eviction"]+d.Frees["writeback"] > d.Block {
+			if d.Evictable() {
 				left++
 				why = append(why, says)
 			} else {

@@ -92,12 +92,8 @@ func runFloods(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	f := &floodRun{Run: r, agent: filepath.Join(dir, "agent"), files: dir}
-	b, err := os.ReadFile(machine.Share + "/agent")
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(f.agent, b, 0o755)); err != nil {
+	f := &floodRun{Run: r, files: dir}
+	if f.agent, err = copyAgent(dir, "agent"); err != nil {
 		return err
 	}
 	if _, err := f.settled(ctx); err != nil {

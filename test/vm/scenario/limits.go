@@ -67,7 +67,7 @@ type limitsRun struct {
 	apart  []*limited      // a twin of each, where nothing is reaped: what reading takes without us
 	ours   []time.Duration // each reading time, with the daemon
 	theirs []time.Duration // of those apart, in turn with them
-	idle   []string        // files that nobody reads any more
+	idle   []*limited      // whose files nobody reads any more
 	dirs   []string        // whose values must not change
 	was    limits
 	dead   int // units that have come and gone
@@ -161,8 +161,8 @@ func runLimits(ctx context.Context, r *Run) error {
 
 // idleLost is how much of what the idle neighbours read is no longer cached, in bytes (mincore(2)).
 func (l *limitsRun) idleLost() (lost int64, err error) {
-	for _, f := range l.idle {
-		n, err := machine.Resident(f)
+	for _, x := range l.idle {
+		n, err := machine.Resident(x.file)
 		if err != nil {
 			return 0, err
 		}
@@ -171,25 +171,22 @@ func (l *limitsRun) idleLost() (lost int64, err error) {
 	return lost, nil
 }
 
-// kernelReclaim is what the kernel has reclaimed by itself, and what reclaim has looked at and taken in the idle neighbours.
-func (l *limitsRun) kernelReclaim() string {
+// takers says how the idle neighbours have lost it: pages that reclaim has taken from each, and how often although
+// memory.low was in force. None of those means that its protection was gone.
+func (l *limitsRun) takers() (string, error) {
 	var out []string
-	b, _ := os.ReadFile("/proc/vmstat")
-	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, "pgsteal_kswapd") || strings.HasPrefix(line, "pgscan_kswapd") || strings.HasPrefix(line, "kswapd_") || strings.HasPrefix(line, "pgsteal_direct ") {
-			out = append(out, strings.TrimSpace(line))
+	for _, x := range l.idle {
+		taken, err := l.Stat(x.cgroup, "memory.stat", "pgsteal")
+		if err != nil {
+			return "", err
 		}
-	}
-	for i := range l.idle {
-		dir := fmt.Sprintf("/system.slice/idle%d.service", i)
-		for _, key := range []string{"pgscan", "pgsteal"} {
-			n, _ := l.Stat(dir, "memory.stat", key)
-			out = append(out, fmt.Sprintf("idle%d.%s %d", i, key, n))
+		low, err := l.Stat(x.cgroup, "memory.events", "low")
+		if err != nil {
+			return "", err
 		}
-		n, _ := l.Stat(dir, "memory.events", "low")
-		out = append(out, fmt.Sprintf("idle%d.low %d", i, n))
+		out = append(out, fmt.Sprintf("%d (%d)", taken, low))
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(out, ", "), nil
 }
 
 // services is how many there are directly below system.slice: half as many in a short run as logins are asked for.
@@ -255,7 +252,7 @@ func (l *limitsRun) setUp(ctx context.Context) error {
 				return err
 			}
 		}
-		l.idle = append(l.idle, x.file)
+		l.idle = append(l.idle, x)
 	}
 	found, err := filepath.Glob(l.MemPath("/system.slice") + "/*/memory.min")
 	if err != nil {
@@ -432,9 +429,13 @@ func (l *limitsRun) read(ctx context.Context, phase string) (met int, err error)
 	if err != nil {
 		return 0, err
 	}
+	taken, err := l.takers()
+	if err != nil {
+		return 0, err
+	}
 	met, err = l.lows()
 	l.Log.Info("read", "phase", phase, "median", median(ours), "apart", median(theirs), "worst", l.worst, "met_stale_protection", met,
-		"idle_lost", lost, "kernel", l.kernelReclaim())
+		"idle_lost", lost, "idle_taken_low", taken)
 	return met, err
 }
 

@@ -192,6 +192,16 @@ func (w *worker) Close() error {
 	return w.cmd.Wait()
 }
 
+// copyAgent copies this program to where every user may run it, under a name of its own.
+func copyAgent(dir, name string) (program string, err error) {
+	program = filepath.Join(dir, name)
+	b, err := os.ReadFile(machine.Share + "/agent")
+	if err != nil {
+		return "", err
+	}
+	return program, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(program, b, 0o755))
+}
+
 // Child runs the worker if this process was started as one, and says whether it did.
 func Child() bool {
 	if len(os.Args) != 2 || os.Args[1] != childArg {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 	"unsafe"
@@ -121,12 +120,8 @@ func runUring(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	server := filepath.Join(dir, uringServer)
-	b, err := os.ReadFile(machine.Share + "/agent")
+	server, err := copyAgent(dir, uringServer)
 	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(server, b, 0o755); err != nil {
 		return err
 	}
 	if _, err := machine.Run(ctx, "systemd-run", "--quiet", "--unit="+uringServer, server, uringArg); err != nil {
