@@ -54,7 +54,7 @@ type benchRun struct {
 
 // benchSize is what the issue asks for, or little for a trial of the test itself.
 func (r *Run) benchSize() (slice, user int, live int64, window time.Duration) {
-	if r.Params.Logins < 20 {
+	if r.quick() {
 		return 200, 20, 16 << 20, 3 * time.Second
 	}
 	return 2000, 200, 128 << 20, 11 * time.Second // a neighbour's whole round, and some

@@ -89,7 +89,7 @@ func runGrowth(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	for _, g := range growthPoints(r.Params.Logins < 20) {
+	for _, g := range growthPoints(r.quick()) {
 		var runs, floors []result.Growth
 		for range growthRuns {
 			one, err := r.grow(ctx, g, plain(eachDir(g.dirs(), r.shieldedWrite)))

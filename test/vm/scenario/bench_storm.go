@@ -53,7 +53,7 @@ type stormBlock struct {
 
 func runStorm(ctx context.Context, r *Run) error {
 	length := stormFor
-	if r.Params.Logins < 20 {
+	if r.quick() {
 		length = 4 * time.Second
 	}
 	if err := errors.Join(r.Install(ctx), r.StopDaemon(ctx)); err != nil {

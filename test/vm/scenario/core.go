@@ -22,6 +22,7 @@ func core() Scenario {
 		Name:  "core",
 		About: "50 ssh logins without the daemon, 50 with it, beside a live session with 64 MiB of file cache",
 		Runs:  func(s suite.Suite) bool { return s.Name != "forky" && !s.Broker }, // nothing to reap: see reparent
+		Short: []string{"trixie", "bookworm", "bookworm-v1"},                      // limits runs on the oldest kernel
 		Limit: 20 * time.Minute,
 		Guest: runCore,
 	}
@@ -76,9 +77,6 @@ func runCore(ctx context.Context, r *Run) error {
 	}
 	return nil
 }
-
-// quick tells whether this is only a trial of the test itself: then what takes long is measured less well.
-func (c *coreRun) quick() bool { return c.Params.Logins < 20 }
 
 // onBullseye tells whether this is the oldest kernel, 5.10, in whichever cgroup mode.
 func (c *coreRun) onBullseye() bool { return strings.HasPrefix(c.Params.Suite, "bullseye") }

@@ -77,6 +77,9 @@ type Run struct {
 	Figures []figure.Figure
 }
 
+// quick reports whether this is a short run or a trial of the test itself: what takes long is measured less well then.
+func (r *Run) quick() bool { return r.Params.Logins < 20 }
+
 // Report notes a figure without a bound.
 func (r *Run) Report(name string, value float64, unit, note string) {
 	r.add(figure.Figure{Name: name, Value: value, Unit: unit, Note: note, Verdict: figure.Reported})
