@@ -70,7 +70,7 @@ func (b *benchRun) contenders() []contender {
 	if b.V1 {
 		return append(all,
 			contender{name: "memory.force_empty", run: plain(eachDir(b.dirs, b.forceEmpty))},
-			b.eviction(),
+			b.eviction(b.dirs),
 			b.scopereap(nameScopereap, ""),
 			b.scopereap(nameAtOnce, emulatedBudget))
 	}
@@ -86,7 +86,7 @@ func (b *benchRun) contenders() []contender {
 		all = append(all, contender{name: namePaced, run: plain(eachDir(b.dirs, b.pacedWrites))})
 	}
 	return append(all,
-		b.eviction(),
+		b.eviction(b.dirs),
 		b.scopereap(nameScopereap, ""),
 		b.scopereap(nameAtOnce, emulatedBudget))
 }
@@ -97,19 +97,19 @@ func (r *Run) forceEmpty(_ context.Context, cgroup string) error {
 }
 
 // eviction asks the process that evicts, without the daemon.
-func (b *benchRun) eviction() contender {
+func (r *Run) eviction(dirs []string) contender {
 	evicter := &pages.Client{Socket: "/run/scopereap/" + pages.SocketName}
 	return contender{
 		name: nameEviction,
 		before: func(ctx context.Context) error {
-			if err := b.Systemctl(ctx, "start", "scopereap-pages.socket"); err != nil {
+			if err := r.Systemctl(ctx, "start", "scopereap-pages.socket"); err != nil {
 				return err
 			}
-			_, err := evicter.List(ctx, b.dirs[0]) // it starts, and is ready
+			_, err := evicter.List(ctx, "/init.scope") // it starts, and is ready
 			return err
 		},
 		run: func(ctx context.Context) (c cost, err error) {
-			for _, d := range b.dirs {
+			for _, d := range dirs {
 				for more := true; more && err == nil; {
 					var done reclaim.Evicted
 					done, err = evicter.Evict(ctx, reclaim.EvictRequest{Under: d, Share: 1})

@@ -89,8 +89,9 @@ func runGrowth(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
+	evicts := r.eviction([]string{growthTree})
 	for _, g := range growthPoints(r.quick()) {
-		var runs, floors []result.Growth
+		var runs, floors, evicted []result.Growth
 		for range growthRuns {
 			one, err := r.grow(ctx, g, plain(eachDir(g.dirs(), r.shieldedWrite)))
 			if err != nil {
@@ -102,11 +103,23 @@ func runGrowth(ctx context.Context, r *Run) error {
 				return fmt.Errorf("%s, %d: %w", g.axis, g.n, err)
 			}
 			runs = append(runs, one)
+			one, err = r.grow(ctx, g, func(ctx context.Context) (cost, error) {
+				if err := evicts.before(ctx); err != nil {
+					return cost{}, err
+				}
+				return evicts.run(ctx)
+			})
+			if err != nil {
+				return fmt.Errorf("%s, %d, %s: %w", g.axis, g.n, evicts.name, err)
+			}
+			evicted = append(evicted, one)
 		}
-		mid, floor := middle(runs), middle(floors)
+		mid, floor, evict := middle(runs), middle(floors), middle(evicted)
 		mid.FloorCPUSeconds = floor.CPUSeconds
 		r.Report(fmt.Sprintf("%s %d: CPU ÷ floor's", g.axis, g.n), mid.CPUSeconds/floor.CPUSeconds, "×",
 			fmt.Sprintf("%.0f ms; at its end %d of %d were gone", floor.CPUSeconds*1e3, floor.Reaped, g.dying))
+		r.Report(fmt.Sprintf("%s %d: eviction's CPU ÷ floor's", g.axis, g.n), evict.CPUSeconds/floor.CPUSeconds, "×",
+			fmt.Sprintf("%d of %d were gone", evict.Reaped, g.dying))
 		out.Growth = append(out.Growth, mid)
 		r.Report(fmt.Sprintf("%s %d: CPU a reaped memcg", g.axis, g.n), mid.CPUPerReaped*1e6, "µs",
 			fmt.Sprintf("%d reaped, %.0f ms (%.0f–%.0f) in %.1f s", mid.Reaped, mid.CPUSeconds*1e3, runs[0].CPUSeconds*1e3, runs[len(runs)-1].CPUSeconds*1e3, mid.WallSeconds))
