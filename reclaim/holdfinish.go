@@ -365,7 +365,7 @@ func (h *Hold) empty(ctx context.Context, t *Thread, clean string, e *heldDir, s
 		out.Why = HoldFresh
 		return out, nil
 	}
-	defer h.noSwap(clean)()
+	defer h.noSwap(clean, e)()
 	res, err := h.emptier.forceEmpty(ctx, t, h.fs, clean, slice)
 	if errors.Is(err, unix.EBUSY) {
 		// A kernel before 3.16, which refuses while a task is inside.
@@ -409,13 +409,23 @@ func (h *Hold) writeback() int64 {
 
 // noSwap keeps a force_empty from swapping, until back is called: swapped
 // pages pin the memcg, so not the dead's tmpfs, please. A unit that comes back
-// finds its own value again.
-func (h *Hold) noSwap(clean string) (back func()) {
+// finds its own value again, after a crash in between too.
+func (h *Hold) noSwap(clean string, e *heldDir) (back func()) {
 	was, err := v1ReadBytes(h.fs, clean, v1SwappinessFile)
-	if err != nil || was == 0 || h.fs.Write(clean, v1SwappinessFile, "0") != nil {
+	if err != nil || was == 0 || h.journal.swappiness(holdRecord{e.id, clean, was}) != nil ||
+		h.fs.Write(clean, v1SwappinessFile, "0") != nil {
 		return func() {}
 	}
-	return func() { _ = h.fs.Write(clean, v1SwappinessFile, strconv.FormatInt(was, 10)) }
+	return func() { h.swapAgain(holdRecord{e.id, clean, was}) }
+}
+
+// swapAgain puts a swappiness back that is 0 still.
+func (h *Hold) swapAgain(rec holdRecord) {
+	if now, err := v1ReadBytes(h.fs, rec.Cgroup, v1SwappinessFile); err == nil && now == 0 {
+		_ = h.fs.WriteTo(rec.ID, rec.Cgroup, v1SwappinessFile, strconv.FormatInt(rec.Swappiness, 10))
+	}
+	rec.Swappiness = 0
+	_ = h.journal.swappiness(rec) // a line too many is no value that anybody holds
 }
 
 // readmit puts a holder back where one had to go out for force_empty.

@@ -19,22 +19,27 @@ func TestParseHoldJournal(t *testing.T) {
 		{
 			name: "in hand",
 			data: "boot b\n+ 7 /user.slice/a b.scope\n+ 8 /c\n- 7 /user.slice/a b.scope\n+ 9 /d\n+ 9 /d\n",
-			want: []holdRecord{{8, "/c"}, {9, "/d"}},
+			want: []holdRecord{{ID: 8, Cgroup: "/c"}, {ID: 9, Cgroup: "/d"}},
 		},
 		{
 			name: "same path, another directory",
 			data: "boot b\n+ 7 /c\n- 7 /c\n+ 8 /c\n",
-			want: []holdRecord{{8, "/c"}},
+			want: []holdRecord{{ID: 8, Cgroup: "/c"}},
 		},
-		{name: "struck and entered again", data: "boot b\n+ 7 /c\n- 7 /c\n+ 7 /c\n", want: []holdRecord{{7, "/c"}}},
+		{name: "struck and entered again", data: "boot b\n+ 7 /c\n- 7 /c\n+ 7 /c\n", want: []holdRecord{{ID: 7, Cgroup: "/c"}}},
+		{
+			name: "lowered",
+			data: "boot b\n+ 7 /c d\n= 7 60 /c d\n+ 8 /e\n= 8 60 /e\n= 8 0 /e\n+ 9 /f\n= 9 60 /f\n- 9 /f\n+ 9 /f\n= 10 60 /g\n",
+			want: []holdRecord{{ID: 7, Cgroup: "/c d", Swappiness: 60}, {ID: 8, Cgroup: "/e"}, {ID: 9, Cgroup: "/f"}},
+		},
 		{name: "another boot", data: "boot a\n+ 7 /c\n", notes: 1},
 		{name: "no boot", data: "+ 7 /c\n", notes: 1},
-		{name: "torn", data: "boot b\n+ 7 /c\n+ 8 /user.sl", want: []holdRecord{{7, "/c"}}, notes: 1},
+		{name: "torn", data: "boot b\n+ 7 /c\n+ 8 /user.sl", want: []holdRecord{{ID: 7, Cgroup: "/c"}}, notes: 1},
 		{
 			name:  "rubbish",
-			data:  "boot b\nx\n+ \n+ 7\n+ a /c\n+ -1 /c\n+ 7 c\n+ 7 /../c\n+ 7 /c/\n+ 7 /\n\n+ 7 /c\n",
-			want:  []holdRecord{{7, "/c"}},
-			notes: 10,
+			data:  "boot b\nx\n+ \n+ 7\n+ a /c\n+ -1 /c\n+ 7 c\n+ 7 /../c\n+ 7 /c/\n+ 7 /\n\n+ 7 /c\n= 7 /c\n= 7 -1 /c\n= 7 x /c\n= 7 1\n",
+			want:  []holdRecord{{ID: 7, Cgroup: "/c"}},
+			notes: 14,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,6 +53,7 @@ func TestParseHoldJournal(t *testing.T) {
 
 func FuzzHoldJournal(f *testing.F) {
 	f.Add([]byte("boot b\n+ 7 /user.slice/a b.scope\n- 7 /user.slice/a b.scope\n+ 8 /c\n"))
+	f.Add([]byte("boot b\n+ 7 /c\n= 7 60 /c\n"))
 	f.Add([]byte("boot a\n+ 7 /c\nboot b\n+ 18446744073709551615 /d\n+ 8 /e"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		records, _ := parseHoldJournal(data, "b")
@@ -57,7 +63,7 @@ func FuzzHoldJournal(f *testing.F) {
 			if clean, err := holdPath(rec.Cgroup); err != nil || clean != rec.Cgroup {
 				t.Fatalf("a path that no hold takes: %q", rec.Cgroup)
 			}
-			text += formatHoldLine(holdJournalAdd, rec)
+			text += formatHoldRecord(rec)
 		}
 		again, notes := parseHoldJournal([]byte(text), "b")
 		if d := cmp.Diff(records, again); d != "" || len(notes) > 0 {
@@ -68,7 +74,7 @@ func FuzzHoldJournal(f *testing.F) {
 
 func TestHoldJournalFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "holds")
-	a, b := holdRecord{7, "/a.scope"}, holdRecord{8, "/b.scope"}
+	a, b := holdRecord{ID: 7, Cgroup: "/a.scope"}, holdRecord{ID: 8, Cgroup: "/b.scope"}
 	j := &holdJournal{path: path}
 	for _, err := range []error{j.add(a), j.add(b), j.strike(a)} {
 		if err != nil {

@@ -34,6 +34,10 @@ func (h *Hold) Recover() ([]string, error) {
 	for _, rec := range records {
 		// Gone, or another one of the same name, which was never ours.
 		if id, err := h.fs.ID(rec.Cgroup); err == nil && id == rec.ID {
+			if rec.Swappiness != 0 {
+				h.swapAgain(rec)
+				rec.Swappiness = 0
+			}
 			ours = append(ours, rec)
 		}
 	}
@@ -141,7 +145,7 @@ func (h *Hold) closeOne(ctx context.Context, closer *v1Emptier, t *Thread, cgrou
 	if h.emptier.since(cgroup) > 0 {
 		return "", false // an rmdir would wait for the same disk
 	}
-	why, err := h.emptyOnce(ctx, closer, t, cgroup, time.Since(e.left))
+	why, err := h.emptyOnce(ctx, closer, t, cgroup, e)
 	if errors.Is(err, ErrV1HeldUp) {
 		return "", false
 	}
@@ -162,7 +166,8 @@ func (h *Hold) closeOne(ctx context.Context, closer *v1Emptier, t *Thread, cgrou
 
 // emptyOnce is one force_empty for [Hold.Close], and what stays after it: none
 // where it would wait for a disk.
-func (h *Hold) emptyOnce(ctx context.Context, closer *v1Emptier, t *Thread, cgroup string, since time.Duration) (HoldWhy, error) {
+func (h *Hold) emptyOnce(ctx context.Context, closer *v1Emptier, t *Thread, cgroup string, e *heldDir) (HoldWhy, error) {
+	since := time.Since(e.left)
 	r, err := h.read(cgroup)
 	if err != nil {
 		return HoldError, err
@@ -173,7 +178,7 @@ func (h *Hold) emptyOnce(ctx context.Context, closer *v1Emptier, t *Thread, cgro
 	if since < holdStatFresh && h.writeback() > 0 {
 		return HoldFresh, nil
 	}
-	defer h.noSwap(cgroup)()
+	defer h.noSwap(cgroup, e)()
 	if _, err := closer.forceEmpty(ctx, t, h.fs, cgroup, holdCloseSlice); err != nil {
 		return HoldError, err
 	}

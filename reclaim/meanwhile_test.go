@@ -3,6 +3,7 @@ package reclaim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -197,8 +198,8 @@ func TestHoldSwappinessComesBack(t *testing.T) {
 	if after, err := v1ReadBytes(tr.fs, scope, v1SwappinessFile); err != nil || after != 37 {
 		t.Errorf("after a try swappiness is %d, %v", after, err)
 	}
-	h.entries[scope].left = time.Now()
-	if _, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, scope, holdStatFresh); err != nil {
+	h.entries[scope].left = time.Now().Add(-holdStatFresh)
+	if _, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, scope, h.entries[scope]); err != nil {
 		t.Error(err)
 	}
 	if after, err := v1ReadBytes(tr.fs, scope, v1SwappinessFile); err != nil || after != 37 {
@@ -236,5 +237,44 @@ func TestFollowsNoLink(t *testing.T) {
 	}
 	if got, err := os.ReadFile(secret); err != nil || string(got) != "4096\n" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestHoldSwappinessAfterCrash: a run that was killed in the middle of a force_empty has lowered it, and the next start
+// puts it back, unless somebody else has set it since.
+func TestHoldSwappinessAfterCrash(t *testing.T) {
+	for _, c := range []struct{ since, want int64 }{{0, 37}, {5, 5}} {
+		t.Run(fmt.Sprint("set since to ", c.since), func(t *testing.T) {
+			tr := newV1TestTree(t)
+			opts := HoldOptions{Max: 9, Deadline: time.Hour, JournalPath: filepath.Join(t.TempDir(), "holds"), Live: func(string) bool { return true }}
+			killed := NewHold(tr.fs, opts)
+			scope := tr.mkdir("session-9.scope")
+			mustEnter(t, killed, scope)
+			if err := tr.fs.Write(scope, v1SwappinessFile, "37"); err != nil {
+				t.Skip("this kernel has no swappiness a cgroup: ", err)
+			}
+			killed.noSwap(scope, killed.entries[scope])
+			if now, err := v1ReadBytes(tr.fs, scope, v1SwappinessFile); err != nil || now != 0 {
+				t.Fatalf("not lowered: %d, %v", now, err)
+			}
+			killed.release(killed.entries[scope])
+			if err := tr.fs.Write(scope, v1SwappinessFile, strconv.FormatInt(c.since, 10)); err != nil {
+				t.Fatal(err)
+			}
+
+			next := NewHold(tr.fs, opts)
+			if _, err := next.Recover(); err != nil {
+				t.Fatal(err)
+			}
+			if now, err := v1ReadBytes(tr.fs, scope, v1SwappinessFile); err != nil || now != c.want {
+				t.Errorf("after the next start it is %d, want %d (%v)", now, c.want, err)
+			}
+			if records, _, err := next.journal.load(); err != nil || len(records) != 1 || records[0].Swappiness != 0 {
+				t.Errorf("the journal has %v, %v", records, err)
+			}
+			if err := next.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

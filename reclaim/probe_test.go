@@ -100,21 +100,50 @@ func TestMemcgReaper(t *testing.T) {
 			t.Errorf("the switch is %q, want %q (%v)", b, want, err)
 		}
 	}
-	if _, err := enableMemcgReaper(file); err == nil || !strings.Contains(err.Error(), file) {
+	state := filepath.Join(t.TempDir(), "memcg_reaper")
+	if _, err := enableMemcgReaper(file, state); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("no switch: %v", err)
 	}
-	for _, before := range []string{"0", "1"} {
-		if err := os.WriteFile(file, []byte(before+"\n"), 0o644); err != nil {
+	set := func(v string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(v+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		undo, err := enableMemcgReaper(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		is("1")
-		if err := undo(); err != nil {
-			t.Error(err)
-		}
-		is(before)
 	}
+	for _, before := range []string{"0", "1"} {
+		for _, crash := range []bool{false, true} {
+			set(before)
+			undo, err := enableMemcgReaper(file, state)
+			if err != nil {
+				t.Fatal(err)
+			}
+			is("1")
+			if crash {
+				undo = func() error { return restoreMemcgReaper(file, state) }
+			}
+			if err := undo(); err != nil {
+				t.Error(err)
+			}
+			is(before)
+			if _, err := os.Stat(state); !os.IsNotExist(err) {
+				t.Errorf("the state file is left: %v", err)
+			}
+		}
+	}
+
+	set("0")
+	if _, err := enableMemcgReaper(file, state); err != nil {
+		t.Fatal(err)
+	}
+	set("2") // by somebody else
+	if err := restoreMemcgReaper(file, state); err != nil {
+		t.Error(err)
+	}
+	is("2")
+
+	set("0")
+	if _, err := enableMemcgReaper(file, filepath.Join(t.TempDir(), "none", "state")); err == nil {
+		t.Error("switched on though it cannot be remembered")
+	}
+	is("0")
 }

@@ -128,7 +128,7 @@ func TestHoldWaitsForCounters(t *testing.T) {
 				t.Errorf("it waits as %+v", out)
 			}
 			x.file("/a.scope", v1ForceEmptyFile, "")
-			why, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, "/a.scope", c.ago)
+			why, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, "/a.scope", &heldDir{left: time.Now().Add(-c.ago)})
 			if emptied := x.read("/a.scope", v1ForceEmptyFile) == "0"; emptied != c.empties || err != nil || why == holdEmpty {
 				t.Errorf("at the end: emptied %v, %q, %v", emptied, why, err)
 			}
@@ -286,7 +286,7 @@ func TestHoldCloseWritesNotWhileDirty(t *testing.T) {
 	x.v1Dir("/a.scope", 4096, 0)
 	h := NewHold(x.fs, HoldOptions{})
 	t.Cleanup(h.emptier.end)
-	why, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, "/a.scope", holdStatFresh)
+	why, err := h.emptyOnce(context.Background(), &h.emptier, &Thread{}, "/a.scope", &heldDir{left: time.Now().Add(-holdStatFresh)})
 	if got := x.read("/a.scope", v1ForceEmptyFile); why != HoldPages || err != nil || got != "" {
 		t.Errorf("%q, %v; force_empty got %q", why, err, got)
 	}

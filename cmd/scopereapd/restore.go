@@ -15,13 +15,16 @@ import (
 const (
 	shieldName = "shields"
 	holdName   = "holds"
+	reaperName = "memcg_reaper"
 )
 
 // restore puts back what a daemon that did not end by itself has left changed.
 // A living one is left alone: what it has changed, it still needs.
 func restore(f flags) error {
-	path := filepath.Join(f.runDir, shieldName)
-	if _, err := os.Stat(path); os.IsNotExist(err) {
+	path, reaper := filepath.Join(f.runDir, shieldName), filepath.Join(f.runDir, reaperName)
+	_, shields := os.Stat(path)
+	_, switched := os.Stat(reaper)
+	if os.IsNotExist(shields) && os.IsNotExist(switched) {
 		return nil // a clean stop
 	}
 	h, err := reclaim.FindHierarchy()
@@ -32,7 +35,10 @@ func restore(f flags) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = os.Remove(f.lock); lock.Close() }() // see Lock
+	if err := reclaim.RestoreMemcgReaper(reaper); err != nil {
+		fmt.Fprintln(os.Stderr, "scopereapd:", err)
+	}
 	fs, err := reclaim.OpenFS(h.Root)
 	if err != nil {
 		return err
@@ -62,7 +68,7 @@ func giveUpHeld(f flags) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = os.Remove(f.lock); lock.Close() }() // see Lock
 	fs, err := reclaim.OpenFS(h.Root)
 	if err != nil {
 		return err

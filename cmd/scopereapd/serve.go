@@ -76,6 +76,9 @@ func serve(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return fmt.Errorf("cannot put back what an earlier run changed, so nothing more is changed: %w", err)
 	}
+	if err := reclaim.RestoreMemcgReaper(filepath.Join(f.runDir, reaperName)); err != nil {
+		d.log.Error("kernel.memcg_reaper", "err", err)
+	}
 	abil := reclaim.Probe(ctx, d.machine, fs)
 	if ctx.Err() != nil {
 		return nil
@@ -187,7 +190,7 @@ func (d *node) kernelReaper(abil reclaim.Abilities) (undo func()) {
 	if !abil.Reaper.OK() || d.policy.Load().Policy.Kernel.MemcgReaper != policy.MemcgReaperEnable {
 		return func() {}
 	}
-	back, err := reclaim.EnableMemcgReaper()
+	back, err := reclaim.EnableMemcgReaper(filepath.Join(d.flags.runDir, reaperName))
 	if err != nil {
 		d.log.Error("kernel.memcg_reaper", "err", err)
 		return func() {}
