@@ -64,7 +64,8 @@ func runKills(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.Policy(ctx, noEviction), r.Systemctl(ctx, "daemon-reload"), r.StartDaemon(ctx)); err != nil {
+	policy := noEviction + emulatedBudget // or each start would spend what the turn after it needs
+	if err := errors.Join(r.Policy(ctx, policy), r.Systemctl(ctx, "daemon-reload"), r.StartDaemon(ctx)); err != nil {
 		return err
 	}
 	k := &killRun{Run: r, of: map[string]int{}}
