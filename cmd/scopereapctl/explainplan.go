@@ -170,7 +170,7 @@ func (e *explaining) doing() {
 		say("It only monitors: %s.", why)
 	}
 	if !d.Bus.Connected {
-		say("It is not connected to the system bus, so it sees no teardowns; only the sweep finds what dies.")
+		say("It is not connected to the system bus, so it sees no teardowns; the periodic count goes on.")
 	}
 	if d.PolicyError != "" {
 		say("Its policy is an older one: the files on disk have errors (see: scopereapctl policy check).")

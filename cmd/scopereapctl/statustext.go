@@ -97,7 +97,7 @@ func daemonLines(d *control.Status, now time.Time) [][2]string {
 		add("Monitors only", d.Engine.MonitorOnly)
 	}
 	if !d.Bus.Connected {
-		add("System bus", "not connected: logins and logouts are not seen, the sweep still works")
+		add("System bus", "not connected: logins and logouts are not seen until it is back; the periodic count goes on")
 	}
 	switch n := int64(len(d.PolicyFiles)); {
 	case d.PolicyError != "":
@@ -162,7 +162,7 @@ func (r statusReport) v1State(a v1Ancestor) string {
 	case evictionOf(r.Daemon).OK():
 		return "to be evicted"
 	}
-	return "out of reach but by force_empty"
+	return "needs memory.force_empty"
 }
 
 // ago is a time of day with its distance.
