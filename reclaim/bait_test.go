@@ -160,6 +160,26 @@ func TestRefreshUsedUp(t *testing.T) {
 	})
 }
 
+// TestRefreshStripped: a pass that is to go behind a shield is not made without it.
+func TestRefreshStripped(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) { t.Error("a request") })
+	b.bytes = 2 * baitPart * baitPass
+	s := newShield(r.tree, r.journal, r.thread, "memory.low", r.pagesize)
+	r.thread.Do(t.Context(), func() {
+		if err := s.raise("/p", time.Now()); err != nil {
+			t.Error(err)
+		}
+		x.file("/p/a", "memory.low", "0\n")
+		if n, err := r.bite("/p", s); !errors.Is(err, errShieldGone) {
+			t.Errorf("it gave %d, %v", n, err)
+		}
+		if err := s.lower(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func (x *fixture) refresh(r *reaper, ancestor string) (done bool, err error) {
 	x.t.Helper()
 	r.thread.Do(x.t.Context(), func() { done, err = r.refresh(ancestor) })

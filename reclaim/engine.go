@@ -70,6 +70,7 @@ type Engine struct {
 	sweptAt   int64            // dying memcgs the last sweep left
 	counted   int64            // v1: dying memcgs at the last count
 	dropped   time.Time        // when the last resort was last used
+	drop      string           // the kernel's switch for that, see dropCaches
 	known     map[string]known // see left.go
 
 	ctx        context.Context  // of Run
@@ -115,6 +116,7 @@ func NewEngine(o EngineOptions) *Engine {
 	e := &Engine{
 		opts: o,
 		made: time.Now(),
+		drop: dropCaches,
 		tree: &Tree{
 			FS:            o.FS,
 			Subsys:        o.Abilities.DyingMemory.OK(),

@@ -2,6 +2,8 @@ package reclaim
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -60,6 +62,20 @@ func TestReloadingEnds(t *testing.T) {
 	e.Reloading(false)
 	if d := e.reloading(time.Now()); d > reloadRest {
 		t.Errorf("ended: %v", d)
+	}
+}
+
+// TestReloadsInARow: a turn waits for reloads that follow one another, but not for ever.
+func TestReloadsInARow(t *testing.T) {
+	e, en, now := NewEngine(EngineOptions{}), &entry{}, time.Now()
+	e.reloads.Store(int64(time.Hour)) // whenever it is looked
+	for _, c := range []struct {
+		after time.Duration
+		waits bool
+	}{{0, true}, {reloadMost - time.Second, true}, {reloadMost, false}} {
+		if waits := e.awaitReload(en, now.Add(c.after)); waits != c.waits {
+			t.Errorf("after %v it waits: %v", c.after, waits)
+		}
 	}
 }
 
@@ -407,6 +423,48 @@ func TestEngineV1Sweep(t *testing.T) {
 
 // TestEngineThreshold: a sweep begins when the dying count has grown by the
 // threshold since the last one, and not again for those that it left.
+// TestLastResort: the machine's caches are dropped once an hour at most, and only where
+// a sweep has left more than the policy allows.
+func TestLastResort(t *testing.T) {
+	cfg := testConfig()
+	cfg.DropCaches = 100
+	e := NewEngine(EngineOptions{Config: cfg})
+	e.drop = filepath.Join(t.TempDir(), "drop_caches")
+	for _, c := range []struct {
+		name        string
+		left, freed int64
+		later       time.Duration
+		off, drops  bool
+	}{
+		{name: "as many as are allowed", left: 100},
+		{name: "the sweep freed more", left: 101, freed: 51},
+		{name: "not in the policy", left: 101, off: true},
+		{name: "more", left: 101, freed: 50, drops: true},
+		{name: "at once", left: 101},
+		{name: "less than an hour later", left: 101, later: dropEvery - time.Minute},
+		{name: "an hour later", left: 101, later: dropEvery, drops: true},
+	} {
+		if err := os.WriteFile(e.drop, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		e.cfg.DropCaches = cfg.DropCaches
+		if c.off {
+			e.cfg.DropCaches = 0
+		}
+		if c.later > 0 {
+			e.dropped = time.Now().Add(-c.later)
+		}
+		e.lastResort(SweepResult{DyingAfter: c.left, Freed: c.freed})
+		want := ""
+		if c.drops {
+			want = "3"
+		}
+		if got, err := os.ReadFile(e.drop); err != nil || string(got) != want {
+			t.Errorf("%s: wrote %q, want %q (%v)", c.name, got, want, err)
+		}
+	}
+}
+
 func TestEngineThreshold(t *testing.T) {
 	t.Parallel()
 	x := newFixture(t)

@@ -256,6 +256,21 @@ func TestTurnNearWhileShielded(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestTurnNearOnceShielded: they grow up to it while the shield goes up, which may
+// take seconds. Not even one write follows.
+func TestTurnNearOnceShielded(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.squeezes(r)
+	const most = 1 << 30
+	x.file("/p", "memory.max", fmt.Sprintln(most))
+	r.thread.onHurry = func() { x.file("/p", "memory.current", fmt.Sprintln(most-testMiB)) }
+	r.thread.onWrite = func(time.Duration) { t.Error("a write near the limit") }
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
 // TestTurnShieldLife: on a machine so busy that a write takes seconds, a turn
 // ends, and its shield with it, though its CPU time is not used up.
 func TestTurnShieldLife(t *testing.T) {
@@ -560,6 +575,37 @@ func TestShieldHolds(t *testing.T) {
 			t.Errorf("the shield of %d is taken to hold without %s", len(s.order), cgroup)
 		}
 		x.file(cgroup, s.file, ours+"\n")
+	}
+}
+
+// TestShieldOwesEachOfItsValues: what was raised again, and could not be put back, is
+// put back from whichever of our values it holds.
+func TestShieldOwesEachOfItsValues(t *testing.T) {
+	for hold := range 2 {
+		x, r := reaperFixture(t)
+		s := x.shield(r.journal)
+		var ours []string
+		for i, current := range []int64{8 * testMiB, 64 * testMiB} {
+			x.file("/p/a", "memory.current", fmt.Sprintln(current))
+			if err := s.raise("/p", time.Now().Add(time.Duration(i)*shieldRefresh)); err != nil {
+				t.Fatal(err)
+			}
+			ours = append(ours, x.read("/p/a", s.file))
+		}
+		if ours[0] == ours[1] {
+			t.Fatalf("raised once only: %v", ours)
+		}
+		x.block("/p/a", s.file)
+		if err := s.lower(); err == nil {
+			t.Error("put back what cannot be written")
+		}
+		x.unblock("/p/a", s.file, ours[hold]+"\n")
+		if err := r.journal.settle(x.fs); err != nil {
+			t.Error(err)
+		}
+		if got := x.read("/p/a", s.file); got != "0" {
+			t.Errorf("%s stays at %s, one of %v", s.file, got, ours)
+		}
 	}
 }
 

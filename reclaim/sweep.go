@@ -383,7 +383,7 @@ func (e *Engine) lastResort(r SweepResult) {
 	e.dropped = time.Now()
 	e.log.Warn("dropping caches, as sweep.drop_caches asks", "dying", r.DyingAfter, "limit", limit,
 		message.CachesDropped.Attr())
-	if err := os.WriteFile(dropCaches, []byte(dropCachesBoth), 0); err != nil {
+	if err := os.WriteFile(e.drop, []byte(dropCachesBoth), 0); err != nil {
 		e.log.Error("drop caches", "err", err)
 	}
 }

@@ -26,8 +26,10 @@ type Thread struct {
 	slow    bool          // not allowed to hurry
 	hurries int           // that are not over yet
 	aside   time.Duration // CPU time of what other threads did for this one
-	// onWrite is told how long each write took; nil tells nobody.
+	// onWrite is told how long each write took, onHurry that others may wait from now
+	// on; nil tells nobody.
 	onWrite func(time.Duration)
+	onHurry func()
 }
 
 // niceLowest is the weakest nice value there is, setpriority(2).
@@ -146,6 +148,9 @@ func (t *Thread) schedule(policy uint32, nice int32) error {
 // It takes RLIMIT_NICE or CAP_SYS_NICE (sched(7)). Without either the thread stays
 // as slow as it is.
 func (t *Thread) hurry() (calm func()) {
+	if t.onHurry != nil {
+		t.onHurry()
+	}
 	if t.hurries == 0 && (t.slow || t.schedule(schedOther, 0) != nil) {
 		t.slow = true
 		return func() {}

@@ -136,6 +136,20 @@ func TestHoldWaitsForCounters(t *testing.T) {
 	}
 }
 
+// TestHoldTasksUnreadable: where nobody can say who is inside, somebody may be.
+func TestHoldTasksUnreadable(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.scope", 0, 0)
+	h := NewHold(x.fs, HoldOptions{Deadline: time.Hour})
+	t.Cleanup(h.emptier.end)
+	leftFixture(t, x, h, "/a.scope", time.Minute)
+	x.block("/a.scope", v1TasksFile)
+	out := finishHold(t, h, testThread(t), "/a.scope")
+	if got := x.read("/a.scope", v1ForceEmptyFile); out.Done || out.Why != HoldTasks || got != "" {
+		t.Errorf("%+v; force_empty got %q", out, got)
+	}
+}
+
 // TestHoldReportsDisk: dirty pages that no flusher has taken for long are reported once, and that it is over as well.
 func TestHoldReportsDisk(t *testing.T) {
 	x := newFixture(t)
