@@ -79,9 +79,11 @@ func greet(conn *dbus.Conn, where string) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// dial calls Options.Dial and gives up on it after the call timeout, even if it does not heed its context. The
-// connection lives until the context ends or cancel is called.
-func (l *Listener) dial(ctx context.Context) (*dbus.Conn, context.CancelFunc, error) {
+// dial calls open and gives up on it after the timeout, even if it does not heed its context. The connection lives until
+// the context ends or cancel is called.
+func dial(ctx context.Context, open func(context.Context) (*dbus.Conn, error), timeout time.Duration) (
+	*dbus.Conn, context.CancelFunc, error,
+) {
 	ctx, cancel := context.WithCancel(ctx)
 	type result struct {
 		conn *dbus.Conn
@@ -89,11 +91,11 @@ func (l *Listener) dial(ctx context.Context) (*dbus.Conn, context.CancelFunc, er
 	}
 	done := make(chan result, 1)
 	go func() {
-		conn, err := l.opts.Dial(ctx)
+		conn, err := open(ctx)
 		done <- result{conn, err}
 	}()
-	timeout := time.NewTimer(l.opts.CallTimeout)
-	defer timeout.Stop()
+	late := time.NewTimer(timeout)
+	defer late.Stop()
 	err := error(nil)
 	select {
 	case r := <-done:
@@ -104,8 +106,8 @@ func (l *Listener) dial(ctx context.Context) (*dbus.Conn, context.CancelFunc, er
 	case <-ctx.Done():
 		err = ctx.Err()
 		go discard(func() *dbus.Conn { return (<-done).conn })
-	case <-timeout.C:
-		err = fmt.Errorf("the bus did not answer within %v", l.opts.CallTimeout)
+	case <-late.C:
+		err = fmt.Errorf("the bus did not answer within %v", timeout)
 		go discard(func() *dbus.Conn { return (<-done).conn })
 	}
 	cancel()

@@ -19,7 +19,7 @@ func (b *lingerBus) connect(ctx context.Context) (*bus, error) {
 	if b.bus != nil {
 		return b.bus, nil
 	}
-	conn, cancel, err := (&Listener{opts: Options{Dial: b.opts.Dial, CallTimeout: b.opts.CallTimeout}}).dial(ctx)
+	conn, cancel, err := dial(ctx, b.opts.Dial, b.opts.CallTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("asking logind: %w (check that dbus.service runs)", err)
 	}

@@ -58,7 +58,7 @@ func (l *Listener) Run(ctx context.Context) error {
 
 	var pause backoff
 	for first := true; ctx.Err() == nil; {
-		conn, cancel, err := l.dial(ctx)
+		conn, cancel, err := dial(ctx, l.opts.Dial, l.opts.CallTimeout)
 		if err == nil {
 			if !first {
 				l.count(func(s *Stats) { s.Reconnects++ })

@@ -179,8 +179,7 @@ func (f *MemcgFree) supported() error {
 
 // connect makes a connection for a few calls.
 func (f *MemcgFree) connect(ctx context.Context) (b *manager, hangUp func(), err error) {
-	l := &Listener{opts: Options{Dial: f.opts.Dial, CallTimeout: f.opts.CallTimeout}} // for its dial alone
-	conn, cancel, err := l.dial(ctx)
+	conn, cancel, err := dial(ctx, f.opts.Dial, f.opts.CallTimeout)
 	if err != nil {
 		return nil, nil, err
 	}
