@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coreos/go-systemd/v22/login1"
 	"github.com/godbus/dbus/v5"
 )
 
@@ -69,24 +70,15 @@ func lingerError(u User, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case isAny(err, unknownUserErrors):
+	case IsError(err, unknownUserErrors...):
 		return fmt.Errorf("user %s: logind finds no user with UID %d: %w; it asks the machine's user database (getent passwd %d)",
 			u.Name, u.UID, err, u.UID)
-	case isAny(err, notAllowedErrors):
+	case IsError(err, notAllowedErrors...):
 		return fmt.Errorf("user %s: logind does not allow it: %w; it takes root", u.Name, err)
-	case isAny(err, noLogindErrors):
+	case IsError(err, noLogindErrors...):
 		return fmt.Errorf("user %s: %w", u.Name, errNoLogind)
 	}
 	return fmt.Errorf("user %s: %w", u.Name, err)
-}
-
-func isAny(err error, names []string) bool {
-	for _, n := range names {
-		if isError(err, n) {
-			return true
-		}
-	}
-	return false
 }
 
 // definite reports whether an error is logind's own word, after which it will not do it later all the same.
@@ -102,19 +94,11 @@ func (b *lingerBus) loggedIn(ctx context.Context, groups bool) ([]knownUser, err
 	if err != nil {
 		return nil, err
 	}
-	c, err := bus.call(ctx, loginName, loginPath, loginIface+".ListUsers")
-	if isAny(err, noLogindErrors) {
+	rows, _, err := fetch[[]login1.User](ctx, bus, loginName, loginPath, loginIface+".ListUsers")
+	if IsError(err, noLogindErrors...) {
 		return nil, errNoLogind
 	}
 	if err != nil {
-		return nil, err
-	}
-	var rows []struct {
-		UID  uint32
-		Name string
-		Path dbus.ObjectPath
-	}
-	if err := store(c, &rows); err != nil {
 		return nil, err
 	}
 	users := make([]knownUser, 0, len(rows))
@@ -138,11 +122,6 @@ func userGID(ctx context.Context, bus *bus, path dbus.ObjectPath) (uint32, error
 	if !path.IsValid() {
 		return 0, fmt.Errorf("object path %q is none", path)
 	}
-	c, err := bus.call(ctx, loginName, path, propsGet, loginName+".User", "GID")
-	if err != nil {
-		return 0, err
-	}
-	var gid uint32
-	err = store(c, &gid)
+	gid, _, err := fetch[uint32](ctx, bus, loginName, path, propsGet, loginName+".User", "GID")
 	return gid, err
 }

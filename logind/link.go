@@ -131,7 +131,7 @@ func (k *link) listen(ctx context.Context) error {
 		})
 	}
 	if name := k.l.opts.Name; name != "" {
-		if _, err := k.bus.call(ctx, busName, "/org/freedesktop/DBus", busName+".RequestName", name, uint32(0)); err != nil {
+		if _, err := k.bus.call(ctx, busName, busPath, busName+".RequestName", name, uint32(0)); err != nil {
 			k.l.log.Debug("anybody may send us signals, to be thrown away: no name on the bus", "err", err)
 		}
 	}

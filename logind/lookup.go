@@ -44,7 +44,7 @@ func (q *query) find(a *ask) answer {
 			}
 			return r
 		}
-		if err != nil && !isError(err, errNoSuchUnit) && !refused(err) {
+		if err != nil && !IsError(err, errNoSuchUnit) && !refused(err) {
 			return answer{err: err}
 		}
 	} else if isScope(q.name) {
@@ -65,7 +65,7 @@ func (q *query) find(a *ask) answer {
 		// One that stays loaded (failed) begins no new life without a job: no need to know.
 		return answer{}
 	}
-	if _, err := q.call(sdPath, sdIface+".GetUnit", q.name); isError(err, errNoSuchUnit) {
+	if _, err := inquire[dbus.ObjectPath](q, sdPath, sdIface+".GetUnit", q.name); IsError(err, errNoSuchUnit) {
 		return answer{}
 	} else if err != nil {
 		return answer{err: err}
@@ -91,27 +91,21 @@ func shipped(guess string) bool {
 	return ok
 }
 
-// call asks PID 1.
-func (q *query) call(path dbus.ObjectPath, method string, args ...any) (*dbus.Call, error) {
-	c, err := q.bus.call(q.ctx, sdName, path, method, args...)
-	q.seq = max(q.seq, c.ResponseSequence)
-	return c, err
+// inquire asks PID 1 for one value.
+func inquire[T any](q *query, path dbus.ObjectPath, method string, args ...any) (T, error) {
+	value, at, err := fetch[T](q.ctx, q.bus, sdName, path, method, args...)
+	q.seq = max(q.seq, at)
+	return value, err
 }
 
 // refused reports whether PID 1 answered that it will not: then the unit's properties may still be had.
 func refused(err error) bool {
-	return isError(err, busName+".Error.AccessDenied") || isError(err, busName+".Error.UnknownMethod")
+	return IsError(err, busName+".Error.AccessDenied", busName+".Error.UnknownMethod")
 }
 
 // unitAt returns the object path of the unit whose cgroup this is or is in.
 func (q *query) unitAt(cgroup string) (dbus.ObjectPath, error) {
-	c, err := q.call(sdPath, sdIface+".GetUnitByControlGroup", cgroup)
-	if err != nil {
-		return "", err
-	}
-	var at dbus.ObjectPath
-	err = store(c, &at)
-	return at, err
+	return inquire[dbus.ObjectPath](q, sdPath, sdIface+".GetUnitByControlGroup", cgroup)
 }
 
 // place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
@@ -141,12 +135,8 @@ func (q *query) place(a *ask, mayLive bool, r *answer) error {
 
 // state asks for what every unit has in one call.
 func (q *query) state() (unitState, error) {
-	c, err := q.call(q.path, propsAll, sdName+".Unit")
+	props, err := inquire[properties](q, q.path, propsAll, sdName+".Unit")
 	if err != nil {
-		return unitState{}, err
-	}
-	var props map[string]dbus.Variant
-	if err := store(c, &props); err != nil {
 		return unitState{}, err
 	}
 	return parseUnit(q.name, props)
@@ -163,26 +153,13 @@ func (q *query) cgroup() (string, error) {
 
 // text returns a string property of the interface of the unit's type.
 func (q *query) text(property string) (string, error) {
-	c, err := q.call(q.path, propsGet, typeInterface(q.name), property)
-	if err != nil {
-		return "", err
-	}
-	var s string
-	err = store(c, &s)
-	return s, err
+	return inquire[string](q, q.path, propsGet, typeInterface(q.name), property)
 }
 
 // invocation returns the unit's invocation ID in hex.
 func (q *query) invocation() (string, error) {
-	c, err := q.call(q.path, propsGet, sdName+".Unit", "InvocationID")
-	if err != nil {
-		return "", err
-	}
-	var id []byte
-	if err := store(c, &id); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(id), nil
+	id, err := inquire[[]byte](q, q.path, propsGet, sdName+".Unit", "InvocationID")
+	return hex.EncodeToString(id), err
 }
 
 // unitPath returns the unit's object path.

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/godbus/dbus/v5"
 )
 
 // MemoryLimit is a memory setting that means nothing once there are no memcgs below the user's slice.
@@ -70,15 +68,11 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 // sliceLimits asks PID 1 for the settings of a slice that lives.
 func (m *manager) sliceLimits(ctx context.Context, uid uint32) ([]MemoryLimit, error) {
 	unit := userSlice(uid)
-	c, err := m.call(ctx, sdName, unitPath(unit), propsAll, sdName+".Slice")
-	if isError(err, errUnknownObject) || isError(err, errNoSuchUnit) {
+	props, _, err := fetch[properties](ctx, &m.bus, sdName, unitPath(unit), propsAll, sdName+".Slice")
+	if IsError(err, errUnknownObject, errNoSuchUnit) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
-	}
-	var props map[string]dbus.Variant
-	if err := store(c, &props); err != nil {
 		return nil, err
 	}
 	var out []MemoryLimit

@@ -21,7 +21,7 @@ type source struct {
 // sources are the only places signals are taken from.
 func sources() []source {
 	return []source{
-		{busName, "/org/freedesktop/DBus", busName},
+		{busName, busPath, busName},
 		{loginName, loginPath, loginIface},
 		{sdName, sdPath, sdIface},
 	}

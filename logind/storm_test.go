@@ -153,7 +153,7 @@ func TestBusRefusesStrangers(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := mallory.Object(dest, "/").Call("org.freedesktop.DBus.Peer.Ping", 0)
-			if !isError(c.Err, busName+".Error.AccessDenied") {
+			if !IsError(c.Err, busName+".Error.AccessDenied") {
 				t.Fatalf("a call of %s: %v, want that the bus denies it", dest, c.Err)
 			}
 		}
