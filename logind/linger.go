@@ -110,12 +110,6 @@ type LingerChange struct {
 
 // NewLinger makes a Linger. It does nothing yet.
 func NewLinger(o LingerOptions) *Linger {
-	if o.Dial == nil {
-		o.Dial = DialSystem
-	}
-	if o.CallTimeout <= 0 {
-		o.CallTimeout = defaultCallTimeout
-	}
 	if o.State == "" {
 		o.State = LingerState
 	}

@@ -5,45 +5,38 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/coreos/go-systemd/v22/login1"
 	"github.com/godbus/dbus/v5"
 )
 
-// lingerBus is a connection that is made when the first call needs it.
+// lingerBus is a connection to logind that is made when the first call needs it.
 type lingerBus struct {
 	opts   LingerOptions
-	bus    *bus
-	cancel context.CancelFunc
+	client *Client
 }
 
-func (b *lingerBus) connect(ctx context.Context) (*bus, error) {
-	if b.bus != nil {
-		return b.bus, nil
+func (b *lingerBus) connect(ctx context.Context) (*Client, error) {
+	if b.client == nil {
+		c, err := Connect(ctx, b.opts.Dial, b.opts.CallTimeout)
+		if err != nil {
+			return nil, fmt.Errorf("asking logind: %w (check that dbus.service runs)", err)
+		}
+		b.client = c
 	}
-	conn, cancel, err := dial(ctx, b.opts.Dial, b.opts.CallTimeout)
-	if err != nil {
-		return nil, fmt.Errorf("asking logind: %w (check that dbus.service runs)", err)
-	}
-	if f := filterOf(conn); f != nil { // answers only
-		f.follow(nil, func(string) bool { return false }, func() {})
-	}
-	b.bus, b.cancel = &bus{conn: conn, timeout: b.opts.CallTimeout, count: func(bool) {}}, cancel
-	return b.bus, nil
+	return b.client, nil
 }
 
 func (b *lingerBus) close() {
-	if b.bus != nil {
-		b.cancel()
-		b.bus.conn.Close()
-		b.bus = nil
+	if b.client != nil {
+		b.client.Close()
+		b.client = nil
 	}
 }
 
-// setLinger turns a user's linger on or off. As root no polkit is asked, hence interactive=false.
+// setLinger turns a user's linger on or off.
 func (b *lingerBus) setLinger(ctx context.Context, u User, on bool) error {
-	bus, err := b.connect(ctx)
+	logind, err := b.connect(ctx)
 	if err == nil {
-		_, err = bus.call(ctx, loginName, loginPath, loginIface+".SetUserLinger", u.UID, on, false)
+		err = logind.SetUserLinger(ctx, u.UID, on)
 	}
 	return lingerError(u, err)
 }
@@ -52,15 +45,16 @@ func (b *lingerBus) setLinger(ctx context.Context, u User, on bool) error {
 // getpwuid before systemd 253 (often ENOENT), ESRCH since.
 var (
 	unknownUserErrors = []string{
-		loginName + ".NoSuchUser", "System.Error.ENOENT", "System.Error.ESRCH",
-		busName + ".Error.FileNotFound", busName + ".Error.UnixProcessIdUnknown",
+		"org.freedesktop.login1.NoSuchUser", "System.Error.ENOENT", "System.Error.ESRCH",
+		busError + "FileNotFound", busError + "UnixProcessIdUnknown",
 	}
 	notAllowedErrors = []string{
-		busName + ".Error.AccessDenied", busName + ".Error.InteractiveAuthorizationRequired", "System.Error.EPERM",
-		"System.Error.EACCES",
+		busError + "AccessDenied", busError + "InteractiveAuthorizationRequired", "System.Error.EPERM", "System.Error.EACCES",
 	}
-	noLogindErrors = []string{errNameHasNoOwner, busName + ".Error.ServiceUnknown"}
+	noLogindErrors = []string{busError + "NameHasNoOwner", busError + "ServiceUnknown"}
 )
+
+const busError = "org.freedesktop.DBus.Error."
 
 // errNoLogind says that nobody is there to ask, so that nobody remembers either.
 var errNoLogind = errors.New("systemd-logind does not run; start it: systemctl start systemd-logind")
@@ -84,17 +78,17 @@ func lingerError(u User, err error) error {
 // definite reports whether an error is logind's own word, after which it will not do it later all the same.
 func definite(err error) bool {
 	var e dbus.Error
-	return errors.As(err, &e) && e.Name != busName+".Error.NoReply" || errors.Is(err, errNoLogind)
+	return errors.As(err, &e) && e.Name != busError+"NoReply" || errors.Is(err, errNoLogind)
 }
 
 // loggedIn returns logind's users: those with a session, and those who linger. Their primary groups are asked for only
 // where wanted: it takes a call for each.
 func (b *lingerBus) loggedIn(ctx context.Context, groups bool) ([]knownUser, error) {
-	bus, err := b.connect(ctx)
+	logind, err := b.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rows, _, err := fetch[[]login1.User](ctx, bus, loginName, loginPath, loginIface+".ListUsers")
+	rows, err := logind.Users(ctx)
 	if IsError(err, noLogindErrors...) {
 		return nil, errNoLogind
 	}
@@ -108,20 +102,11 @@ func (b *lingerBus) loggedIn(ctx context.Context, groups bool) ([]knownUser, err
 		}
 		u := knownUser{User: User{UID: r.UID, Name: r.Name}, noGID: true}
 		if groups {
-			if gid, err := userGID(ctx, bus, r.Path); err == nil {
+			if gid, err := logind.PrimaryGroup(ctx, r); err == nil {
 				u.GID, u.noGID = gid, false
 			}
 		}
 		users = append(users, u)
 	}
 	return users, nil
-}
-
-// userGID asks a User object for its primary group.
-func userGID(ctx context.Context, bus *bus, path dbus.ObjectPath) (uint32, error) {
-	if !path.IsValid() {
-		return 0, fmt.Errorf("object path %q is none", path)
-	}
-	gid, _, err := fetch[uint32](ctx, bus, loginName, path, propsGet, loginName+".User", "GID")
-	return gid, err
 }

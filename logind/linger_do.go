@@ -189,7 +189,7 @@ func (o *lingerOp) call(ctx context.Context, e lingerEntry, on bool) error {
 		}
 	}
 	err := o.bus.setLinger(ctx, User{UID: e.UID, Name: e.Name}, on)
-	if err != nil && !on && o.offline && (errors.Is(err, errNoLogind) || o.bus.bus == nil) {
+	if err != nil && !on && o.offline && (errors.Is(err, errNoLogind) || o.bus.client == nil) {
 		return o.l.dir.remove(e.Name)
 	}
 	return err

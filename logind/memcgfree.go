@@ -61,8 +61,9 @@ func NewMemcgFree(o MemcgFreeOptions) *MemcgFree {
 	if o.ReloadTimeout <= 0 {
 		o.ReloadTimeout = defaultReloadTimeout
 	}
-	base := Options{Dial: o.Dial, Logger: o.Logger, CallTimeout: o.CallTimeout}.withDefaults()
-	o.Dial, o.Logger, o.CallTimeout = base.Dial, base.Logger, base.CallTimeout
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
 	return &MemcgFree{opts: o, log: o.Logger}
 }
 
@@ -93,18 +94,18 @@ func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
 	if err != nil || there && before == memcgFreeText && !f.untold {
 		return false, err
 	}
-	b, hangUp, err := f.connect(ctx)
+	pid1, err := f.connect(ctx)
 	if err != nil {
 		return false, fmt.Errorf("PID 1 has to read %s again but cannot be reached: %w", f.Path(), err)
 	}
-	defer hangUp()
+	defer pid1.Close()
 	if err := f.write(memcgFreeText); err != nil {
 		return false, err
 	}
 	if err := f.manage(); err != nil {
 		return false, errors.Join(err, f.takeBack(before, there))
 	}
-	if err := b.reload(ctx); err != nil {
+	if err := pid1.Reload(ctx, f.opts.ReloadTimeout); err != nil {
 		back := f.takeBack(before, there)
 		return false, errors.Join(fmt.Errorf("PID 1 was to read the new %s: %w", f.Path(), err), back)
 	}
@@ -136,10 +137,10 @@ func (f *MemcgFree) Remove(ctx context.Context) (changed bool, err error) {
 		_ = os.Remove(f.dir()) // goes if nobody else has a file there
 		f.untold = true
 	}
-	b, hangUp, err := f.connect(ctx)
+	pid1, err := f.connect(ctx)
 	if err == nil {
-		defer hangUp()
-		err = b.reload(ctx)
+		defer pid1.Close()
+		err = pid1.Reload(ctx, f.opts.ReloadTimeout)
 	}
 	if err != nil {
 		return there, fmt.Errorf("%s is gone but PID 1 has not heard of it; run: systemctl daemon-reload: %w", f.Path(), err)
@@ -177,28 +178,8 @@ func (f *MemcgFree) supported() error {
 	return nil
 }
 
-// connect makes a connection for a few calls.
-func (f *MemcgFree) connect(ctx context.Context) (b *manager, hangUp func(), err error) {
-	conn, cancel, err := dial(ctx, f.opts.Dial, f.opts.CallTimeout)
-	if err != nil {
-		return nil, nil, err
-	}
-	calls := bus{conn: conn, timeout: f.opts.CallTimeout, count: func(bool) {}}
-	return &manager{bus: calls, reloadTimeout: f.opts.ReloadTimeout}, func() { conn.Close(); cancel() }, nil
-}
-
-// manager is PID 1, for the calls of MemcgFree.
-type manager struct {
-	bus
-	reloadTimeout time.Duration
-}
-
-// reload is a daemon-reload. PID 1 answers after it, having said nothing to anybody in between.
-func (m *manager) reload(ctx context.Context) error {
-	slow := m.bus
-	slow.timeout = m.reloadTimeout
-	_, err := slow.call(ctx, sdName, sdPath, sdIface+".Reload")
-	return err
+func (f *MemcgFree) connect(ctx context.Context) (*Client, error) {
+	return Connect(ctx, f.opts.Dial, f.opts.CallTimeout)
 }
 
 // hasWord reports whether a list of words, as cgroup.controllers is one, has the word.

@@ -47,15 +47,15 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 	if err != nil || len(uids) == 0 {
 		return nil, err
 	}
-	b, hangUp, err := f.connect(ctx)
+	pid1, err := f.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer hangUp()
+	defer pid1.Close()
 	var out []MemoryLimit
 	left := maxLimitCgroups
 	for _, uid := range uids[:min(len(uids), maxLimitSlices)] {
-		own, err := b.sliceLimits(ctx, uid)
+		own, err := sliceLimitsOf(ctx, pid1, uid)
 		if err != nil {
 			return nil, err
 		}
@@ -65,13 +65,10 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 	return out, nil
 }
 
-// sliceLimits asks PID 1 for the settings of a slice that lives.
-func (m *manager) sliceLimits(ctx context.Context, uid uint32) ([]MemoryLimit, error) {
+// sliceLimitsOf asks PID 1 for the settings of a slice that lives.
+func sliceLimitsOf(ctx context.Context, pid1 *Client, uid uint32) ([]MemoryLimit, error) {
 	unit := userSlice(uid)
-	props, _, err := fetch[properties](ctx, &m.bus, sdName, unitPath(unit), propsAll, sdName+".Slice")
-	if IsError(err, errUnknownObject, errNoSuchUnit) {
-		return nil, nil
-	}
+	props, err := pid1.SliceProperties(ctx, unit)
 	if err != nil {
 		return nil, err
 	}
