@@ -39,7 +39,7 @@ import (
 type Linger struct {
 	opts LingerOptions
 	log  *slog.Logger
-	dir  lingerDir
+	dir  LingerDir
 	file lingerFile
 	db   *UserDB
 
@@ -64,11 +64,8 @@ type LingerOptions struct {
 	Now  func() time.Time // default time.Now
 }
 
-const (
-	// LingerState and LingerDir are where things are on every machine: systemd has no option for its directory.
-	LingerState = "/var/lib/scopereap/linger.json"
-	LingerDir   = "/var/lib/systemd/linger"
-)
+// LingerState is the state file of every machine.
+const LingerState = "/var/lib/scopereap/linger.json"
 
 // LingerRules say who lingers. The zero value is nobody.
 type LingerRules struct {
@@ -114,7 +111,7 @@ func NewLinger(o LingerOptions) *Linger {
 		o.State = LingerState
 	}
 	if o.LingerDir == "" {
-		o.LingerDir = LingerDir
+		o.LingerDir = DefaultLingerDir
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -126,7 +123,7 @@ func NewLinger(o LingerOptions) *Linger {
 		o.Users = NewUserDB(UserDBOptions{})
 	}
 	return &Linger{
-		opts: o, log: o.Logger, dir: lingerDir(o.LingerDir), file: lingerFile{o.State, o.Now}, db: o.Users,
+		opts: o, log: o.Logger, dir: LingerDir(o.LingerDir), file: lingerFile{o.State, o.Now}, db: o.Users,
 		book: churnBook{}, said: make(map[string]bool),
 	}
 }

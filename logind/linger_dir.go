@@ -8,12 +8,18 @@ import (
 	"strings"
 )
 
-// lingerDir is logind's directory with a file for each user who lingers, named as the user, and empty. It is logind's
+// LingerDir is logind's directory with a file for each user who lingers, named as the user, and empty. It is logind's
 // only memory of it: logind looks there whenever it wants to know.
-type lingerDir string
+type LingerDir string
 
-// scan returns who lingers: the time of each file in nanoseconds, by user name. No directory is nobody.
-func (d lingerDir) scan() (map[string]int64, error) {
+// DefaultLingerDir is where it is on every machine: systemd has no option for it.
+const DefaultLingerDir = "/var/lib/systemd/linger"
+
+// File is the file of a user who lingers.
+func (d LingerDir) File(name string) string { return filepath.Join(string(d), escapeC(name)) }
+
+// All returns who lingers: the time of each file in nanoseconds, by user name. No directory is nobody.
+func (d LingerDir) All() (map[string]int64, error) {
 	list, err := os.ReadDir(string(d))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("looking who lingers: %w", err)
@@ -31,9 +37,9 @@ func (d lingerDir) scan() (map[string]int64, error) {
 	return lingers, nil
 }
 
-// look returns the time of a user's file, in nanoseconds, and whether there is one.
-func (d lingerDir) look(name string) (touched int64, lingers bool, err error) {
-	st, err := os.Lstat(filepath.Join(string(d), escapeC(name)))
+// Look returns the time of a user's file, in nanoseconds, and whether there is one.
+func (d LingerDir) Look(name string) (touched int64, lingers bool, err error) {
+	st, err := os.Lstat(d.File(name))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return 0, false, nil
@@ -45,16 +51,16 @@ func (d lingerDir) look(name string) (touched int64, lingers bool, err error) {
 
 // LingersBelow tells of the system below root, "/" for this one, who lingers there, by logind's own files.
 func LingersBelow(root string) func(user string) bool {
-	d := lingerDir(filepath.Join(root, LingerDir))
+	d := LingerDir(filepath.Join(root, DefaultLingerDir))
 	return func(user string) bool {
-		_, lingers, err := d.look(user)
+		_, lingers, err := d.Look(user)
 		return nameFault(user) == nil && err == nil && lingers
 	}
 }
 
-// remove takes a user's file away. Only for a user whom logind cannot know any more, or where there is no logind.
-func (d lingerDir) remove(name string) error {
-	err := os.Remove(filepath.Join(string(d), escapeC(name)))
+// Remove takes a user's file away. Only for a user whom logind cannot know any more, or where there is no logind.
+func (d LingerDir) Remove(name string) error {
+	err := os.Remove(d.File(name))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
@@ -49,7 +48,7 @@ func (l *Linger) begin(ctx context.Context, bus *lingerBus, dry bool) (*lingerOp
 	}
 	if err == nil {
 		o.view = lingerView{now: l.opts.Now(), state: s}
-		o.view.lingers, err = l.dir.scan()
+		o.view.lingers, err = l.dir.All()
 	}
 	if err != nil {
 		o.unlock()
@@ -130,7 +129,7 @@ func (o *lingerOp) announce(ctx context.Context, c *LingerChange) error {
 			return fmt.Errorf("user %s: %w", c.Name, err)
 		}
 		c.Name = u.Name // logind's file will have this one, which may not be the one the rule used
-		_, lingers, err := o.l.dir.look(u.Name)
+		_, lingers, err := o.l.dir.Look(u.Name)
 		if err != nil {
 			return err
 		}
@@ -154,7 +153,7 @@ func (o *lingerOp) perform(ctx context.Context, c *LingerChange) error {
 	}
 	on := c.Action == LingerEnable
 	err := o.call(ctx, *e, on)
-	touched, lingers, errLook := o.l.dir.look(e.Name)
+	touched, lingers, errLook := o.l.dir.Look(e.Name)
 	if errLook != nil {
 		return errors.Join(err, errLook) // the next one finds out
 	}
@@ -163,16 +162,14 @@ func (o *lingerOp) perform(ctx context.Context, c *LingerChange) error {
 		e.Phase, e.Since, e.Touched = lingerSet, o.l.opts.Now(), touched
 	case on && err == nil:
 		s.drop(c.UID)
-		return fmt.Errorf("user %s: logind says linger is on, but there is no %s", e.Name,
-			filepath.Join(string(o.l.dir), escapeC(e.Name)))
+		return fmt.Errorf("user %s: logind says linger is on, but there is no %s", e.Name, o.l.dir.File(e.Name))
 	case on && definite(err):
 		s.drop(c.UID)
 	case !on && !lingers:
 		s.drop(c.UID)
 	case !on && err == nil:
 		e.Phase = lingerSet
-		return fmt.Errorf("user %s: logind says linger is off, but %s is still there", e.Name,
-			filepath.Join(string(o.l.dir), escapeC(e.Name)))
+		return fmt.Errorf("user %s: logind says linger is off, but %s is still there", e.Name, o.l.dir.File(e.Name))
 	case !on:
 		e.Phase = lingerSet
 	}
@@ -185,12 +182,12 @@ func (o *lingerOp) call(ctx context.Context, e lingerEntry, on bool) error {
 	if !on {
 		u, err := o.l.db.ByUID(ctx, e.UID)
 		if errors.Is(err, ErrUnknownUser) || err == nil && u.Name != e.Name {
-			return o.l.dir.remove(e.Name)
+			return o.l.dir.Remove(e.Name)
 		}
 	}
 	err := o.bus.setLinger(ctx, User{UID: e.UID, Name: e.Name}, on)
 	if err != nil && !on && o.offline && (errors.Is(err, errNoLogind) || o.bus.client == nil) {
-		return o.l.dir.remove(e.Name)
+		return o.l.dir.Remove(e.Name)
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 	if err != nil {
 		return nil, err
 	}
-	lingers, err := l.dir.scan()
+	lingers, err := l.dir.All()
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func (l *Linger) resolve(ctx context.Context, bus *lingerBus, rules LingerRules)
 		if err != nil {
 			return nil, err
 		}
-		lingers, err := l.dir.scan()
+		lingers, err := l.dir.All()
 		if err != nil {
 			return nil, err
 		}

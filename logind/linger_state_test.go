@@ -314,23 +314,6 @@ func TestStateKeepsItsMode(t *testing.T) {
 	}
 }
 
-func TestEscapeC(t *testing.T) {
-	for in, want := range map[string]string{
-		"alice": "alice", `DOM\alice`: `DOM\\alice`, "jörg": `j\303\266rg`, "o'neil": `o\'neil`, "a b": "a b", "\t": `\t`,
-	} {
-		got := escapeC(in)
-		back, ok := unescapeC(got)
-		if got != want || back != in || !ok {
-			t.Errorf("%q: %q and back %q, %t", in, got, back, ok)
-		}
-	}
-	for _, bad := range []string{`a\`, `\9`, `\400`, `\12`, `\x41`} {
-		if s, ok := unescapeC(bad); ok {
-			t.Errorf("%q is %q", bad, s)
-		}
-	}
-}
-
 func FuzzLingerState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"set":[{"uid":1000,"name":"a","phase":"set","at":"2026-11-23T12:00:00Z"}],"churn":{"5":{"times":[3,1]}}}`))
 	f.Add([]byte(`{"version":2,"set":3}`))
@@ -356,15 +339,5 @@ func FuzzLingerState(f *testing.F) {
 		for i := range s.Set {
 			s.Set[i].settle(1, true, epoch)
 		}
-	})
-}
-
-func FuzzEscapeC(f *testing.F) {
-	f.Add("DOM\\al\xffice\x00")
-	f.Fuzz(func(t *testing.T, s string) {
-		if back, ok := unescapeC(escapeC(s)); !ok || back != s {
-			t.Errorf("%q: %q", s, back)
-		}
-		unescapeC(s)
 	})
 }

@@ -125,7 +125,7 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 		}
 	}
 	if u.Name != "" {
-		_, u.Lingers, _ = lingerDir(filepath.Join(f.opts.Root, "var/lib/systemd/linger")).look(u.Name)
+		u.Lingers = LingersBelow(f.opts.Root)(u.Name)
 	}
 	control, err := readBounded(filepath.Join(dir, "cgroup.subtree_control"), maxCgroupFile)
 	u.InEffect = err == nil && !hasWord(control, "memory")

@@ -58,7 +58,7 @@ scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-lin
 	}
 	fl := cmd.PersistentFlags()
 	fl.StringVar(&f.state, "state", logind.LingerState, "the file in which scopereap remembers what it turned on")
-	fl.StringVar(&f.dir, "linger-dir", logind.LingerDir, "logind's directory of who lingers")
+	fl.StringVar(&f.dir, "linger-dir", logind.DefaultLingerDir, "logind's directory of who lingers")
 	_ = fl.MarkHidden("state")
 	_ = fl.MarkHidden("linger-dir")
 	cmd.AddCommand(newLingerList(a, f, rate), newLingerAdd(a, f), newLingerRemove(a, f), newLingerReset(a, f))
@@ -74,7 +74,7 @@ func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *logind.Linger {
 
 // elsewhere: the flags name other files than the running daemon's.
 func (f *lingerFlags) elsewhere() bool {
-	return f.state != logind.LingerState || f.dir != logind.LingerDir
+	return f.state != logind.LingerState || f.dir != logind.DefaultLingerDir
 }
 
 // lingerers asks the daemon who lingers, or finds out here.
