@@ -226,7 +226,7 @@ func (b churnBook) clone() churnBook {
 // valid brings a book that was read from a file within bounds.
 func (b churnBook) valid() {
 	for uid, u := range b {
-		if u == nil || !validUID(uid) {
+		if u == nil || !ValidUID(uid) {
 			delete(b, uid)
 			continue
 		}

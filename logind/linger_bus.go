@@ -97,7 +97,7 @@ func (b *lingerBus) loggedIn(ctx context.Context, groups bool) ([]knownUser, err
 	}
 	users := make([]knownUser, 0, len(rows))
 	for _, r := range rows {
-		if nameFault(r.Name) != nil || !validUID(r.UID) {
+		if NameFault(r.Name) != nil || !ValidUID(r.UID) {
 			continue
 		}
 		u := knownUser{User: User{UID: r.UID, Name: r.Name}, noGID: true}

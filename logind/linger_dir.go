@@ -27,7 +27,7 @@ func (d LingerDir) All() (map[string]int64, error) {
 	lingers := make(map[string]int64, len(list))
 	for _, e := range list {
 		name, ok := unescapeC(e.Name())
-		if !ok || strings.HasPrefix(e.Name(), ".") || nameFault(name) != nil {
+		if !ok || strings.HasPrefix(e.Name(), ".") || NameFault(name) != nil {
 			continue
 		}
 		if st, err := e.Info(); err == nil && st.Mode().IsRegular() {
@@ -54,7 +54,7 @@ func LingersBelow(root string) func(user string) bool {
 	d := LingerDir(filepath.Join(root, DefaultLingerDir))
 	return func(user string) bool {
 		_, lingers, err := d.Look(user)
-		return nameFault(user) == nil && err == nil && lingers
+		return NameFault(user) == nil && err == nil && lingers
 	}
 }
 

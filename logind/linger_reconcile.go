@@ -60,7 +60,7 @@ func (l *Linger) resolve(ctx context.Context, bus *lingerBus, rules LingerRules)
 		if err != nil {
 			return nil, err
 		}
-		isGroup := func(p UserPattern) bool { return p.kind == byGroup }
+		isGroup := func(p UserPattern) bool { _, is := p.Group(); return is }
 		groups := slices.ContainsFunc(rules.Users, isGroup) || slices.ContainsFunc(rules.Never, isGroup)
 		loggedIn, err := bus.loggedIn(ctx, groups)
 		if err != nil {

@@ -83,12 +83,12 @@ func parseLingerState(text []byte) (*lingerState, error) {
 	seen := map[uint32]bool{}
 	for i, e := range s.Set {
 		switch {
-		case !validUID(e.UID) || nameFault(e.Name) != nil:
-			return nil, fmt.Errorf("entry %d is for no possible user: UID %d, name %s", i, e.UID, quoteShort(e.Name))
+		case !ValidUID(e.UID) || NameFault(e.Name) != nil:
+			return nil, fmt.Errorf("entry %d is for no possible user: UID %d, name %s", i, e.UID, Quote(e.Name))
 		case seen[e.UID]:
 			return nil, fmt.Errorf("entry %d: UID %d is there twice", i, e.UID)
 		case !slices.Contains([]lingerPhase{lingerSetting, lingerSet, lingerRemoving, lingerTaken}, e.Phase):
-			return nil, fmt.Errorf("entry %d: the phase %s is not known", i, quoteShort(string(e.Phase)))
+			return nil, fmt.Errorf("entry %d: the phase %s is not known", i, Quote(string(e.Phase)))
 		}
 		seen[e.UID] = true
 	}

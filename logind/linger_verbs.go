@@ -140,11 +140,8 @@ func (l *Linger) user(ctx context.Context, s string) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	switch {
-	case !p.exact():
+	if !p.Exact() {
 		return User{}, fmt.Errorf("%q is a pattern; name one user (patterns go into the policy: linger.users)", s)
-	case p.kind == byUID:
-		return l.db.ByUID(ctx, p.lo)
 	}
-	return l.db.ByName(ctx, s)
+	return l.db.Lookup(ctx, p)
 }

@@ -29,7 +29,7 @@ type unanswered struct {
 
 func (h *unanswered) add(p UserPattern, err error) {
 	h.rules[p.String()] = true
-	if p.exact() {
+	if p.Exact() {
 		h.exact = append(h.exact, p)
 	} else if !errors.Is(err, ErrUnknownGroup) {
 		h.failed = true
@@ -38,7 +38,7 @@ func (h *unanswered) add(p UserPattern, err error) {
 
 func (h *unanswered) mayMean(e lingerEntry) bool {
 	return h.failed || h.rules[e.Rule] || slices.ContainsFunc(h.exact, func(p UserPattern) bool {
-		return p.matchesUser(User{UID: e.UID, Name: e.Name})
+		return p.Matches(User{UID: e.UID, Name: e.Name})
 	})
 }
 
@@ -58,7 +58,7 @@ type resolver struct {
 
 // excluded reports whether a user never lingers.
 func (w *lingerWants) excluded(u User) bool {
-	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p UserPattern) bool { return p.matchesUser(u) })
+	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p UserPattern) bool { return p.Matches(u) })
 }
 
 // wants resolves rules. An error means that it is not known who should never linger; then nothing may be done.
@@ -74,12 +74,12 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
 		}
 		for _, u := range users {
-			meant = append(meant, lingerWant{u, p.String(), p.exact()})
+			meant = append(meant, lingerWant{u, p.String(), p.Exact()})
 		}
 	}
 	r.see(meant)
 	for _, p := range rules.Never {
-		if _, isGroup := p.group(); !isGroup {
+		if _, isGroup := p.Group(); !isGroup {
 			continue
 		}
 		members, err := r.match(ctx, p)
@@ -121,29 +121,24 @@ func (r *resolver) see(meant []lingerWant) {
 
 // match finds a pattern's users. With an error there may be some all the same.
 func (r *resolver) match(ctx context.Context, p UserPattern) ([]User, error) {
-	group, isGroup := p.group()
+	group, isGroup := p.Group()
 	switch {
 	case isGroup:
 		return r.members(ctx, group)
-	case p.kind == byName:
-		return only(r.db.ByName(ctx, p.text))
-	case p.kind == byUID && p.exact():
-		return only(r.db.ByUID(ctx, p.lo))
+	case p.Exact():
+		u, err := r.db.Lookup(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		return []User{u}, nil
 	}
 	var users []User
 	for _, k := range r.known {
-		if !k.passive && p.matchesUser(k.User) {
+		if !k.passive && p.Matches(k.User) {
 			users = append(users, k.User)
 		}
 	}
 	return users, nil
-}
-
-func only(u User, err error) ([]User, error) {
-	if err != nil {
-		return nil, err
-	}
-	return []User{u}, nil
 }
 
 // members finds who is in a group: those it lists, those whose primary group it is, and of those who were seen also
@@ -183,7 +178,7 @@ func (r *resolver) members(ctx context.Context, name string) ([]User, error) {
 
 // needsKnown reports whether any rule is compared with the users that are known.
 func (r LingerRules) needsKnown() bool {
-	wide := func(p UserPattern) bool { return !p.exact() }
+	wide := func(p UserPattern) bool { return !p.Exact() }
 	return slices.ContainsFunc(r.Users, wide) || slices.ContainsFunc(r.Never, wide)
 }
 
@@ -196,7 +191,7 @@ func (l *Linger) gather(ctx context.Context, loggedIn []knownUser, lingers map[s
 		l.log.Debug("reading local users", "err", err)
 	}
 	for _, u := range local {
-		byUID[u.UID] = knownUser{User: u, passive: !u.canLogIn()}
+		byUID[u.UID] = knownUser{User: u, passive: !u.CanLogIn()}
 	}
 	see := func(u knownUser) {
 		if k, known := byUID[u.UID]; known && !k.noGID {

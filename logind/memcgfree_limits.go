@@ -60,14 +60,14 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 			return nil, err
 		}
 		out = append(out, own...)
-		out = limitsBelow(out, uid, filepath.Join(tree, userSlice(uid)), ".", &left)
+		out = limitsBelow(out, uid, filepath.Join(tree, UserSlice(uid)), ".", &left)
 	}
 	return out, nil
 }
 
 // sliceLimitsOf asks PID 1 for the settings of a slice that lives.
 func sliceLimitsOf(ctx context.Context, pid1 *Client, uid uint32) ([]MemoryLimit, error) {
-	unit := userSlice(uid)
+	unit := UserSlice(uid)
 	props, err := pid1.SliceProperties(ctx, unit)
 	if err != nil {
 		return nil, err

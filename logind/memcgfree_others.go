@@ -70,7 +70,7 @@ func (f *MemcgFree) others() otherDropIns {
 				continue
 			}
 			slice, isDir := strings.CutSuffix(e.Name(), ".d")
-			if uid, ok := uidOf("/user.slice/" + slice); ok && isDir {
+			if uid, ok := UserOf(slice); ok && isDir {
 				f.judge(&found, dir, &uid)
 			}
 		}

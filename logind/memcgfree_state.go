@@ -103,7 +103,7 @@ func sliceUIDs(tree string) ([]uint32, error) {
 	}
 	var out []uint32
 	for _, e := range entries {
-		if uid, ok := uidOf("/user.slice/" + e.Name()); ok && e.IsDir() && userSlice(uid) == e.Name() {
+		if uid, ok := UserOf(e.Name()); ok && e.IsDir() && UserSlice(uid) == e.Name() {
 			out = append(out, uid)
 		}
 	}
@@ -113,7 +113,7 @@ func sliceUIDs(tree string) ([]uint32, error) {
 
 // sliced looks at one slice. It can end at any time, and then there is nothing to tell.
 func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
-	dir := filepath.Join(tree, userSlice(uid))
+	dir := filepath.Join(tree, UserSlice(uid))
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return SlicedUser{}, false
@@ -142,7 +142,7 @@ func (f *MemcgFree) userName(uid uint32) string {
 	}
 	for l := range strings.Lines(text) {
 		if name, ok := strings.CutPrefix(l, "NAME="); ok {
-			if name = strings.TrimSpace(name); nameFault(name) == nil {
+			if name = strings.TrimSpace(name); NameFault(name) == nil {
 				return name
 			}
 		}

@@ -92,7 +92,7 @@ func (m *model) userNew(uid uint32, at time.Time) {
 	if m.systemd {
 		return
 	}
-	u := m.get(userSlice(uid))
+	u := m.get(UserSlice(uid))
 	if !u.alive {
 		u.lived = trigger{signal: SignalUserNew, at: at}
 		m.believe(u)
@@ -101,7 +101,7 @@ func (m *model) userNew(uid uint32, at time.Time) {
 
 // userRemoved: the user's last session has ended and the user manager was stopped.
 func (m *model) userRemoved(uid uint32, at time.Time) {
-	if u := m.units[userSlice(uid)]; u != nil {
+	if u := m.units[UserSlice(uid)]; u != nil {
 		m.gone(u, trigger{signal: SignalUserRemoved, at: at})
 	}
 }

@@ -33,7 +33,8 @@ func SessionOf(unit string) (id string, ok bool) {
 	return id, ok && id != ""
 }
 
-func userSlice(uid uint32) string {
+// UserSlice is the name of a user's slice.
+func UserSlice(uid uint32) string {
 	return "user-" + strconv.FormatUint(uint64(uid), 10) + sliceSuffix
 }
 
@@ -81,10 +82,10 @@ func derive(name string, s *Session) string {
 		if s == nil || s.ID != id {
 			return ""
 		}
-		slice = userSlice(s.UID)
+		slice = UserSlice(s.UID)
 	} else if instance {
 		if uid, ok := parseUID(strings.TrimSuffix(rest, serviceSuffix)); ok && (prefix == "user" || prefix == "user-runtime-dir") {
-			slice = userSlice(uid)
+			slice = UserSlice(uid)
 		} else {
 			slice = "system-" + sdunit.UnitNameEscape(prefix) + sliceSuffix
 		}

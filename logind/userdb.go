@@ -77,8 +77,8 @@ func NewUserDB(o UserDBOptions) *UserDB {
 
 // ByName returns the user of a name, or an error that is ErrUnknownUser if there is none.
 func (db *UserDB) ByName(ctx context.Context, name string) (User, error) {
-	if err := nameFault(name); err != nil {
-		return User{}, fmt.Errorf("user %s: %w (%w)", quoteShort(name), ErrUnknownUser, err)
+	if err := NameFault(name); err != nil {
+		return User{}, fmt.Errorf("user %s: %w (%w)", Quote(name), ErrUnknownUser, err)
 	}
 	return db.users.get("name "+name, func() (User, error) {
 		return db.user(ctx, name, func(u User) bool { return true }, func(u User) bool { return u.Name == name })
@@ -92,6 +92,14 @@ func (db *UserDB) ByUID(ctx context.Context, uid uint32) (User, error) {
 	return db.users.get("uid "+key, func() (User, error) { return db.user(ctx, key, is, is) })
 }
 
+// Lookup returns the user whom an exact pattern names.
+func (db *UserDB) Lookup(ctx context.Context, p UserPattern) (User, error) {
+	if p.kind == byUID {
+		return db.ByUID(ctx, p.lo)
+	}
+	return db.ByName(ctx, p.text)
+}
+
 // user asks getent, then /etc/passwd. A directory may know a user by more names than the one it answers with, so
 // what getent says is checked less than what a file's line says.
 func (db *UserDB) user(ctx context.Context, key string, told, is func(User) bool) (User, error) {
@@ -101,7 +109,7 @@ func (db *UserDB) user(ctx context.Context, key string, told, is func(User) bool
 		if i := slices.IndexFunc(users, told); i >= 0 {
 			return users[i], nil
 		}
-		err = fmt.Errorf("getent passwd %s: the answer %s holds no such user", key, quoteShort(out))
+		err = fmt.Errorf("getent passwd %s: the answer %s holds no such user", key, Quote(out))
 	}
 	if isNotFound(err) {
 		return User{}, fmt.Errorf("%w: %s (asked: getent passwd %s)", ErrUnknownUser, key, key)
@@ -115,8 +123,8 @@ func (db *UserDB) user(ctx context.Context, key string, told, is func(User) bool
 
 // Group returns a group by name or GID, or an error that is ErrUnknownGroup if there is none.
 func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
-	if err := nameFault(name); err != nil {
-		return Group{}, fmt.Errorf("group %s: %w (%w)", quoteShort(name), ErrUnknownGroup, err)
+	if err := NameFault(name); err != nil {
+		return Group{}, fmt.Errorf("group %s: %w (%w)", Quote(name), ErrUnknownGroup, err)
 	}
 	return db.groups.get(name, func() (Group, error) {
 		out, err := db.run(ctx, "getent", "group", name)
@@ -124,7 +132,7 @@ func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
 			if groups, _ := parseGroups(out); len(groups) > 0 {
 				return groups[0], nil
 			}
-			err = fmt.Errorf("getent group %s: the answer %s holds no group", name, quoteShort(out))
+			err = fmt.Errorf("getent group %s: the answer %s holds no group", name, Quote(out))
 		}
 		if isNotFound(err) {
 			return Group{}, fmt.Errorf("%w: %s (asked: getent group %s)", ErrUnknownGroup, name, name)
@@ -143,8 +151,8 @@ func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
 // GroupsOf returns the GIDs of all groups a user is in, as id -G tells them: some directories (SSSD with
 // ignore_group_members) tell a user's groups but not a group's members.
 func (db *UserDB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
-	if err := nameFault(name); err != nil {
-		return nil, fmt.Errorf("user %s: %w (%w)", quoteShort(name), ErrUnknownUser, err)
+	if err := NameFault(name); err != nil {
+		return nil, fmt.Errorf("user %s: %w (%w)", Quote(name), ErrUnknownUser, err)
 	}
 	return db.member.get(name, func() ([]uint32, error) {
 		out, err := db.run(ctx, "id", "-G", name)
@@ -165,8 +173,8 @@ func (db *UserDB) Local() ([]User, error) {
 	return users, nil
 }
 
-// canLogIn reports whether the shell lets the user log in; one that is not known does.
-func (u User) canLogIn() bool {
+// CanLogIn reports whether the shell lets the user log in; one that is not known does.
+func (u User) CanLogIn() bool {
 	base := filepath.Base(u.Shell)
 	return base != "nologin" && base != "false"
 }

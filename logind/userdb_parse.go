@@ -15,13 +15,13 @@ func parsePasswd(text string) (users []User, broken int) {
 			continue
 		}
 		f := strings.Split(line, ":")
-		if len(f) != 7 || nameFault(f[0]) != nil {
+		if len(f) != 7 || NameFault(f[0]) != nil {
 			broken++
 			continue
 		}
 		uid, okUID := parseUID(f[2])
 		gid, okGID := parseUID(f[3])
-		if !okUID || !okGID || !validUID(uid) {
+		if !okUID || !okGID || !ValidUID(uid) {
 			broken++
 			continue
 		}
@@ -42,7 +42,7 @@ func parseGroups(text string) (groups []Group, broken int) {
 			continue
 		}
 		f := strings.Split(line, ":")
-		if len(f) != 4 || nameFault(f[0]) != nil {
+		if len(f) != 4 || NameFault(f[0]) != nil {
 			broken++
 			continue
 		}
@@ -53,7 +53,7 @@ func parseGroups(text string) (groups []Group, broken int) {
 		}
 		g := Group{GID: gid, Name: f[0]}
 		for m := range strings.SplitSeq(f[3], ",") {
-			if nameFault(m) == nil {
+			if NameFault(m) == nil {
 				g.Members = append(g.Members, m)
 			}
 		}
@@ -68,7 +68,7 @@ func parseGIDs(text string) ([]uint32, error) {
 	for f := range strings.FieldsSeq(text) {
 		gid, ok := parseUID(f)
 		if !ok {
-			return nil, fmt.Errorf("id -G: %s is no list of GIDs", quoteShort(text))
+			return nil, fmt.Errorf("id -G: %s is no list of GIDs", Quote(text))
 		}
 		gids = append(gids, gid)
 	}

@@ -68,15 +68,15 @@ func ParseUserPattern(s string) (UserPattern, error) {
 
 // checked returns the pattern if the name could be one of the user database.
 func checked(p UserPattern, name, what string) (UserPattern, error) {
-	if err := nameFault(name); err != nil {
-		return UserPattern{}, fmt.Errorf("%s is not %s: %w", quoteShort(p.text), what, err)
+	if err := NameFault(name); err != nil {
+		return UserPattern{}, fmt.Errorf("%s is not %s: %w", Quote(p.text), what, err)
 	}
 	return p, nil
 }
 
-// nameFault says why no user or group can have this name. It allows all that directories are known to hold (spaces,
+// NameFault says why no user or group can have this name. It allows all that directories are known to hold (spaces,
 // backslashes, an @), and nothing that could be taken for an option, a path or a field's end.
-func nameFault(name string) error {
+func NameFault(name string) error {
 	switch {
 	case name == "":
 		return errors.New("it is empty; take it out or write a name")
@@ -111,17 +111,17 @@ func parseUIDs(s string) (UserPattern, error) {
 	switch {
 	case !okLo || !okHi:
 		return UserPattern{}, fmt.Errorf("%s is neither a UID nor a range of UIDs; write 1000 or 1000-1999, UIDs go up to %d",
-			quoteShort(s), uint32(math.MaxUint32-1))
+			Quote(s), uint32(math.MaxUint32-1))
 	case lo > hi:
 		return UserPattern{}, fmt.Errorf("%q is a range that ends before it begins; write %d-%d", s, hi, lo)
-	case lo == hi && !validUID(lo):
+	case lo == hi && !ValidUID(lo):
 		return UserPattern{}, fmt.Errorf("%q: the kernel means \"no user\" by this UID; no user can have it", s)
 	}
 	return UserPattern{text: s, kind: byUID, lo: lo, hi: hi}, nil
 }
 
-// validUID reports whether a user can have this UID: 65535 and 4294967295 are the kernel's "none" in 16 and 32 bits.
-func validUID(uid uint32) bool { return uid != math.MaxUint16 && uid != math.MaxUint32 }
+// ValidUID reports whether a user can have this UID: 65535 and 4294967295 are the kernel's "none" in 16 and 32 bits.
+func ValidUID(uid uint32) bool { return uid != math.MaxUint16 && uid != math.MaxUint32 }
 
 // matchSyntax turns a glob into path.Match's: there a backslash quotes, and [^ is what [! is here.
 func matchSyntax(s string) string {
@@ -146,14 +146,14 @@ func (p *UserPattern) UnmarshalText(b []byte) error {
 	return err
 }
 
-// matchesUser reports whether the pattern is for this user, by name or UID. A group's says false: who is in it is not
+// Matches reports whether the pattern is for this user, by name or UID. A group's says false: who is in it is not
 // in a User.
-func (p UserPattern) matchesUser(u User) bool {
+func (p UserPattern) Matches(u User) bool {
 	switch p.kind {
 	case byName:
 		return u.Name == p.text
 	case byUID:
-		return p.lo <= u.UID && u.UID <= p.hi && validUID(u.UID)
+		return p.lo <= u.UID && u.UID <= p.hi && ValidUID(u.UID)
 	case byGlob:
 		ok, err := path.Match(p.glob, u.Name)
 		return err == nil && ok
@@ -161,16 +161,16 @@ func (p UserPattern) matchesUser(u User) bool {
 	return false
 }
 
-// group is the group of an "@group" pattern.
-func (p UserPattern) group() (string, bool) {
+// Group is the group of an "@group" pattern.
+func (p UserPattern) Group() (string, bool) {
 	return strings.TrimPrefix(p.text, "@"), p.kind == byGroup
 }
 
-// exact reports whether the pattern names one user, whom the user database can be asked for.
-func (p UserPattern) exact() bool { return p.kind == byName || p.kind == byUID && p.lo == p.hi }
+// Exact reports whether the pattern names one user, whom the user database can be asked for.
+func (p UserPattern) Exact() bool { return p.kind == byName || p.kind == byUID && p.lo == p.hi }
 
-// quoteShort quotes what somebody wrote, cut where it is long.
-func quoteShort(s string) string {
+// Quote quotes what somebody wrote, cut where it is long.
+func Quote(s string) string {
 	const most = 80
 	if len(s) > most {
 		return strconv.Quote(s[:most]) + "..."

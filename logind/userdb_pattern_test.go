@@ -41,7 +41,7 @@ func TestParseUserPattern(t *testing.T) {
 			t.Errorf("%q: %v", c.in, err)
 			continue
 		}
-		if got := p.matchesUser(c.user); got != c.matches {
+		if got := p.Matches(c.user); got != c.matches {
 			t.Errorf("%q matches %+v: %t, want %t", c.in, c.user, got, c.matches)
 		}
 		if p.String() != c.in {
@@ -91,7 +91,7 @@ func FuzzParseUserPattern(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p.matchesUser(User{Name: name})
+		p.Matches(User{Name: name})
 		again, err := ParseUserPattern(p.String())
 		if err != nil || !again.Equal(p) || again != p {
 			t.Errorf("%q read again: %+v, %v", s, again, err)

@@ -227,14 +227,14 @@ func FuzzUserDatabase(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		users, _ := parsePasswd(text)
 		for _, u := range users {
-			if nameFault(u.Name) != nil || !validUID(u.UID) {
+			if NameFault(u.Name) != nil || !ValidUID(u.UID) {
 				t.Errorf("user %+v", u)
 			}
 		}
 		groups, _ := parseGroups(text)
 		for _, g := range groups {
 			for _, m := range append(g.Members, g.Name) {
-				if nameFault(m) != nil {
+				if NameFault(m) != nil {
 					t.Errorf("group %+v", g)
 				}
 			}
