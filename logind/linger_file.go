@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // lingerFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock from reading to
@@ -47,7 +48,10 @@ func (f lingerFile) lock(ctx context.Context) (unlock func(), err error) {
 			unix.Close(fd)
 			return nil, &os.PathError{Op: "flock", Path: path, Err: err}
 		}
-		sleep(limited, lockPause)
+		select {
+		case <-limited.Done():
+		case <-time.After(lockPause):
+		}
 		if limited.Err() != nil {
 			unix.Close(fd)
 			if ctx.Err() != nil {
@@ -84,7 +88,7 @@ func (f lingerFile) read() (*lingerState, error) {
 	case st.Size() > maxLingerState:
 		return nil, &corruptError{f.path, fmt.Errorf("it has %d bytes, more than %d", st.Size(), maxLingerState)}
 	}
-	text, err := readBounded(f.path, maxLingerState)
+	text, err := files.ReadBounded(f.path, maxLingerState)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func (f lingerFile) write(s *lingerState) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", f.path, err)
 	}
-	if old, err := readBounded(f.path, maxLingerState); err == nil && old == string(text) {
+	if old, err := files.ReadBounded(f.path, maxLingerState); err == nil && old == string(text) {
 		return nil
 	}
 	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}

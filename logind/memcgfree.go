@@ -13,6 +13,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/scopereap/scopereap/internal/files"
 	"github.com/scopereap/scopereap/internal/sdlog/message"
 )
 
@@ -166,7 +167,7 @@ func (f *MemcgFree) takeBack(before string, there bool) error {
 // supported returns ErrNoUnifiedMemory, with the reason, where the drop-in would mean nothing.
 func (f *MemcgFree) supported() error {
 	file := filepath.Join(f.opts.Cgroup, "cgroup.controllers")
-	text, err := readBounded(file, maxCgroupFile)
+	text, err := files.ReadBounded(file, maxCgroupFile)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s is not a cgroup v2 tree: %w", f.opts.Cgroup, ErrNoUnifiedMemory)

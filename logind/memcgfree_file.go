@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 const (
@@ -57,7 +58,7 @@ func (f *MemcgFree) own() (text string, there bool, err error) {
 	case !st.Mode().IsRegular():
 		return "", false, notOurs(path, "it is not a regular file")
 	}
-	text, err = readBounded(path, maxDropIn)
+	text, err = files.ReadBounded(path, maxDropIn)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", false, nil

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // MemoryLimit is a memory setting that means nothing once there are no memcgs below the user's slice.
@@ -109,7 +111,7 @@ func limitsBelow(out []MemoryLimit, uid uint32, dir, rel string, left *int) []Me
 
 // readLimit reads a memory.max or its like; "max" is the largest number.
 func readLimit(file string) (uint64, error) {
-	text, err := readBounded(file, maxCgroupFile)
+	text, err := files.ReadBounded(file, maxCgroupFile)
 	if err != nil {
 		return 0, err
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // MemcgFreeConflict is a file of the administrator's that says of the memory controller the contrary of ours.
@@ -89,7 +91,7 @@ func (f *MemcgFree) judge(found *otherDropIns, dir string, uid *uint32) {
 		if path == f.Path() || !strings.HasSuffix(e.Name(), ".conf") || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		text, err := readBounded(path, maxDropIn)
+		text, err := files.ReadBounded(path, maxDropIn)
 		// A stronger file of our name is read instead of ours; slice.d is weaker, wherever it is.
 		masks := e.Name() == memcgFreeName && filepath.Base(dir) != "slice.d"
 		if err != nil && !masks {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // MemcgFreeState is what files say of the drop-in and of the users there are. PID 1 was not asked.
@@ -127,7 +129,7 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 	if u.Name != "" {
 		u.Lingers = LingersBelow(f.opts.Root)(u.Name)
 	}
-	control, err := readBounded(filepath.Join(dir, "cgroup.subtree_control"), maxCgroupFile)
+	control, err := files.ReadBounded(filepath.Join(dir, "cgroup.subtree_control"), maxCgroupFile)
 	u.InEffect = err == nil && !hasWord(control, "memory")
 	return u, true
 }
@@ -136,7 +138,7 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 // read. Unlike /etc/passwd it knows the users of LDAP and SSSD too.
 func (f *MemcgFree) userName(uid uint32) string {
 	file := strconv.FormatUint(uint64(uid), 10)
-	text, err := readBounded(filepath.Join(f.opts.Root, "run/systemd/users", file), maxUserFile)
+	text, err := files.ReadBounded(filepath.Join(f.opts.Root, "run/systemd/users", file), maxUserFile)
 	if err != nil {
 		return ""
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // User is one of the machine's users.
@@ -137,7 +139,7 @@ func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
 		if isNotFound(err) {
 			return Group{}, fmt.Errorf("%w: %s (asked: getent group %s)", ErrUnknownGroup, name, name)
 		}
-		text, errFile := readBounded(filepath.Join(db.opts.Root, "etc/group"), maxDatabase)
+		text, errFile := files.ReadBounded(filepath.Join(db.opts.Root, "etc/group"), maxDatabase)
 		groups, _ := parseGroups(text)
 		for _, g := range groups {
 			if g.Name == name || strconv.FormatUint(uint64(g.GID), 10) == name {
@@ -165,7 +167,7 @@ func (db *UserDB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
 
 // Local returns the users of /etc/passwd.
 func (db *UserDB) Local() ([]User, error) {
-	text, err := readBounded(filepath.Join(db.opts.Root, "etc/passwd"), maxDatabase)
+	text, err := files.ReadBounded(filepath.Join(db.opts.Root, "etc/passwd"), maxDatabase)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package logind
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -19,8 +20,8 @@ func parsePasswd(text string) (users []User, broken int) {
 			broken++
 			continue
 		}
-		uid, okUID := parseUID(f[2])
-		gid, okGID := parseUID(f[3])
+		uid, okUID := parseID(f[2])
+		gid, okGID := parseID(f[3])
 		if !okUID || !okGID || !ValidUID(uid) {
 			broken++
 			continue
@@ -46,7 +47,7 @@ func parseGroups(text string) (groups []Group, broken int) {
 			broken++
 			continue
 		}
-		gid, ok := parseUID(f[2])
+		gid, ok := parseID(f[2])
 		if !ok {
 			broken++
 			continue
@@ -66,11 +67,20 @@ func parseGroups(text string) (groups []Group, broken int) {
 func parseGIDs(text string) ([]uint32, error) {
 	var gids []uint32
 	for f := range strings.FieldsSeq(text) {
-		gid, ok := parseUID(f)
+		gid, ok := parseID(f)
 		if !ok {
 			return nil, fmt.Errorf("id -G: %s is no list of GIDs", Quote(text))
 		}
 		gids = append(gids, gid)
 	}
 	return gids, nil
+}
+
+// parseID reads a UID or GID.
+func parseID(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, false
+	}
+	return uint32(n), true
 }

@@ -106,8 +106,8 @@ func parseUIDs(s string) (UserPattern, error) {
 	if !ranged {
 		high = low
 	}
-	lo, okLo := parseUID(low)
-	hi, okHi := parseUID(high)
+	lo, okLo := parseID(low)
+	hi, okHi := parseID(high)
 	switch {
 	case !okLo || !okHi:
 		return UserPattern{}, fmt.Errorf("%s is neither a UID nor a range of UIDs; write 1000 or 1000-1999, UIDs go up to %d",
