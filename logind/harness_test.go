@@ -3,7 +3,6 @@ package logind
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -23,7 +22,7 @@ type harness struct {
 	bus *bustest.Bus
 	m   *bustest.Machine
 	l   *Listener
-	log *logBook
+	log *bustest.LogBook
 
 	mu   sync.Mutex
 	got  []Event
@@ -41,7 +40,7 @@ func start(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness 
 // launch does not wait.
 func launch(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness {
 	t.Helper()
-	h := &harness{T: t, bus: bustest.StartBus(t), log: &logBook{}}
+	h := &harness{T: t, bus: bustest.StartBus(t), log: &bustest.LogBook{}}
 	return h.launch(opts, prepare)
 }
 
@@ -156,26 +155,3 @@ func (h *harness) table() string {
 	}
 	return b.String()
 }
-
-// logBook keeps log lines.
-type logBook struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-var _ io.Writer = (*logBook)(nil)
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// count returns how many lines hold the text.
-func (l *logBook) count(text string) int { return strings.Count(l.String(), text) }

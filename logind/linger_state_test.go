@@ -202,7 +202,7 @@ func TestCorruptState(t *testing.T) {
 			r.want("nothing is ours", r.reconcile(rules("carol")), "enable carol (carol)\n", "alice", "bob", "carol")
 			r.want("still", r.reconcile(rules()), "disable carol (carol)\n", "alice", "bob")
 			aside, _ := filepath.Glob(r.state + ".corrupt-*")
-			if len(aside) != 1 || r.log.count("set aside") != 1 {
+			if len(aside) != 1 || r.log.Count("set aside") != 1 {
 				t.Errorf("set aside: %v\n%s", aside, r.log)
 			}
 		})

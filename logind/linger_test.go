@@ -27,7 +27,7 @@ type lingerRig struct {
 	dir   string
 	state string
 	root  string
-	log   *logBook
+	log   *bustest.LogBook
 	at    atomic.Pointer[time.Time] // the fake logind looks, too
 	l     *Linger
 }
@@ -51,7 +51,7 @@ echo 100
 
 func newLingerRig(t *testing.T) *lingerRig {
 	t.Helper()
-	r := &lingerRig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &logBook{}}
+	r := &lingerRig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &bustest.LogBook{}}
 	began := time.Now()
 	r.at.Store(&began)
 	r.m = bustest.NewMachine(t, r.bus)
@@ -156,7 +156,7 @@ func TestReconcileFollowsTheRules(t *testing.T) {
 	r.want("names", r.reconcile(rules("alice", "carol", "nobody-here")),
 		"enable alice (alice)\nenable carol (carol)\n", "alice", "carol")
 	r.want("again", r.reconcile(rules("alice", "carol", "nobody-here")), "", "alice", "carol")
-	if n := r.log.count("nobody-here (asked"); n != 1 {
+	if n := r.log.Count("nobody-here (asked"); n != 1 {
 		t.Errorf("a user who is not there was told %d times\n%s", n, r.log)
 	}
 	r.renew()
@@ -194,7 +194,7 @@ func TestDirectoryDownTakesNothingAway(t *testing.T) {
 		r.want(how+", logged out", r.reconcile(rules("@staff", "2000-2999")), "", "carol", "dave")
 		os.Remove(filepath.Join(r.root, how))
 	}
-	if r.log.count("staff") == 0 {
+	if r.log.Count("staff") == 0 {
 		t.Errorf("nothing was told:\n%s", r.log)
 	}
 	r.write(filepath.Join(r.root, "broken"), "", 0o644)
@@ -261,7 +261,7 @@ func TestSomebodyElseTurnsItOff(t *testing.T) {
 	r.want("at once", changes(c), "")
 	r.want("named by a rule", r.reconcile(all), "enable alice (alice)\n", "alice")
 	r.want("not a fight", r.reconcile(all), "", "alice")
-	if n := r.log.count("msg=\"linger: " + whyTaken); n != 2 {
+	if n := r.log.Count("msg=\"linger: " + whyTaken); n != 2 {
 		t.Errorf("told %d times\n%s", n, r.log)
 	}
 	r.want("rule gone", r.reconcile(rules("alice")), "", "alice")

@@ -135,7 +135,7 @@ func TestBusRefusesStrangers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become somebody else")
 	}
-	h := &harness{T: t, bus: bustest.StartBusWith(t, "../packaging/dbus/org.scopereap1.conf"), log: &logBook{}}
+	h := &harness{T: t, bus: bustest.StartBusWith(t, "../packaging/dbus/org.scopereap1.conf"), log: &bustest.LogBook{}}
 	if err := os.Chmod(filepath.Dir(strings.TrimPrefix(h.bus.Address, "unix:path=")), 0o755); err != nil {
 		t.Fatal(err)
 	}
