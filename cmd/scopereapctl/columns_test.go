@@ -46,7 +46,7 @@ func TestColumnsSound(t *testing.T) {
 	r := v1Report()
 	sound(t, statusColumns(), r.rows()[0])
 	sound(t, leaksColumns(), leaksFixture().Rows[0])
-	sound(t, lingerColumns(), linger.LingerUser{})
+	sound(t, lingerColumns(), linger.User{})
 	sound(t, auditColumns(), cronguard.AuditRow{})
 }
 

@@ -22,7 +22,7 @@ const (
 // they may be slow, and large.
 func completeLocal(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return completeArgs(func() []string {
-		list, _ := users.NewUserDB(users.UserDBOptions{}).Local()
+		list, _ := users.New(users.Options{}).Local()
 		var out []string
 		for _, u := range list[:min(len(list), mostUsers)] {
 			out = append(out, u.Name)
@@ -39,7 +39,7 @@ func (f *lingerFlags) completeOurs(cmd *cobra.Command, args []string, typed stri
 		defer cancel()
 		// What goes wrong would be written into the middle of a command line.
 		cmd.SetErr(io.Discard)
-		list, _ := f.open(cmd, nil).List(ctx, linger.LingerRules{})
+		list, _ := f.open(cmd, nil).List(ctx, linger.Rules{})
 		var out []string
 		for _, u := range list[:min(len(list), mostUsers)] {
 			if u.SetBy == linger.SetByUs {

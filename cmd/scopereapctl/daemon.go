@@ -26,7 +26,7 @@ type daemon interface {
 	policy(context.Context) (showReport, error)
 	lingerers(context.Context) (lingerReport, error)
 	cronAudit(context.Context) (cronguard.AuditReport, error)
-	setLinger(ctx context.Context, user string, on, dry bool) (linger.LingerChange, error)
+	setLinger(ctx context.Context, user string, on, dry bool) (linger.Change, error)
 }
 
 // defaultRunDir is scopereapd's runtime directory. Whoever names another, or other policy files, does not mean the

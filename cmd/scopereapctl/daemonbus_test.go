@@ -118,9 +118,9 @@ func (n *busNode) SetLinger(_ context.Context, user string, on, dry bool) (busap
 		return busapi.LingerChange{}, busapi.Errorf(busapi.ErrNotFound, "no such user: ghost")
 	}
 	n.changed = append(n.changed, user)
-	c := busapi.LingerChange{Action: string(linger.LingerDisable), UID: 4711, User: user, Again: "a*"}
+	c := busapi.LingerChange{Action: string(linger.Disable), UID: 4711, User: user, Again: "a*"}
 	if on {
-		c.Action, c.Again = string(linger.LingerEnable), ""
+		c.Action, c.Again = string(linger.Enable), ""
 	}
 	return c, nil
 }

@@ -65,6 +65,6 @@ func (socketDaemon) cronAudit(context.Context) (cronguard.AuditReport, error) {
 	return cronguard.AuditReport{}, control.ErrNoDaemon
 }
 
-func (socketDaemon) setLinger(context.Context, string, bool, bool) (linger.LingerChange, error) {
-	return linger.LingerChange{}, control.ErrNoDaemon
+func (socketDaemon) setLinger(context.Context, string, bool, bool) (linger.Change, error) {
+	return linger.Change{}, control.ErrNoDaemon
 }

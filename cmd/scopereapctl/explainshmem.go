@@ -48,7 +48,7 @@ const mostFiles = 50_000
 // left out: it is a help, and no proof.
 func shmemPlaces(proc string) []shmemPlace {
 	names := map[uint32]string{}
-	if list, err := users.NewUserDB(users.UserDBOptions{}).Local(); err == nil {
+	if list, err := users.New(users.Options{}).Local(); err == nil {
 		for _, u := range list {
 			if names[u.UID] == "" {
 				names[u.UID] = u.Name

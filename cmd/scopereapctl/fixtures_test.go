@@ -117,8 +117,8 @@ func factsOf(r statusReport) facts {
 const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"
 
 // sliced are two users who are logged in and linger and one who lingers only, without the drop-in.
-func sliced(v2 bool) usermemcg.MemcgFreeState {
-	return usermemcg.MemcgFreeState{Supported: v2, Path: perUserPath, Conflicts: []usermemcg.MemcgFreeConflict{}, Users: []usermemcg.SlicedUser{
+func sliced(v2 bool) usermemcg.State {
+	return usermemcg.State{Supported: v2, Path: perUserPath, Conflicts: []usermemcg.Conflict{}, Users: []usermemcg.SlicedUser{
 		{UID: 1000, Name: "alice", LoggedIn: true, Lingers: true},
 		{UID: 1001, Name: `DOM\bob`, LoggedIn: true, Lingers: true},
 		{UID: 2000, Lingers: true},

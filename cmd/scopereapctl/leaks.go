@@ -80,7 +80,7 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 }
 
 // stateDirectory is scopereapd's.
-var stateDirectory = filepath.Dir(linger.LingerState)
+var stateDirectory = filepath.Dir(linger.DefaultState)
 
 // leaks asks the daemon for its ledger; where none runs, the last one saved is
 // read. interact: see daemon.

@@ -28,7 +28,7 @@ type lingerRate func(uid uint32) (perHour float64, ok bool)
 // teardownRate asks the ledger, the first time that somebody wants to know.
 func (a *app) teardownRate() lingerRate {
 	ctx := context.Background()
-	m, db := a.measured(ctx), users.NewUserDB(users.UserDBOptions{})
+	m, db := a.measured(ctx), users.New(users.Options{})
 	return func(uid uint32) (float64, bool) {
 		u, err := db.ByUID(ctx, uid)
 		if err != nil {
@@ -58,7 +58,7 @@ scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-lin
 		},
 	}
 	fl := cmd.PersistentFlags()
-	fl.StringVar(&f.state, "state", linger.LingerState, "the file in which scopereap remembers what it turned on")
+	fl.StringVar(&f.state, "state", linger.DefaultState, "the file in which scopereap remembers what it turned on")
 	fl.StringVar(&f.dir, "linger-dir", users.DefaultLingerDir, "logind's directory of who lingers")
 	_ = fl.MarkHidden("state")
 	_ = fl.MarkHidden("linger-dir")
@@ -66,16 +66,16 @@ scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-lin
 	return cmd
 }
 
-// open makes the library's Linger, with warnings on standard error.
-func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *linger.Linger {
-	return linger.NewLinger(linger.LingerOptions{
+// open makes the library's Keeper, with warnings on standard error.
+func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *linger.Keeper {
+	return linger.New(linger.Options{
 		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{errorsTo(cmd)}),
 	})
 }
 
 // elsewhere: the flags name other files than the running daemon's.
 func (f *lingerFlags) elsewhere() bool {
-	return f.state != linger.LingerState || f.dir != users.DefaultLingerDir
+	return f.state != linger.DefaultState || f.dir != users.DefaultLingerDir
 }
 
 // lingerers asks the daemon who lingers, or finds out here.
@@ -90,7 +90,7 @@ func (a *app) lingerers(cmd *cobra.Command, f *lingerFlags, rate lingerRate) (li
 			fmt.Fprintf(errorsTo(cmd), "scopereapctl: looking without scopereapd: %v\n", err)
 		}
 	}
-	r := lingerReport{Users: []linger.LingerUser{}}
+	r := lingerReport{Users: []linger.User{}}
 	loaded, err := a.loadPolicy()
 	if err != nil {
 		return r, err

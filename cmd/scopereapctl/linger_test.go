@@ -19,7 +19,7 @@ func lingerers() lingerReport {
 	// Shown in the reader's time zone, so that it is the same in each.
 	at := func(h, m int) time.Time { return time.Date(2026, 11, 23, h, m, 0, 0, time.Local) }
 	n := func(f float64) *float64 { return &f }
-	return lingerReport{Users: []linger.LingerUser{
+	return lingerReport{Users: []linger.User{
 		{Name: "stranger", Lingers: true, Since: at(9, 0), SetBy: linger.SetByAdministrator, Note: "there is no such user"},
 		{UID: 990, Known: true, Name: "svc-backup", Lingers: true, Rule: "svc-*", Since: at(8, 30), SetBy: linger.SetByUs,
 			Before: n(61), After: n(0)},
@@ -40,10 +40,10 @@ func TestLingerList(t *testing.T) {
 
 func TestLingerChanges(t *testing.T) {
 	r := lingerChanges{Changes: []lingerChange{
-		{LingerChange: linger.LingerChange{UID: 1000, Name: "alice", Action: linger.LingerEnable, Rule: linger.RuleCtl}},
-		{LingerChange: linger.LingerChange{UID: 1001, Name: "bob", Action: linger.LingerDisable, Rule: "b*", Again: "b*"}},
-		{LingerChange: linger.LingerChange{UID: 1002, Name: "carol", Action: linger.LingerLeave, Why: "linger is not on"}},
-		{LingerChange: linger.LingerChange{UID: 1003, Name: "dave", Err: errors.New("x")}, Error: "told elsewhere"},
+		{Change: linger.Change{UID: 1000, Name: "alice", Action: linger.Enable, Rule: linger.RuleCtl}},
+		{Change: linger.Change{UID: 1001, Name: "bob", Action: linger.Disable, Rule: "b*", Again: "b*"}},
+		{Change: linger.Change{UID: 1002, Name: "carol", Action: linger.Leave, Why: "linger is not on"}},
+		{Change: linger.Change{UID: 1003, Name: "dave", Err: errors.New("x")}, Error: "told elsewhere"},
 	}}
 	golden(t, "linger-changes", func(p printer) { r.text(p) })
 	r.DryRun = true
@@ -121,7 +121,7 @@ func TestLingerVerbs(t *testing.T) {
 	var out, errs bytes.Buffer
 	run([]string{"linger", "list", "--json", "--state", filepath.Join(dir, "lib/linger.json"), "--linger-dir",
 		filepath.Join(dir, "linger")}, &out, &errs)
-	var r struct{ Users []linger.LingerUser }
+	var r struct{ Users []linger.User }
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Users) != 1 || r.Users[0].Name != "root" {
 		t.Errorf("%v in %s%s", err, &out, &errs)
 	}

@@ -240,9 +240,9 @@ func doctored(t *testing.T) map[string]facts {
 	for uid := range uint32(6) {
 		pending.MemcgFree.Users = append(pending.MemcgFree.Users, usermemcg.SlicedUser{UID: 3000 + uid, Lingers: true})
 	}
-	pending.MemcgFree.Conflicts = []usermemcg.MemcgFreeConflict{{File: "/etc/systemd/system/user-.slice.d/90-x.conf", Line: 2,
+	pending.MemcgFree.Conflicts = []usermemcg.Conflict{{File: "/etc/systemd/system/user-.slice.d/90-x.conf", Line: 2,
 		Msg: "an empty DisableControllers= leaves users' slices the memory controller", Hint: "take the line out"}}
-	pending.Limits = []usermemcg.MemoryLimit{{UID: 1000, Unit: "user-1000.slice", Setting: "MemoryMax", Bytes: 4 << 30},
+	pending.Limits = []usermemcg.Limit{{UID: 1000, Unit: "user-1000.slice", Setting: "MemoryMax", Bytes: 4 << 30},
 		{UID: 1001, Unit: "user@1001.service/app.slice/x.scope", Setting: "MemoryHigh", Bytes: 1 << 30}}
 
 	reparents := factsOf(monitoring())

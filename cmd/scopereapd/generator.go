@@ -31,7 +31,7 @@ func generate(dirs []string, root string) error {
 	}
 	err = generateSandbox(loaded.Policy.Metrics, dirs[0])
 	if loaded.Policy.Sessions.Memcg == policy.SessionMemcgPerUser {
-		err = errors.Join(err, usermemcg.NewMemcgFree(usermemcg.MemcgFreeOptions{Root: root}).Generate(dirs[0]))
+		err = errors.Join(err, usermemcg.New(usermemcg.Options{Root: root}).Generate(dirs[0]))
 	}
 	return err
 }

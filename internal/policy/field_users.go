@@ -8,7 +8,7 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-type userList = []users.UserPattern
+type userList = []users.Pattern
 
 // maxUserPattern is more bytes than any name or range has (LOGIN_NAME_MAX is 256 with its end).
 const maxUserPattern = 256
@@ -33,20 +33,20 @@ func usersField(key string, at func(*Policy) *userList) field {
 // userForm is what stands for users.
 const userForm = `write a name, "@group", a UID, a range of UIDs such as "1000-1999", or a glob such as "svc-*"`
 
-func readUser(v any) (users.UserPattern, *fault) {
+func readUser(v any) (users.Pattern, *fault) {
 	if n, ok := v.(int64); ok && n >= 0 {
 		v = strconv.FormatInt(n, 10) // a UID may stand without quotes
 	}
 	s, ok := v.(string)
 	if !ok {
-		return users.UserPattern{}, notA("a user in quotes", v, userForm)
+		return users.Pattern{}, notA("a user in quotes", v, userForm)
 	}
 	if len(s) > maxUserPattern {
-		return users.UserPattern{}, newFault(fmt.Sprintf("%s has %d bytes, no user's name has more than %d", quote(s), len(s), maxUserPattern-1), userForm)
+		return users.Pattern{}, newFault(fmt.Sprintf("%s has %d bytes, no user's name has more than %d", quote(s), len(s), maxUserPattern-1), userForm)
 	}
-	u, err := users.ParseUserPattern(s)
+	u, err := users.ParsePattern(s)
 	if err != nil {
-		return users.UserPattern{}, userFault(err.Error())
+		return users.Pattern{}, userFault(err.Error())
 	}
 	return u, nil
 }

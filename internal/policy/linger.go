@@ -8,11 +8,11 @@ import (
 )
 
 // LingerRules is what the policy means to the linger reconciler. Its lists are its own.
-func (p Policy) LingerRules() linger.LingerRules {
-	return linger.LingerRules{
+func (p Policy) LingerRules() linger.Rules {
+	return linger.Rules{
 		Users: slices.Clone(p.Linger.Users),
 		Never: slices.Clone(p.Linger.Never),
-		Auto: linger.LingerAuto{
+		Auto: linger.Auto{
 			TeardownsPerHour: p.Linger.Auto.TeardownsPerHour,
 			MaxUsers:         p.Linger.Auto.MaxUsers,
 			ForgetAfter:      time.Duration(p.Linger.Auto.ForgetAfter),

@@ -16,17 +16,17 @@ func TestLingerRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := func(s string) users.UserPattern {
-		u, err := users.ParseUserPattern(s)
+	pattern := func(s string) users.Pattern {
+		u, err := users.ParsePattern(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u
 	}
-	want := linger.LingerRules{
-		Users: []users.UserPattern{pattern("a"), pattern("@b")},
-		Never: []users.UserPattern{pattern("c")},
-		Auto:  linger.LingerAuto{TeardownsPerHour: 6, MaxUsers: 5, ForgetAfter: 48 * time.Hour},
+	want := linger.Rules{
+		Users: []users.Pattern{pattern("a"), pattern("@b")},
+		Never: []users.Pattern{pattern("c")},
+		Auto:  linger.Auto{TeardownsPerHour: 6, MaxUsers: 5, ForgetAfter: 48 * time.Hour},
 	}
 	got := l.Policy.LingerRules()
 	if d := cmp.Diff(want, got); d != "" {

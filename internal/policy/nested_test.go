@@ -10,12 +10,12 @@ import (
 
 // One table in another, in every way that TOML lets it be written.
 func TestNestedTables(t *testing.T) {
-	a, err := users.ParseUserPattern("a")
+	a, err := users.ParsePattern("a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Linger.Users = []users.UserPattern{a}
+	want.Linger.Users = []users.Pattern{a}
 	want.Linger.Auto.MaxUsers = 3
 	for name, c := range map[string]struct {
 		in        string

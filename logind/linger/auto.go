@@ -9,8 +9,8 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// LingerAuto says who earns linger by churning. The zero value is nobody.
-type LingerAuto struct {
+// Auto says who earns linger by churning. The zero value is nobody.
+type Auto struct {
 	// TeardownsPerHour is how many teardowns of a user's slice within an hour are still no reason; 0 is off.
 	TeardownsPerHour int
 	// MaxUsers is how many users can have earned it at a time.
@@ -126,7 +126,7 @@ func (u *churner) rate(now time.Time) int {
 // than half as much for ForgetAfter loses it, and so do all when the rule is off. Between the two nothing changes, and
 // nobody loses it to one who churns more: nothing flaps. mayEarn says who can earn it at all; it is asked only of those
 // who churn enough, most first.
-func (b churnBook) decide(rules LingerAuto, now time.Time, mayEarn func(uid uint32) bool) {
+func (b churnBook) decide(rules Auto, now time.Time, mayEarn func(uid uint32) bool) {
 	off := rules.TeardownsPerHour <= 0
 	earned := b.earned()
 	for _, uid := range earned {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var autoRules = LingerAuto{TeardownsPerHour: 4, MaxUsers: 2, ForgetAfter: 24 * time.Hour}
+var autoRules = Auto{TeardownsPerHour: 4, MaxUsers: 2, ForgetAfter: 24 * time.Hour}
 
 var anybody = func(uint32) bool { return true }
 
@@ -29,14 +29,14 @@ func TestChurnEarns(t *testing.T) {
 		name  string
 		n     int
 		every time.Duration
-		auto  LingerAuto
+		auto  Auto
 		want  bool
 	}{
 		{"more than N", 5, 10 * time.Minute, autoRules, true},
 		{"just N", 4, 10 * time.Minute, autoRules, false},
 		{"spread over more than an hour", 50, 16 * time.Minute, autoRules, false},
-		{"off", 50, time.Minute, LingerAuto{MaxUsers: 9, ForgetAfter: time.Hour}, false},
-		{"no room", 50, time.Minute, LingerAuto{TeardownsPerHour: 1, ForgetAfter: time.Hour}, false},
+		{"off", 50, time.Minute, Auto{MaxUsers: 9, ForgetAfter: time.Hour}, false},
+		{"no room", 50, time.Minute, Auto{TeardownsPerHour: 1, ForgetAfter: time.Hour}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := churnBook{}
@@ -183,7 +183,7 @@ func TestRuleTurnedOff(t *testing.T) {
 	b := churnBook{}
 	now := b.tear(1000, 5, epoch, time.Minute, false)
 	b.decide(autoRules, now, anybody)
-	b.decide(LingerAuto{}, now, anybody)
+	b.decide(Auto{}, now, anybody)
 	if len(b.earned()) != 0 {
 		t.Error("the rule is gone, what it gave is not")
 	}

@@ -11,13 +11,13 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerBus is a connection to logind that is made when the first call needs it.
-type lingerBus struct {
-	opts   LingerOptions
+// connection is a connection to logind that is made when the first call needs it.
+type connection struct {
+	opts   Options
 	client *logind.Client
 }
 
-func (b *lingerBus) connect(ctx context.Context) (*logind.Client, error) {
+func (b *connection) connect(ctx context.Context) (*logind.Client, error) {
 	if b.client == nil {
 		c, err := logind.Connect(ctx, b.opts.Dial, b.opts.CallTimeout)
 		if err != nil {
@@ -28,7 +28,7 @@ func (b *lingerBus) connect(ctx context.Context) (*logind.Client, error) {
 	return b.client, nil
 }
 
-func (b *lingerBus) close() {
+func (b *connection) close() {
 	if b.client != nil {
 		b.client.Close()
 		b.client = nil
@@ -36,12 +36,12 @@ func (b *lingerBus) close() {
 }
 
 // setLinger turns a user's linger on or off.
-func (b *lingerBus) setLinger(ctx context.Context, u users.User, on bool) error {
+func (b *connection) setLinger(ctx context.Context, u users.User, on bool) error {
 	c, err := b.connect(ctx)
 	if err == nil {
 		err = c.SetUserLinger(ctx, u.UID, on)
 	}
-	return lingerError(u, err)
+	return setError(u, err)
 }
 
 // Names of what logind answers to SetUserLinger. Which one an unknown user gets depends on its version: errno of
@@ -62,8 +62,8 @@ const busError = "org.freedesktop.DBus.Error."
 // errNoLogind says that nobody is there to ask, so that nobody remembers either.
 var errNoLogind = errors.New("systemd-logind does not run; start it: systemctl start systemd-logind")
 
-// lingerError says what a failed SetUserLinger means.
-func lingerError(u users.User, err error) error {
+// setError says what a failed SetUserLinger means.
+func setError(u users.User, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -86,7 +86,7 @@ func definite(err error) bool {
 
 // loggedIn returns logind's users: those with a session, and those who linger. Their primary groups are asked for only
 // where wanted: it takes a call for each.
-func (b *lingerBus) loggedIn(ctx context.Context, groups bool) ([]knownUser, error) {
+func (b *connection) loggedIn(ctx context.Context, groups bool) ([]knownUser, error) {
 	c, err := b.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -10,12 +10,12 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerOp is one operation on the state: what was read at its beginning, under a lock that lasts until its end.
-type lingerOp struct {
-	l      *Linger
-	bus    *lingerBus
+// operation is one operation on the state: what was read at its beginning, under a lock that lasts until its end.
+type operation struct {
+	l      *Keeper
+	bus    *connection
 	dry    bool
-	view   lingerView
+	view   view
 	unlock func()
 	// giveBack undoes what takeFresh took, while the state was not written; nil after that.
 	giveBack func()
@@ -24,8 +24,8 @@ type lingerOp struct {
 }
 
 // begin reads the state and who lingers. A dry operation takes no lock and never writes.
-func (l *Linger) begin(ctx context.Context, bus *lingerBus, dry bool) (*lingerOp, error) {
-	o := &lingerOp{l: l, bus: bus, dry: dry, unlock: func() {}}
+func (l *Keeper) begin(ctx context.Context, bus *connection, dry bool) (*operation, error) {
+	o := &operation{l: l, bus: bus, dry: dry, unlock: func() {}}
 	if !dry {
 		unlock, err := l.file.lock(ctx)
 		if err != nil {
@@ -38,17 +38,17 @@ func (l *Linger) begin(ctx context.Context, bus *lingerBus, dry bool) (*lingerOp
 	switch {
 	case errors.As(err, &corrupt) && dry:
 		l.log.Warn(corrupt.Error()+"; no linger is known to be scopereap's", "file", corrupt.path)
-		s, err = newLingerState(), nil
+		s, err = newState(), nil
 	case errors.As(err, &corrupt):
 		var to string
 		if to, err = l.file.setAside(); err == nil {
 			l.log.Error(corrupt.Error()+"; it was set aside, and no linger is known to be scopereap's any more: "+
 				"what it had turned on stays, loginctl disable-linger USER turns it off", "now", to)
-			s = newLingerState()
+			s = newState()
 		}
 	}
 	if err == nil {
-		o.view = lingerView{now: l.opts.Now(), state: s}
+		o.view = view{now: l.opts.Now(), state: s}
 		o.view.lingers, err = l.dir.All()
 	}
 	if err != nil {
@@ -59,7 +59,7 @@ func (l *Linger) begin(ctx context.Context, bus *lingerBus, dry bool) (*lingerOp
 	return o, nil
 }
 
-func (o *lingerOp) end() {
+func (o *operation) end() {
 	if o.giveBack != nil {
 		o.giveBack()
 	}
@@ -67,7 +67,7 @@ func (o *lingerOp) end() {
 }
 
 // save writes the state, with all that was noted.
-func (o *lingerOp) save() error {
+func (o *operation) save() error {
 	if o.dry {
 		return nil
 	}
@@ -84,7 +84,7 @@ const batch = 16
 
 // do makes the changes, writing before and after to the state what is about to happen and what has. Each step gets its
 // Err; the error joins them.
-func (o *lingerOp) do(ctx context.Context, steps []LingerChange) error {
+func (o *operation) do(ctx context.Context, steps []Change) error {
 	if o.dry {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (o *lingerOp) do(ctx context.Context, steps []LingerChange) error {
 		}
 		for i := range steps[:n] {
 			c := &steps[i]
-			if c.Err == nil && ctx.Err() == nil && c.Action != LingerLeave {
+			if c.Err == nil && ctx.Err() == nil && c.Action != Leave {
 				c.Err = o.perform(ctx, c)
 			}
 			o.log(c)
@@ -117,14 +117,14 @@ func (o *lingerOp) do(ctx context.Context, steps []LingerChange) error {
 }
 
 // announce writes into the state what is about to be done.
-func (o *lingerOp) announce(ctx context.Context, c *LingerChange) error {
+func (o *operation) announce(ctx context.Context, c *Change) error {
 	s := o.view.state
 	switch c.Action {
-	case LingerDisable:
+	case Disable:
 		if e := s.entry(c.UID); e != nil {
-			e.Phase, e.At = lingerRemoving, o.view.now
+			e.Phase, e.At = phaseRemoving, o.view.now
 		}
-	case LingerEnable:
+	case Enable:
 		u, err := o.l.db.ByUID(ctx, c.UID)
 		if err != nil {
 			return fmt.Errorf("user %s: %w", c.Name, err)
@@ -136,23 +136,23 @@ func (o *lingerOp) announce(ctx context.Context, c *LingerChange) error {
 		}
 		if lingers { // meanwhile
 			s.drop(c.UID)
-			c.Action, c.Why = LingerLeave, whyTheirs
+			c.Action, c.Why = Leave, whyTheirs
 			return nil
 		}
 		before := o.rate(c.UID)
-		s.put(lingerEntry{UID: c.UID, Name: u.Name, Phase: lingerSetting, Rule: c.Rule, At: o.l.opts.Now(), Before: before})
+		s.put(entry{UID: c.UID, Name: u.Name, Phase: phaseSetting, Rule: c.Rule, At: o.l.opts.Now(), Before: before})
 	}
 	return nil
 }
 
 // perform does what was announced, looks whether it is so, and brings the state up to it.
-func (o *lingerOp) perform(ctx context.Context, c *LingerChange) error {
+func (o *operation) perform(ctx context.Context, c *Change) error {
 	s := o.view.state
 	e := s.entry(c.UID)
 	if e == nil {
 		return nil
 	}
-	on := c.Action == LingerEnable
+	on := c.Action == Enable
 	err := o.call(ctx, *e, on)
 	touched, lingers, errLook := o.l.dir.Look(e.Name)
 	if errLook != nil {
@@ -160,7 +160,7 @@ func (o *lingerOp) perform(ctx context.Context, c *LingerChange) error {
 	}
 	switch {
 	case on && lingers:
-		e.Phase, e.Since, e.Touched = lingerSet, o.l.opts.Now(), touched
+		e.Phase, e.Since, e.Touched = phaseSet, o.l.opts.Now(), touched
 	case on && err == nil:
 		s.drop(c.UID)
 		return fmt.Errorf("user %s: logind says linger is on, but there is no %s", e.Name, o.l.dir.File(e.Name))
@@ -169,17 +169,17 @@ func (o *lingerOp) perform(ctx context.Context, c *LingerChange) error {
 	case !on && !lingers:
 		s.drop(c.UID)
 	case !on && err == nil:
-		e.Phase = lingerSet
+		e.Phase = phaseSet
 		return fmt.Errorf("user %s: logind says linger is off, but %s is still there", e.Name, o.l.dir.File(e.Name))
 	case !on:
-		e.Phase = lingerSet
+		e.Phase = phaseSet
 	}
 	return err
 }
 
 // call asks logind. It finds a user's file by the name the UID has now; where that is not the one it was turned on
 // for (the user is gone, or renamed), the file is removed here: it is in the state as ours.
-func (o *lingerOp) call(ctx context.Context, e lingerEntry, on bool) error {
+func (o *operation) call(ctx context.Context, e entry, on bool) error {
 	if !on {
 		u, err := o.l.db.ByUID(ctx, e.UID)
 		if errors.Is(err, users.ErrUnknownUser) || err == nil && u.Name != e.Name {
@@ -194,7 +194,7 @@ func (o *lingerOp) call(ctx context.Context, e lingerEntry, on bool) error {
 }
 
 // rate is how many teardowns a user had in the last hour, nil if nobody knows.
-func (o *lingerOp) rate(uid uint32) *float64 {
+func (o *operation) rate(uid uint32) *float64 {
 	if o.l.opts.Rate != nil {
 		if r, ok := o.l.opts.Rate(uid); ok {
 			return &r
@@ -207,7 +207,7 @@ func (o *lingerOp) rate(uid uint32) *float64 {
 	return nil
 }
 
-func (o *lingerOp) log(c *LingerChange) {
+func (o *operation) log(c *Change) {
 	attrs := []any{slog.String("user", c.Name), slog.Any("uid", c.UID), slog.String("rule", c.Rule)}
 	if c.Why != "" {
 		attrs = append(attrs, slog.String("why", c.Why))
@@ -217,9 +217,9 @@ func (o *lingerOp) log(c *LingerChange) {
 	case c.Err != nil:
 		attrs = append(attrs, slog.String("action", string(c.Action)), slog.Any("err", c.Err), message.LingerFailed.Attr())
 		o.l.log.Warn("linger: not changed", attrs...)
-	case c.Action == LingerEnable:
+	case c.Action == Enable:
 		o.l.log.Info("linger turned on", append(attrs, message.LingerEnabled.Attr())...)
-	case c.Action == LingerDisable:
+	case c.Action == Disable:
 		o.l.log.Info("linger turned off", append(attrs, message.LingerDisabled.Attr())...)
 	default:
 		o.l.log.Info("linger left as it is", attrs...)

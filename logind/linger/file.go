@@ -14,9 +14,9 @@ import (
 	"github.com/scopereap/scopereap/internal/files"
 )
 
-// lingerFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock from reading to
+// stateFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock from reading to
 // writing.
-type lingerFile struct {
+type stateFile struct {
 	path string
 	now  func() time.Time
 }
@@ -27,7 +27,7 @@ const (
 )
 
 // lock waits for the lock beside the state file, which lasts until unlock is called or the process ends.
-func (f lingerFile) lock(ctx context.Context) (unlock func(), err error) {
+func (f stateFile) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return nil, fmt.Errorf("making the state directory: %w", err)
 	}
@@ -74,27 +74,27 @@ func (e *corruptError) Error() string {
 
 func (e *corruptError) Unwrap() error { return e.err }
 
-// read returns the state; none is an empty one. The error can be a *corruptError, or ErrLingerNewer together with what
+// read returns the state; none is an empty one. The error can be a *corruptError, or ErrNewer together with what
 // could be understood.
-func (f lingerFile) read() (*lingerState, error) {
+func (f stateFile) read() (*state, error) {
 	st, err := os.Lstat(f.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return newLingerState(), nil
+		return newState(), nil
 	case err != nil:
 		return nil, err
 	case !st.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file; take it away", f.path)
-	case st.Size() > maxLingerState:
-		return nil, &corruptError{f.path, fmt.Errorf("it has %d bytes, more than %d", st.Size(), maxLingerState)}
+	case st.Size() > maxState:
+		return nil, &corruptError{f.path, fmt.Errorf("it has %d bytes, more than %d", st.Size(), maxState)}
 	}
-	text, err := files.ReadBounded(f.path, maxLingerState)
+	text, err := files.ReadBounded(f.path, maxState)
 	if err != nil {
 		return nil, err
 	}
-	s, err := parseLingerState([]byte(text))
+	s, err := parseState([]byte(text))
 	switch {
-	case errors.Is(err, ErrLingerNewer):
+	case errors.Is(err, ErrNewer):
 		return s, fmt.Errorf("%s: version %d, %w", f.path, s.Version, err)
 	case err != nil:
 		return nil, &corruptError{f.path, err}
@@ -103,19 +103,19 @@ func (f lingerFile) read() (*lingerState, error) {
 }
 
 // setAside renames a corrupt state file, so that somebody can look at it, and returns where it is.
-func (f lingerFile) setAside() (string, error) {
+func (f stateFile) setAside() (string, error) {
 	to := f.path + ".corrupt-" + f.now().UTC().Format("20060102T150405.000Z")
 	return to, os.Rename(f.path, to)
 }
 
 // write replaces the state file in one step: after a crash there is the old one or the new one. It keeps the old one's
 // owner and mode.
-func (f lingerFile) write(s *lingerState) error {
+func (f stateFile) write(s *state) error {
 	text, err := s.encode()
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", f.path, err)
 	}
-	if old, err := files.ReadBounded(f.path, maxLingerState); err == nil && old == string(text) {
+	if old, err := files.ReadBounded(f.path, maxState); err == nil && old == string(text) {
 		return nil
 	}
 	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}

@@ -11,7 +11,7 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// Linger keeps users lingering as rules say, through logind's SetUserLinger. A lingering user's slice, user manager and
+// Keeper keeps users lingering as rules say, through logind's SetUserLinger. A lingering user's slice, user manager and
 // runtime directory stay between sessions, which saves the three memcgs they leave each time.
 //
 // # What is ours
@@ -36,29 +36,29 @@ import (
 // While a rule cannot be answered (the directory is down, or says that there is no such group), it takes nothing away
 // from those it gave linger to.
 //
-// Daemon and CLI can each have a Linger on the same state file: every operation reads it anew, under a lock. A Linger
+// Daemon and CLI can each have a Keeper on the same state file: every operation reads it anew, under a lock. A Keeper
 // can be used by several goroutines.
-type Linger struct {
-	opts LingerOptions
+type Keeper struct {
+	opts Options
 	log  *slog.Logger
 	dir  users.LingerDir
-	file lingerFile
-	db   *users.UserDB
+	file stateFile
+	db   *users.DB
 
 	mu    sync.Mutex // guards what follows; not held while waiting
 	fresh []churn    // not in the state file yet
 	book  churnBook  // as of the last Reconcile or Flush, with fresh
-	auto  LingerAuto // of the last Reconcile
+	auto  Auto       // of the last Reconcile
 	said  map[string]bool
 }
 
-// LingerOptions configure a Linger. The zero value is right for a machine.
-type LingerOptions struct {
+// Options configure a Keeper. The zero value is right for a machine.
+type Options struct {
 	Dial        func(context.Context) (*dbus.Conn, error) // as for Options; default DialSystem
 	CallTimeout time.Duration                             // of one call on the bus; default 10 s
 	State       string                                    // file; default /var/lib/scopereap/linger.json
 	LingerDir   string                                    // logind's; default /var/lib/systemd/linger
-	Users       *users.UserDB                             // default NewUserDB(UserDBOptions{})
+	Users       *users.DB                                 // default users.New(users.Options{})
 	Logger      *slog.Logger                              // default slog.Default()
 	// Rate tells how many teardowns a user's units had in the last hour, for List; nil: only what SliceTornDown was
 	// told, which is of slices.
@@ -66,51 +66,51 @@ type LingerOptions struct {
 	Now  func() time.Time // default time.Now
 }
 
-// LingerState is the state file of every machine.
-const LingerState = "/var/lib/scopereap/linger.json"
+// DefaultState is the state file of every machine.
+const DefaultState = "/var/lib/scopereap/linger.json"
 
-// LingerRules say who lingers. The zero value is nobody.
-type LingerRules struct {
-	Users []users.UserPattern // the first that matches is the rule that is told
-	Never []users.UserPattern // wins over Users and Auto
-	Auto  LingerAuto
+// Rules say who lingers. The zero value is nobody.
+type Rules struct {
+	Users []users.Pattern // the first that matches is the rule that is told
+	Never []users.Pattern // wins over Users and Auto
+	Auto  Auto
 }
 
 // Rules that are no pattern.
 const (
-	RuleAuto = "auto"         // LingerRules.Auto
-	RuleCtl  = "scopereapctl" // Linger.Add
+	RuleAuto = "auto"         // Rules.Auto
+	RuleCtl  = "scopereapctl" // Keeper.Add
 )
 
-// LingerAction is what happens to a user's linger.
-type LingerAction string
+// Action is what happens to a user's linger.
+type Action string
 
 const (
-	// LingerEnable: it is turned on.
-	LingerEnable LingerAction = "enable"
-	// LingerDisable: it is turned off.
-	LingerDisable LingerAction = "disable"
-	// LingerLeave: it stays as it is, and Why says something that is new.
-	LingerLeave LingerAction = "leave"
+	// Enable: it is turned on.
+	Enable Action = "enable"
+	// Disable: it is turned off.
+	Disable Action = "disable"
+	// Leave: it stays as it is, and Why says something that is new.
+	Leave Action = "leave"
 )
 
-// LingerChange is what was done, or in a dry run would be done, about one user.
-type LingerChange struct {
-	UID    uint32       `json:"uid"`
-	Name   string       `json:"user"`
-	Action LingerAction `json:"action"`
-	Rule   string       `json:"rule,omitempty"` // that wants linger, or had wanted it
-	Why    string       `json:"why,omitempty"`  // a clause, where Action and Rule do not say it all
+// Change is what was done, or in a dry run would be done, about one user.
+type Change struct {
+	UID    uint32 `json:"uid"`
+	Name   string `json:"user"`
+	Action Action `json:"action"`
+	Rule   string `json:"rule,omitempty"` // that wants linger, or had wanted it
+	Why    string `json:"why,omitempty"`  // a clause, where Action and Rule do not say it all
 	// Again is the rule that would turn linger on again at the next Reconcile.
 	Again string `json:"again,omitempty"`
 	// Err is why it was not done.
 	Err error `json:"-"`
 }
 
-// NewLinger makes a Linger. It does nothing yet.
-func NewLinger(o LingerOptions) *Linger {
+// New makes a Keeper. It does nothing yet.
+func New(o Options) *Keeper {
 	if o.State == "" {
-		o.State = LingerState
+		o.State = DefaultState
 	}
 	if o.LingerDir == "" {
 		o.LingerDir = users.DefaultLingerDir
@@ -122,10 +122,10 @@ func NewLinger(o LingerOptions) *Linger {
 		o.Now = time.Now
 	}
 	if o.Users == nil {
-		o.Users = users.NewUserDB(users.UserDBOptions{})
+		o.Users = users.New(users.Options{})
 	}
-	return &Linger{
-		opts: o, log: o.Logger, dir: users.LingerDir(o.LingerDir), file: lingerFile{o.State, o.Now}, db: o.Users,
+	return &Keeper{
+		opts: o, log: o.Logger, dir: users.LingerDir(o.LingerDir), file: stateFile{o.State, o.Now}, db: o.Users,
 		book: churnBook{}, said: make(map[string]bool),
 	}
 }
@@ -135,17 +135,17 @@ const maxFresh = 1 << 16
 
 // SliceTornDown tells that a user's slice is gone. It returns true if the user churns enough now to earn linger, so
 // that a Reconcile soon is worth its while.
-func (l *Linger) SliceTornDown(uid uint32, at time.Time) (due bool) {
+func (l *Keeper) SliceTornDown(uid uint32, at time.Time) (due bool) {
 	return l.note(churn{uid: uid, at: at})
 }
 
 // SessionEnded tells that a session of a user ended. It keeps those who earned linger, and whose slice is no longer
 // torn down, from losing it; it earns nobody anything.
-func (l *Linger) SessionEnded(uid uint32, at time.Time) {
+func (l *Keeper) SessionEnded(uid uint32, at time.Time) {
 	l.note(churn{uid: uid, at: at, session: true})
 }
 
-func (l *Linger) note(c churn) (due bool) {
+func (l *Keeper) note(c churn) (due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.fresh) < maxFresh {
@@ -158,7 +158,7 @@ func (l *Linger) note(c churn) (due bool) {
 }
 
 // takeFresh moves what was noted into a state's book. giveBack is for where the state could not be written.
-func (l *Linger) takeFresh(s *lingerState) (giveBack func()) {
+func (l *Keeper) takeFresh(s *state) (giveBack func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	taken := l.fresh
@@ -174,7 +174,7 @@ func (l *Linger) takeFresh(s *lingerState) (giveBack func()) {
 }
 
 // keepBook remembers the state's book, for SliceTornDown.
-func (l *Linger) keepBook(s *lingerState) {
+func (l *Keeper) keepBook(s *state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.book = s.Churn.clone()
@@ -184,7 +184,7 @@ func (l *Linger) keepBook(s *lingerState) {
 }
 
 // sayOnce reports whether a message is new. It forgets those that are over: all but the ones of this round.
-func (l *Linger) sayOnce(round map[string]bool, message string) bool {
+func (l *Keeper) sayOnce(round map[string]bool, message string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	round[message] = true
@@ -195,7 +195,7 @@ func (l *Linger) sayOnce(round map[string]bool, message string) bool {
 	return true
 }
 
-func (l *Linger) endRound(round map[string]bool) {
+func (l *Keeper) endRound(round map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.said = round

@@ -21,8 +21,8 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerRig is a Linger with a fake logind, a user database of files and a fake getent, and a clock.
-type lingerRig struct {
+// rig is a Keeper with a fake logind, a user database of files and a fake getent, and a clock.
+type rig struct {
 	*testing.T
 	bus   *bustest.Bus
 	m     *bustest.Machine
@@ -31,7 +31,7 @@ type lingerRig struct {
 	root  string
 	log   *bustest.LogBook
 	at    atomic.Pointer[time.Time] // the fake logind looks, too
-	l     *Linger
+	l     *Keeper
 }
 
 // fakeGetent answers from the rig's files: "ldap-*" names and groups from a directory service that can be down.
@@ -51,9 +51,9 @@ const fakeID = `#!/bin/sh
 echo 100
 `
 
-func newLingerRig(t *testing.T) *lingerRig {
+func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &lingerRig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &bustest.LogBook{}}
+	r := &rig{T: t, bus: bustest.StartBus(t), root: t.TempDir(), log: &bustest.LogBook{}}
 	began := time.Now()
 	r.at.Store(&began)
 	r.m = bustest.NewMachine(t, r.bus)
@@ -78,23 +78,23 @@ func newLingerRig(t *testing.T) *lingerRig {
 }
 
 // now and later are the clock.
-func (r *lingerRig) now() time.Time { return *r.at.Load() }
+func (r *rig) now() time.Time { return *r.at.Load() }
 
-func (r *lingerRig) later(d time.Duration) {
+func (r *rig) later(d time.Duration) {
 	next := r.now().Add(d)
 	r.at.Store(&next)
 }
 
 // renew is a restart of the program.
-func (r *lingerRig) renew() {
-	r.l = NewLinger(LingerOptions{
+func (r *rig) renew() {
+	r.l = New(Options{
 		Dial: logind.DialAddress(r.bus.Address), State: r.state, LingerDir: r.dir, Now: r.now, CallTimeout: 2 * time.Second,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Users:  users.NewUserDB(users.UserDBOptions{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Now: r.now}),
+		Users:  users.New(users.Options{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Now: r.now}),
 	})
 }
 
-func (r *lingerRig) write(path, text string, mode os.FileMode) {
+func (r *rig) write(path, text string, mode os.FileMode) {
 	r.Helper()
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
@@ -105,9 +105,9 @@ func (r *lingerRig) write(path, text string, mode os.FileMode) {
 	}
 }
 
-func named(patterns ...string) (list []users.UserPattern) {
+func named(patterns ...string) (list []users.Pattern) {
 	for _, s := range patterns {
-		p, err := users.ParseUserPattern(s)
+		p, err := users.ParsePattern(s)
 		if err != nil {
 			panic(err)
 		}
@@ -116,11 +116,11 @@ func named(patterns ...string) (list []users.UserPattern) {
 	return list
 }
 
-func rules(patterns ...string) LingerRules { return LingerRules{Users: named(patterns...)} }
+func rules(patterns ...string) Rules { return Rules{Users: named(patterns...)} }
 
 // reconcile runs and returns the changes as text. Time goes by before, so that what is remembered for a short time is
 // asked anew.
-func (r *lingerRig) reconcile(rules LingerRules) string {
+func (r *rig) reconcile(rules Rules) string {
 	r.Helper()
 	r.later(10 * time.Minute)
 	c, err := r.l.Reconcile(context.Background(), rules)
@@ -130,7 +130,7 @@ func (r *lingerRig) reconcile(rules LingerRules) string {
 	return changes(c)
 }
 
-func changes(list []LingerChange) string {
+func changes(list []Change) string {
 	var b strings.Builder
 	for _, c := range list {
 		fmt.Fprintf(&b, "%s %s (%s)\n", c.Action, c.Name, c.Rule)
@@ -139,7 +139,7 @@ func changes(list []LingerChange) string {
 }
 
 // want compares changes, and who lingers afterwards.
-func (r *lingerRig) want(what, got, want string, lingering ...string) {
+func (r *rig) want(what, got, want string, lingering ...string) {
 	r.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
 		r.Errorf("%s: changes (-want +got):\n%s%s", what, diff, r.log)
@@ -151,10 +151,10 @@ func (r *lingerRig) want(what, got, want string, lingering ...string) {
 }
 
 func TestReconcileFollowsTheRules(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.want("no rules", r.reconcile(rules()), "")
 	// Not logged in, and that carol is in staff only id -G knows.
-	r.want("never by id -G", r.reconcile(LingerRules{Users: named("carol"), Never: named("@staff")}), "")
+	r.want("never by id -G", r.reconcile(Rules{Users: named("carol"), Never: named("@staff")}), "")
 	r.want("names", r.reconcile(rules("alice", "carol", "nobody-here")),
 		"enable alice (alice)\nenable carol (carol)\n", "alice", "carol")
 	r.want("again", r.reconcile(rules("alice", "carol", "nobody-here")), "", "alice", "carol")
@@ -165,7 +165,7 @@ func TestReconcileFollowsTheRules(t *testing.T) {
 	r.want("after a restart", r.reconcile(rules("carol")), "disable alice (alice)\n", "carol")
 	r.want("range", r.reconcile(rules("1000-1999")), "enable alice (1000-1999)\nenable bob (1000-1999)\n"+
 		"disable carol (carol)\n", "alice", "bob")
-	r.want("never", r.reconcile(LingerRules{Users: named("1000-1999"), Never: named("b*")}),
+	r.want("never", r.reconcile(Rules{Users: named("1000-1999"), Never: named("b*")}),
 		"disable bob (1000-1999)\n", "alice")
 	r.want("a primary group", r.reconcile(rules("@users")), "enable bob (@users)\n", "alice", "bob")
 	r.want("a group's members", r.reconcile(rules("@ops")), "disable alice (@users)\n", "bob")
@@ -174,7 +174,7 @@ func TestReconcileFollowsTheRules(t *testing.T) {
 	r.m.AddSession(bustest.Session{ID: "1", UID: 2002, User: "carol"})
 	r.m.AddSession(bustest.Session{ID: "2", UID: 2003, User: "dave"})
 	r.want("LDAP, logged in", r.reconcile(rules("@staff")), "enable carol (@staff)\nenable dave (@staff)\n", "carol", "dave")
-	r.want("never a group", r.reconcile(LingerRules{Users: named("200*", "dave"), Never: named("@staff")}),
+	r.want("never a group", r.reconcile(Rules{Users: named("200*", "dave"), Never: named("@staff")}),
 		"disable carol (@staff)\ndisable dave (@staff)\n")
 	// One who cannot log in is found by a wildcard only when there is a session.
 	r.want("nologin", r.reconcile(rules("svc-*")), "")
@@ -185,7 +185,7 @@ func TestReconcileFollowsTheRules(t *testing.T) {
 }
 
 func TestDirectoryDownTakesNothingAway(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.m.AddSession(bustest.Session{ID: "1", UID: 2003, User: "dave"})
 	r.reconcile(rules("@staff", "carol"))
 	r.want("set", r.reconcile(rules("@staff", "carol", "2000-2999")), "", "carol", "dave")
@@ -201,7 +201,7 @@ func TestDirectoryDownTakesNothingAway(t *testing.T) {
 	}
 	r.write(filepath.Join(r.root, "broken"), "", 0o644)
 	r.later(time.Hour)
-	_, err := r.l.Reconcile(context.Background(), LingerRules{Users: named("alice"), Never: named("@staff")})
+	_, err := r.l.Reconcile(context.Background(), Rules{Users: named("alice"), Never: named("@staff")})
 	if err == nil || !strings.Contains(err.Error(), "@staff") {
 		t.Errorf("who never lingers is not known: %v", err)
 	}
@@ -209,7 +209,7 @@ func TestDirectoryDownTakesNothingAway(t *testing.T) {
 }
 
 func TestAdministratorsLingerStays(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.m.SetLinger("alice", true)
 	r.want("theirs", r.reconcile(rules("alice", "bob")), "enable bob (bob)\n", "alice", "bob")
 	r.later(time.Second)
@@ -231,15 +231,15 @@ func TestAdministratorsLingerStays(t *testing.T) {
 
 // TestAdministratorWasFaster: linger that somebody turns on between the look and the change is theirs.
 func TestAdministratorWasFaster(t *testing.T) {
-	r := newLingerRig(t)
-	bus := &lingerBus{opts: r.l.opts}
+	r := newRig(t)
+	bus := &connection{opts: r.l.opts}
 	defer bus.close()
 	o, err := r.l.begin(t.Context(), bus, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.m.SetLinger("alice", true)
-	steps := []LingerChange{{UID: 1000, Name: "alice", Action: LingerEnable, Rule: "alice"}}
+	steps := []Change{{UID: 1000, Name: "alice", Action: Enable, Rule: "alice"}}
 	err = o.do(t.Context(), steps)
 	o.end()
 	if err != nil {
@@ -250,7 +250,7 @@ func TestAdministratorWasFaster(t *testing.T) {
 }
 
 func TestSomebodyElseTurnsItOff(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	all := rules("alice", "b*")
 	r.reconcile(all)
 	r.m.SetLinger("alice", false)
@@ -271,15 +271,15 @@ func TestSomebodyElseTurnsItOff(t *testing.T) {
 }
 
 func TestVerbs(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	ctx := context.Background()
 	add := func(user string, dry bool) string {
 		t.Helper()
-		c, err := r.l.Add(ctx, LingerRules{Never: named("@staff", "bob")}, user, dry)
+		c, err := r.l.Add(ctx, Rules{Never: named("@staff", "bob")}, user, dry)
 		if err != nil {
 			return err.Error()
 		}
-		return changes([]LingerChange{c})
+		return changes([]Change{c})
 	}
 	r.want("dry", add("alice", true), "enable alice (scopereapctl)\n")
 	if _, err := os.Stat(r.state); !errors.Is(err, os.ErrNotExist) {
@@ -302,12 +302,12 @@ func TestVerbs(t *testing.T) {
 	if err != nil || c.Again != "carol" {
 		t.Errorf("Remove: %+v, %v", c, err)
 	}
-	r.want("removed", changes([]LingerChange{c}), "disable carol (carol)\n", "alice")
+	r.want("removed", changes([]Change{c}), "disable carol (carol)\n", "alice")
 	c, err = r.l.Remove(ctx, rules(), "carol", false)
 	if err != nil {
 		t.Error(err)
 	}
-	r.want("removed again", changes([]LingerChange{c}), "leave carol ()\n", "alice")
+	r.want("removed again", changes([]Change{c}), "leave carol ()\n", "alice")
 	r.want("the rule again", r.reconcile(rules("carol")), "enable carol (carol)\n", "alice", "carol")
 	list, err := r.l.Reset(ctx, true)
 	if err != nil {
@@ -322,7 +322,7 @@ func TestVerbs(t *testing.T) {
 }
 
 func TestResetWithoutLogind(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.m.SetLinger("bob", true)
 	r.reconcile(rules("alice", "carol"))
 	r.m.StopLogind()
@@ -340,7 +340,7 @@ func TestResetWithoutLogind(t *testing.T) {
 }
 
 func TestUserGoneOrRenamed(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.reconcile(rules("alice", "bob"))
 	text, err := os.ReadFile(filepath.Join(r.root, "etc/passwd"))
 	if err != nil {
@@ -368,7 +368,7 @@ func TestLogindRefuses(t *testing.T) {
 		{"failed after all", "org.freedesktop.DBus.Error.Failed", true, "Failed", []string{"alice"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newLingerRig(t)
+			r := newRig(t)
 			r.m.FailLinger(1000, c.errName, c.after)
 			got, err := r.l.Reconcile(context.Background(), rules("alice", "bob"))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -384,7 +384,7 @@ func TestLogindRefuses(t *testing.T) {
 }
 
 func TestLogindSilent(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.m.Fail("SetUserLinger", bustest.Silence)
 	_, err := r.l.Reconcile(context.Background(), rules("alice"))
 	if err == nil || !strings.Contains(err.Error(), "no answer within") {

@@ -10,8 +10,8 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// LingerUser is a user who lingers, or should.
-type LingerUser struct {
+// User is a user who lingers, or should.
+type User struct {
 	UID     uint32    `json:"uid"`
 	Name    string    `json:"user"`
 	Known   bool      `json:"known"` // false: there is a file for the name, but no user; UID means nothing
@@ -20,7 +20,7 @@ type LingerUser struct {
 	Since   time.Time `json:"since,omitzero"`   // for an administrator's: when it was last asked for
 	SetBy   string    `json:"set_by,omitempty"` // SetByUs or SetByAdministrator
 	Note    string    `json:"note,omitempty"`
-	// Before and After are teardowns (see LingerOptions.Rate) in the hour before linger was turned on and in the last
+	// Before and After are teardowns (see Options.Rate) in the hour before linger was turned on and in the last
 	// hour; nil: not known.
 	Before *float64 `json:"teardowns_before"`
 	After  *float64 `json:"teardowns_after"`
@@ -34,8 +34,8 @@ const (
 
 // List returns everybody who lingers or should, by UID. It changes nothing and needs no root. With an error about the
 // rules there is a list all the same, of those who linger.
-func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, error) {
-	bus := &lingerBus{opts: l.opts}
+func (l *Keeper) List(ctx context.Context, rules Rules) ([]User, error) {
+	bus := &connection{opts: l.opts}
 	defer bus.close()
 	s, err := l.peek()
 	if err != nil {
@@ -47,13 +47,13 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 	}
 	wants, errRules := l.resolve(ctx, bus, rules)
 	if errRules != nil {
-		wants = &lingerWants{}
+		wants = &resolved{}
 	}
 	l.tell(wants)
 
-	var list []LingerUser
+	var list []User
 	listed := map[string]bool{}
-	add := func(u LingerUser) {
+	add := func(u User) {
 		listed[u.Name] = true
 		if l.opts.Rate != nil {
 			if r, ok := l.opts.Rate(u.UID); ok && u.Known {
@@ -62,14 +62,14 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 		}
 		list = append(list, u)
 	}
-	v := lingerView{now: l.opts.Now(), state: s, lingers: lingers}
+	v := view{now: l.opts.Now(), state: s, lingers: lingers}
 	v.settle()
 	for _, e := range v.state.Set {
-		u := LingerUser{UID: e.UID, Name: e.Name, Known: true, Rule: e.Rule, Before: e.Before}
+		u := User{UID: e.UID, Name: e.Name, Known: true, Rule: e.Rule, Before: e.Before}
 		switch e.Phase {
-		case lingerSet:
+		case phaseSet:
 			u.Lingers, u.Since, u.SetBy = true, e.Since, SetByUs
-		case lingerTaken:
+		case phaseTaken:
 			u.Note = whyTaken
 		default:
 			u.Note = "is being turned on"
@@ -80,7 +80,7 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 		if listed[name] {
 			continue
 		}
-		u := LingerUser{Name: name, Lingers: true, Since: time.Unix(0, touched), SetBy: SetByAdministrator}
+		u := User{Name: name, Lingers: true, Since: time.Unix(0, touched), SetBy: SetByAdministrator}
 		found, err := l.db.ByName(ctx, name)
 		switch {
 		case err == nil:
@@ -95,10 +95,10 @@ func (l *Linger) List(ctx context.Context, rules LingerRules) ([]LingerUser, err
 	}
 	for uid, w := range wants.users {
 		if !listed[w.user.Name] {
-			add(LingerUser{UID: uid, Name: w.user.Name, Known: true, Rule: w.rule})
+			add(User{UID: uid, Name: w.user.Name, Known: true, Rule: w.rule})
 		}
 	}
-	slices.SortFunc(list, func(a, b LingerUser) int {
+	slices.SortFunc(list, func(a, b User) int {
 		return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name))
 	})
 	return list, errRules

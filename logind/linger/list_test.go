@@ -14,8 +14,8 @@ import (
 )
 
 func TestAutoLinger(t *testing.T) {
-	r := newLingerRig(t)
-	auto := LingerRules{Auto: LingerAuto{TeardownsPerHour: 3, MaxUsers: 5, ForgetAfter: 24 * time.Hour}}
+	r := newRig(t)
+	auto := Rules{Auto: Auto{TeardownsPerHour: 3, MaxUsers: 5, ForgetAfter: 24 * time.Hour}}
 	r.want("quiet", r.reconcile(auto), "")
 	due := false
 	for i := range 4 {
@@ -84,7 +84,7 @@ func TestAutoLinger(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.m.SetLinger("bob", true)
 	r.m.SetLinger("stranger", true)
 	r.reconcile(rules("alice"))
@@ -96,13 +96,13 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	rate := 1.5
-	want := []LingerUser{
+	want := []User{
 		{Name: "stranger", Lingers: true, SetBy: SetByAdministrator, Note: "there is no such user"},
 		{UID: 1000, Known: true, Name: "alice", Lingers: true, Rule: "alice", Since: set, SetBy: SetByUs, After: &rate},
 		{UID: 1001, Known: true, Name: "bob", Lingers: true, Rule: "bob", SetBy: SetByAdministrator},
 		{UID: 2002, Known: true, Name: "carol", Rule: "carol"},
 	}
-	asked := cmpopts.IgnoreFields(LingerUser{}, "Since")
+	asked := cmpopts.IgnoreFields(User{}, "Since")
 	if diff := cmp.Diff(want, list, asked); diff != "" {
 		t.Errorf("List (-want +got):\n%s", diff)
 	}
@@ -119,7 +119,7 @@ func TestList(t *testing.T) {
 }
 
 func TestManyUsers(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	passwd := ""
 	var patterns []string
 	var known []bustest.User

@@ -8,19 +8,19 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerWant is a user who should linger.
-type lingerWant struct {
+// wanted is a user who should linger.
+type wanted struct {
 	user  users.User
 	rule  string
 	exact bool // the rule names this user and no other
 }
 
-// lingerView is all that is looked at to decide what to do. Deciding changes nothing.
-type lingerView struct {
+// view is all that is looked at to decide what to do. Deciding changes nothing.
+type view struct {
 	now     time.Time
-	state   *lingerState
-	lingers map[string]int64      // logind's files: times in nanoseconds by user name
-	wants   map[uint32]lingerWant // by UID
+	state   *state
+	lingers map[string]int64  // logind's files: times in nanoseconds by user name
+	wants   map[uint32]wanted // by UID
 	held    unanswered
 	// never says who must not linger, if anybody.
 	never func(users.User) bool
@@ -36,14 +36,14 @@ const (
 )
 
 // settle compares the entries with what lingers. It changes the view's state and returns what is new.
-func (v *lingerView) settle() []LingerChange {
-	var news []LingerChange
+func (v *view) settle() []Change {
+	var news []Change
 	kept := v.state.Set[:0]
 	for _, e := range v.state.Set {
 		touched, lingers := v.lingers[e.Name]
 		keep, why := e.settle(touched, lingers, v.now)
 		if why != "" {
-			news = append(news, LingerChange{UID: e.UID, Name: e.Name, Action: LingerLeave, Rule: e.Rule, Why: why})
+			news = append(news, Change{UID: e.UID, Name: e.Name, Action: Leave, Rule: e.Rule, Why: why})
 		}
 		if keep {
 			kept = append(kept, e)
@@ -59,32 +59,32 @@ const (
 )
 
 // settle compares one entry with logind's file. It returns whether the entry is to be kept, and what to say.
-func (e *lingerEntry) settle(touched int64, lingers bool, now time.Time) (keep bool, why string) {
+func (e *entry) settle(touched int64, lingers bool, now time.Time) (keep bool, why string) {
 	switch e.Phase {
-	case lingerSetting:
+	case phaseSetting:
 		since := time.Unix(0, touched).Sub(e.At)
 		switch {
 		case lingers && -clockSlack <= since && since <= settingTime:
-			e.Phase, e.Since, e.Touched = lingerSet, e.At, touched
+			e.Phase, e.Since, e.Touched = phaseSet, e.At, touched
 			return true, ""
 		case lingers:
 			return false, whyTheirs
 		}
 		age := now.Sub(e.At)
 		return 0 <= age && age <= settingTime, ""
-	case lingerSet, lingerRemoving:
+	case phaseSet, phaseRemoving:
 		switch {
-		case !lingers && e.Phase == lingerRemoving:
+		case !lingers && e.Phase == phaseRemoving:
 			return false, ""
 		case !lingers:
-			e.Phase, e.At = lingerTaken, now
+			e.Phase, e.At = phaseTaken, now
 			return e.Rule != RuleCtl, whyTaken // a later word than scopereapctl's
 		case e.Touched != touched:
 			return false, whyTheirs
 		}
-		e.Phase = lingerSet
+		e.Phase = phaseSet
 		return true, ""
-	case lingerTaken:
+	case phaseTaken:
 		if lingers {
 			return false, whyTheirs
 		}
@@ -95,14 +95,14 @@ func (e *lingerEntry) settle(touched int64, lingers bool, now time.Time) (keep b
 
 // plan decides what to do, after settle. It changes the state only where logind need not be asked for it: a rule's name,
 // an entry that is of no more use.
-func (v *lingerView) plan() []LingerChange {
-	var steps []LingerChange
+func (v *view) plan() []Change {
+	var steps []Change
 	mine := map[uint32]bool{}
 	kept := v.state.Set[:0]
 	for _, e := range v.state.Set {
 		mine[e.UID] = true
 		w, wanted := v.wants[e.UID]
-		step := LingerChange{UID: e.UID, Name: e.Name, Rule: e.Rule}
+		step := Change{UID: e.UID, Name: e.Name, Rule: e.Rule}
 		never := v.never != nil && v.never(users.User{UID: e.UID, Name: e.Name})
 		renamed := wanted && w.user.Name != e.Name
 		switch {
@@ -111,20 +111,20 @@ func (v *lingerView) plan() []LingerChange {
 				e.Rule = w.rule
 			}
 			step.Rule = e.Rule
-			insist := e.Phase == lingerTaken && w.exact && !v.now.Before(e.At.Add(insistAfter))
+			insist := e.Phase == phaseTaken && w.exact && !v.now.Before(e.At.Add(insistAfter))
 			if insist {
 				step.Why = "somebody else had turned it off, but a rule names this user"
 			}
-			if insist || e.Phase == lingerSetting {
-				step.Action = LingerEnable
+			if insist || e.Phase == phaseSetting {
+				step.Action = Enable
 				steps = append(steps, step)
 			}
 		case !never && v.held.mayMean(e):
-		case e.Phase == lingerSetting: // wait and see
-		case e.Phase == lingerTaken:
+		case e.Phase == phaseSetting: // wait and see
+		case e.Phase == phaseTaken:
 			continue
 		default:
-			step.Action = LingerDisable
+			step.Action = Disable
 			step.Why = "no rule wants it any more"
 			if renamed {
 				step.Why = "the user is now called " + w.user.Name
@@ -138,9 +138,9 @@ func (v *lingerView) plan() []LingerChange {
 	v.state.Set = kept
 	for uid, w := range v.wants {
 		if _, lingers := v.lingers[w.user.Name]; !lingers && !mine[uid] {
-			steps = append(steps, LingerChange{UID: uid, Name: w.user.Name, Action: LingerEnable, Rule: w.rule})
+			steps = append(steps, Change{UID: uid, Name: w.user.Name, Action: Enable, Rule: w.rule})
 		}
 	}
-	slices.SortFunc(steps, func(a, b LingerChange) int { return cmp.Compare(a.UID, b.UID) })
+	slices.SortFunc(steps, func(a, b Change) int { return cmp.Compare(a.UID, b.UID) })
 	return steps
 }

@@ -13,7 +13,7 @@ import (
 // Reconcile brings linger to what the rules want and returns what it did. An error is about the whole, or joins those
 // of single changes; what could be done is done. It is to be called at start, when rules change, when a user appears,
 // and every few minutes.
-func (l *Linger) Reconcile(ctx context.Context, rules LingerRules) ([]LingerChange, error) {
+func (l *Keeper) Reconcile(ctx context.Context, rules Rules) ([]Change, error) {
 	l.mu.Lock()
 	l.auto = rules.Auto
 	l.mu.Unlock()
@@ -21,12 +21,12 @@ func (l *Linger) Reconcile(ctx context.Context, rules LingerRules) ([]LingerChan
 }
 
 // Plan returns what Reconcile would do. It changes nothing, needs no root, and waits for no other scopereap.
-func (l *Linger) Plan(ctx context.Context, rules LingerRules) ([]LingerChange, error) {
+func (l *Keeper) Plan(ctx context.Context, rules Rules) ([]Change, error) {
 	return l.reconcile(ctx, rules, true)
 }
 
-func (l *Linger) reconcile(ctx context.Context, rules LingerRules, dry bool) ([]LingerChange, error) {
-	bus := &lingerBus{opts: l.opts}
+func (l *Keeper) reconcile(ctx context.Context, rules Rules, dry bool) ([]Change, error) {
+	bus := &connection{opts: l.opts}
 	defer bus.close()
 	wants, err := l.resolve(ctx, bus, rules)
 	if err != nil {
@@ -51,7 +51,7 @@ func (l *Linger) reconcile(ctx context.Context, rules LingerRules, dry bool) ([]
 }
 
 // resolve finds whom the rules mean, before the lock is taken: asking directories can take long.
-func (l *Linger) resolve(ctx context.Context, bus *lingerBus, rules LingerRules) (*lingerWants, error) {
+func (l *Keeper) resolve(ctx context.Context, bus *connection, rules Rules) (*resolved, error) {
 	r := &resolver{db: l.db}
 	if rules.needsKnown() {
 		s, err := l.peek()
@@ -62,7 +62,7 @@ func (l *Linger) resolve(ctx context.Context, bus *lingerBus, rules LingerRules)
 		if err != nil {
 			return nil, err
 		}
-		isGroup := func(p users.UserPattern) bool { _, is := p.Group(); return is }
+		isGroup := func(p users.Pattern) bool { _, is := p.Group(); return is }
 		groups := slices.ContainsFunc(rules.Users, isGroup) || slices.ContainsFunc(rules.Never, isGroup)
 		loggedIn, err := bus.loggedIn(ctx, groups)
 		if err != nil {
@@ -74,7 +74,7 @@ func (l *Linger) resolve(ctx context.Context, bus *lingerBus, rules LingerRules)
 }
 
 // tell logs what could not be answered, once for as long as it lasts.
-func (l *Linger) tell(w *lingerWants) {
+func (l *Keeper) tell(w *resolved) {
 	round := map[string]bool{}
 	for _, note := range w.notes {
 		if l.sayOnce(round, note) {
@@ -85,13 +85,13 @@ func (l *Linger) tell(w *lingerWants) {
 }
 
 // peek reads the state without the lock, for looking only.
-func (l *Linger) peek() (*lingerState, error) {
+func (l *Keeper) peek() (*state, error) {
 	s, err := l.file.read()
 	var corrupt *corruptError
 	if errors.As(err, &corrupt) {
-		return newLingerState(), nil
+		return newState(), nil
 	}
-	if errors.Is(err, ErrLingerNewer) {
+	if errors.Is(err, ErrNewer) {
 		return s, nil
 	}
 	return s, err
@@ -99,7 +99,7 @@ func (l *Linger) peek() (*lingerState, error) {
 
 // want turns what the rules mean into the view's wants, adding those who were added by hand and those who have earned
 // it.
-func (o *lingerOp) want(ctx context.Context, w *lingerWants) {
+func (o *operation) want(ctx context.Context, w *resolved) {
 	l, v := o.l, &o.view
 	v.held, v.never = w.held, w.excluded
 	v.wants = maps.Clone(w.users)
@@ -118,7 +118,7 @@ func (o *lingerOp) want(ctx context.Context, w *lingerWants) {
 	for _, e := range v.state.Set {
 		u := users.User{UID: e.UID, Name: e.Name}
 		if e.Rule == RuleCtl && !w.excluded(u) {
-			v.wants[e.UID] = lingerWant{u, RuleCtl, true}
+			v.wants[e.UID] = wanted{u, RuleCtl, true}
 		}
 	}
 	book := v.state.Churn
@@ -143,7 +143,7 @@ func (o *lingerOp) want(ctx context.Context, w *lingerWants) {
 	})
 	for _, uid := range book.earned() {
 		if u, known := name(uid); known {
-			v.wants[uid] = lingerWant{u, RuleAuto, false}
+			v.wants[uid] = wanted{u, RuleAuto, false}
 		}
 	}
 }

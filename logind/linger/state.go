@@ -11,24 +11,24 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerVersion is the version of the state file that is written here.
-const lingerVersion = 1
+// stateVersion is the version of the state file that is written here.
+const stateVersion = 1
 
-// ErrLingerNewer says that a newer scopereap wrote the state file.
-var ErrLingerNewer = errors.New("written by a newer scopereap; nothing is changed, upgrade scopereap")
+// ErrNewer says that a newer scopereap wrote the state file.
+var ErrNewer = errors.New("written by a newer scopereap; nothing is changed, upgrade scopereap")
 
-// lingerState is what scopereap remembers about linger. What is not in here is not ours and is never taken away.
-type lingerState struct {
-	Version int           `json:"version"`
-	Set     []lingerEntry `json:"set"`
-	Churn   churnBook     `json:"churn,omitempty"`
+// state is what scopereap remembers about linger. What is not in here is not ours and is never taken away.
+type state struct {
+	Version int       `json:"version"`
+	Set     []entry   `json:"set"`
+	Churn   churnBook `json:"churn,omitempty"`
 }
 
-// lingerEntry is one user whose linger is, or was, ours.
-type lingerEntry struct {
-	UID   uint32      `json:"uid"`
-	Name  string      `json:"name"`
-	Phase lingerPhase `json:"phase"`
+// entry is one user whose linger is, or was, ours.
+type entry struct {
+	UID   uint32 `json:"uid"`
+	Name  string `json:"name"`
+	Phase phase  `json:"phase"`
 	// Rule is the pattern that names the user, RuleAuto or RuleCtl.
 	Rule string `json:"rule"`
 	// At is when the phase began.
@@ -42,27 +42,27 @@ type lingerEntry struct {
 	Before *float64 `json:"before,omitempty"`
 }
 
-// lingerPhase is how far an entry is.
-type lingerPhase string
+// phase is how far an entry is.
+type phase string
 
 const (
-	// lingerSetting: logind is about to be asked. It may have done it or not.
-	lingerSetting lingerPhase = "setting"
-	// lingerSet: it is on, by us.
-	lingerSet lingerPhase = "set"
-	// lingerRemoving: logind is about to be asked to take it away.
-	lingerRemoving lingerPhase = "removing"
-	// lingerTaken: it was ours and somebody else took it away.
-	lingerTaken lingerPhase = "taken"
+	// phaseSetting: logind is about to be asked. It may have done it or not.
+	phaseSetting phase = "setting"
+	// phaseSet: it is on, by us.
+	phaseSet phase = "set"
+	// phaseRemoving: logind is about to be asked to take it away.
+	phaseRemoving phase = "removing"
+	// phaseTaken: it was ours and somebody else took it away.
+	phaseTaken phase = "taken"
 )
 
-// maxLingerState bounds the state file, in bytes. 512 busy churners and 10,000 users with linger are half of it.
-const maxLingerState = 8 << 20
+// maxState bounds the state file, in bytes. 512 busy churners and 10,000 users with linger are half of it.
+const maxState = 8 << 20
 
-// parseLingerState reads a state file. The error is ErrLingerNewer for one from the future; with it the state holds what
+// parseState reads a state file. The error is ErrNewer for one from the future; with it the state holds what
 // could be understood, for showing.
-func parseLingerState(text []byte) (*lingerState, error) {
-	s := &lingerState{}
+func parseState(text []byte) (*state, error) {
+	s := &state{}
 	var v struct {
 		Version int `json:"version"`
 	}
@@ -72,15 +72,15 @@ func parseLingerState(text []byte) (*lingerState, error) {
 	if v.Version < 1 {
 		return nil, fmt.Errorf("it has the version %d; there is none before 1", v.Version)
 	}
-	newer := v.Version > lingerVersion
+	newer := v.Version > stateVersion
 	if err := json.Unmarshal(text, s); err != nil {
 		if newer {
-			return &lingerState{Version: v.Version}, ErrLingerNewer
+			return &state{Version: v.Version}, ErrNewer
 		}
 		return nil, err
 	}
 	if newer {
-		return s, ErrLingerNewer
+		return s, ErrNewer
 	}
 	seen := map[uint32]bool{}
 	for i, e := range s.Set {
@@ -89,7 +89,7 @@ func parseLingerState(text []byte) (*lingerState, error) {
 			return nil, fmt.Errorf("entry %d is for no possible user: UID %d, name %s", i, e.UID, users.Quote(e.Name))
 		case seen[e.UID]:
 			return nil, fmt.Errorf("entry %d: UID %d is there twice", i, e.UID)
-		case !slices.Contains([]lingerPhase{lingerSetting, lingerSet, lingerRemoving, lingerTaken}, e.Phase):
+		case !slices.Contains([]phase{phaseSetting, phaseSet, phaseRemoving, phaseTaken}, e.Phase):
 			return nil, fmt.Errorf("entry %d: the phase %s is not known", i, users.Quote(string(e.Phase)))
 		}
 		seen[e.UID] = true
@@ -101,20 +101,20 @@ func parseLingerState(text []byte) (*lingerState, error) {
 	return s, nil
 }
 
-func newLingerState() *lingerState { return &lingerState{Version: lingerVersion, Churn: churnBook{}} }
+func newState() *state { return &state{Version: stateVersion, Churn: churnBook{}} }
 
-// encode is the inverse of parseLingerState.
-func (s *lingerState) encode() ([]byte, error) {
-	slices.SortFunc(s.Set, func(a, b lingerEntry) int { return cmp.Compare(a.UID, b.UID) })
+// encode is the inverse of parseState.
+func (s *state) encode() ([]byte, error) {
+	slices.SortFunc(s.Set, func(a, b entry) int { return cmp.Compare(a.UID, b.UID) })
 	if s.Set == nil {
-		s.Set = []lingerEntry{}
+		s.Set = []entry{}
 	}
 	text, err := json.MarshalIndent(s, "", " ")
 	return append(text, '\n'), err
 }
 
 // entry finds a user's entry.
-func (s *lingerState) entry(uid uint32) *lingerEntry {
+func (s *state) entry(uid uint32) *entry {
 	for i := range s.Set {
 		if s.Set[i].UID == uid {
 			return &s.Set[i]
@@ -124,7 +124,7 @@ func (s *lingerState) entry(uid uint32) *lingerEntry {
 }
 
 // put adds an entry or replaces the one of the same user.
-func (s *lingerState) put(e lingerEntry) {
+func (s *state) put(e entry) {
 	if old := s.entry(e.UID); old != nil {
 		*old = e
 		return
@@ -133,6 +133,6 @@ func (s *lingerState) put(e lingerEntry) {
 }
 
 // drop forgets a user's entry.
-func (s *lingerState) drop(uid uint32) {
-	s.Set = slices.DeleteFunc(s.Set, func(e lingerEntry) bool { return e.UID == uid })
+func (s *state) drop(uid uint32) {
+	s.Set = slices.DeleteFunc(s.Set, func(e entry) bool { return e.UID == uid })
 }

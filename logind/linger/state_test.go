@@ -23,29 +23,29 @@ func TestSettle(t *testing.T) {
 	ns := func(d time.Duration) int64 { return now.Add(d).UnixNano() }
 	for _, c := range []struct {
 		name    string
-		e       lingerEntry
+		e       entry
 		touched int64 // 0: no file
-		phase   lingerPhase
+		phase   phase
 		keep    bool
 		why     string
 	}{
-		{"asked, done", lingerEntry{Phase: lingerSetting, At: now.Add(-time.Hour)}, ns(-time.Hour + time.Second), lingerSet, true, ""},
-		{"asked, file's clock is coarse", lingerEntry{Phase: lingerSetting, At: now}, ns(-10 * time.Millisecond), lingerSet, true, ""},
-		{"asked, not done, may yet be", lingerEntry{Phase: lingerSetting, At: now.Add(-time.Second)}, 0, lingerSetting, true, ""},
-		{"asked, never done", lingerEntry{Phase: lingerSetting, At: now.Add(-time.Hour)}, 0, "", false, ""},
-		{"asked, the clock was set back", lingerEntry{Phase: lingerSetting, At: now.Add(time.Hour)}, 0, "", false, ""},
-		{"asked, done by somebody later", lingerEntry{Phase: lingerSetting, At: now.Add(-time.Hour)}, ns(-time.Minute), "", false, whyTheirs},
-		{"asked, had been on before", lingerEntry{Phase: lingerSetting, At: now}, ns(-time.Minute), "", false, whyTheirs},
-		{"set", lingerEntry{Phase: lingerSet, Touched: ns(0)}, ns(0), lingerSet, true, ""},
-		{"set, once more by somebody", lingerEntry{Phase: lingerSet, Touched: ns(0)}, ns(1), "", false, whyTheirs},
-		{"set, restored without fractions", lingerEntry{Phase: lingerSet, Touched: ns(7)}, ns(0), "", false, whyTheirs},
-		{"set, taken", lingerEntry{Phase: lingerSet, Touched: ns(0)}, 0, lingerTaken, true, whyTaken},
-		{"added by hand, taken", lingerEntry{Phase: lingerSet, Rule: RuleCtl, Touched: ns(0)}, 0, lingerTaken, false, whyTaken},
-		{"removing, done", lingerEntry{Phase: lingerRemoving, Touched: ns(0)}, 0, "", false, ""},
-		{"removing, not done", lingerEntry{Phase: lingerRemoving, Touched: ns(0)}, ns(0), lingerSet, true, ""},
-		{"removing, set again by somebody", lingerEntry{Phase: lingerRemoving, Touched: ns(0)}, ns(1), "", false, whyTheirs},
-		{"taken", lingerEntry{Phase: lingerTaken}, 0, lingerTaken, true, ""},
-		{"taken, set again by somebody", lingerEntry{Phase: lingerTaken}, ns(1), "", false, whyTheirs},
+		{"asked, done", entry{Phase: phaseSetting, At: now.Add(-time.Hour)}, ns(-time.Hour + time.Second), phaseSet, true, ""},
+		{"asked, file's clock is coarse", entry{Phase: phaseSetting, At: now}, ns(-10 * time.Millisecond), phaseSet, true, ""},
+		{"asked, not done, may yet be", entry{Phase: phaseSetting, At: now.Add(-time.Second)}, 0, phaseSetting, true, ""},
+		{"asked, never done", entry{Phase: phaseSetting, At: now.Add(-time.Hour)}, 0, "", false, ""},
+		{"asked, the clock was set back", entry{Phase: phaseSetting, At: now.Add(time.Hour)}, 0, "", false, ""},
+		{"asked, done by somebody later", entry{Phase: phaseSetting, At: now.Add(-time.Hour)}, ns(-time.Minute), "", false, whyTheirs},
+		{"asked, had been on before", entry{Phase: phaseSetting, At: now}, ns(-time.Minute), "", false, whyTheirs},
+		{"set", entry{Phase: phaseSet, Touched: ns(0)}, ns(0), phaseSet, true, ""},
+		{"set, once more by somebody", entry{Phase: phaseSet, Touched: ns(0)}, ns(1), "", false, whyTheirs},
+		{"set, restored without fractions", entry{Phase: phaseSet, Touched: ns(7)}, ns(0), "", false, whyTheirs},
+		{"set, taken", entry{Phase: phaseSet, Touched: ns(0)}, 0, phaseTaken, true, whyTaken},
+		{"added by hand, taken", entry{Phase: phaseSet, Rule: RuleCtl, Touched: ns(0)}, 0, phaseTaken, false, whyTaken},
+		{"removing, done", entry{Phase: phaseRemoving, Touched: ns(0)}, 0, "", false, ""},
+		{"removing, not done", entry{Phase: phaseRemoving, Touched: ns(0)}, ns(0), phaseSet, true, ""},
+		{"removing, set again by somebody", entry{Phase: phaseRemoving, Touched: ns(0)}, ns(1), "", false, whyTheirs},
+		{"taken", entry{Phase: phaseTaken}, 0, phaseTaken, true, ""},
+		{"taken, set again by somebody", entry{Phase: phaseTaken}, ns(1), "", false, whyTheirs},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			keep, why := c.e.settle(c.touched, c.touched != 0, now)
@@ -62,7 +62,7 @@ func TestCrashes(t *testing.T) {
 		name, phase string
 		on          bool // logind had done it
 		later       time.Duration
-		rules       LingerRules
+		rules       Rules
 		want        string
 		lingers     []string
 	}{
@@ -76,13 +76,13 @@ func TestCrashes(t *testing.T) {
 		{"after removing, rule back", "removing", false, time.Second, rules("alice"), "enable alice (alice)\n", []string{"alice"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newLingerRig(t)
+			r := newRig(t)
 			r.reconcile(rules("alice"))
 			s, err := r.l.file.read()
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.Set[0].Phase = lingerPhase(c.phase)
+			s.Set[0].Phase = phase(c.phase)
 			if err := r.l.file.write(s); err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestCrashes(t *testing.T) {
 // What logind is asked for is in the state before: a crash in between must leave neither a linger that nobody knows to
 // be ours, nor one that is taken for ours although it was never taken away.
 func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	asked := map[string]string{} // by call: what the state said
 	r.m.OnLinger(func(uid uint32, on bool) {
 		call := fmt.Sprint(uid, " ", on)
@@ -118,10 +118,10 @@ func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
 		}
 	})
 	r.reconcile(rules("alice"))
-	if _, err := r.l.Add(context.Background(), LingerRules{}, "bob", false); err != nil {
+	if _, err := r.l.Add(context.Background(), Rules{}, "bob", false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.l.Remove(context.Background(), LingerRules{}, "bob", false); err != nil {
+	if _, err := r.l.Remove(context.Background(), Rules{}, "bob", false); err != nil {
 		t.Fatal(err)
 	}
 	r.reconcile(rules())
@@ -136,7 +136,7 @@ func TestUnsavedStateAsksNobody(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it mounts a tmpfs")
 	}
-	r := newLingerRig(t)
+	r := newRig(t)
 	dir := filepath.Dir(r.state)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -167,8 +167,8 @@ func TestUnsavedStateAsksNobody(t *testing.T) {
 }
 
 // The lock and the state are no links that lead elsewhere.
-func TestLingerFollowsNoLink(t *testing.T) {
-	r := newLingerRig(t)
+func TestFollowsNoLink(t *testing.T) {
+	r := newRig(t)
 	secret := filepath.Join(r.root, "secret")
 	if err := os.MkdirAll(filepath.Dir(r.state), 0o755); err != nil {
 		t.Fatal(err)
@@ -193,10 +193,10 @@ func TestCorruptState(t *testing.T) {
 		"no such phase":  `{"version": 1, "set": [{"uid": 1000, "name": "alice", "phase": "x"}]}`,
 		"twice":          `{"version": 1, "set": [{"uid": 1, "name": "a", "phase": "set"}, {"uid": 1, "name": "a", "phase": "set"}]}`,
 		"a path as name": `{"version": 1, "set": [{"uid": 1000, "name": "../../etc/passwd", "phase": "set"}]}`,
-		"too large":      `{"version": 1}` + strings.Repeat(" ", maxLingerState),
+		"too large":      `{"version": 1}` + strings.Repeat(" ", maxState),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newLingerRig(t)
+			r := newRig(t)
 			r.reconcile(rules("alice", "bob"))
 			r.write(r.state, text, 0o644)
 			if _, err := r.l.Plan(context.Background(), rules()); err != nil {
@@ -213,16 +213,16 @@ func TestCorruptState(t *testing.T) {
 }
 
 func TestNewerState(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.reconcile(rules("alice"))
 	newer := `{"version": 7, "set": [{"uid": 1000, "name": "alice", "phase": "set", "rule": "alice"}], "more": 1}`
 	r.write(r.state, newer, 0o640)
 	ctx := context.Background()
 	_, err := r.l.Reconcile(ctx, rules())
-	if !errors.Is(err, ErrLingerNewer) || !strings.Contains(err.Error(), "version 7") {
+	if !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "version 7") {
 		t.Errorf("Reconcile: %v", err)
 	}
-	if _, err := r.l.Reset(ctx, false); !errors.Is(err, ErrLingerNewer) {
+	if _, err := r.l.Reset(ctx, false); !errors.Is(err, ErrNewer) {
 		t.Errorf("Reset: %v", err)
 	}
 	if _, err := r.l.List(ctx, rules()); err != nil {
@@ -243,7 +243,7 @@ func TestHostileStatePaths(t *testing.T) {
 	} {
 		for _, suffix := range []string{"", ".new", ".lock"} {
 			t.Run(name+suffix, func(t *testing.T) {
-				r := newLingerRig(t)
+				r := newRig(t)
 				if err := os.MkdirAll(filepath.Dir(r.state), 0o755); err != nil {
 					t.Fatal(err)
 				}
@@ -268,8 +268,8 @@ func TestHostileStatePaths(t *testing.T) {
 }
 
 func TestTwoProgramsTakeTurns(t *testing.T) {
-	r := newLingerRig(t)
-	other := NewLinger(r.l.opts)
+	r := newRig(t)
+	other := New(r.l.opts)
 	done := make(chan error, 2)
 	ctx := context.Background()
 	go func() {
@@ -305,7 +305,7 @@ func TestTwoProgramsTakeTurns(t *testing.T) {
 }
 
 func TestStateKeepsItsMode(t *testing.T) {
-	r := newLingerRig(t)
+	r := newRig(t)
 	r.reconcile(rules("alice"))
 	if err := os.Chmod(r.state, 0o600); err != nil {
 		t.Fatal(err)
@@ -317,12 +317,12 @@ func TestStateKeepsItsMode(t *testing.T) {
 	}
 }
 
-func FuzzLingerState(f *testing.F) {
+func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"set":[{"uid":1000,"name":"a","phase":"set","at":"2026-11-23T12:00:00Z"}],"churn":{"5":{"times":[3,1]}}}`))
 	f.Add([]byte(`{"version":2,"set":3}`))
 	f.Add([]byte(`{"version":1,"churn":{"5":null}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, err := parseLingerState(text)
+		s, err := parseState(text)
 		if err != nil {
 			return
 		}
@@ -330,7 +330,7 @@ func FuzzLingerState(f *testing.F) {
 		if err != nil {
 			t.Skip() // a time beyond the year 9999
 		}
-		again, err := parseLingerState(out)
+		again, err := parseState(out)
 		if err != nil {
 			t.Fatalf("%v in %s", err, out)
 		}

@@ -11,25 +11,25 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// lingerWants is whom the rules mean, as far as it can be known.
-type lingerWants struct {
-	users map[uint32]lingerWant
+// resolved is whom the rules mean, as far as it can be known.
+type resolved struct {
+	users map[uint32]wanted
 	held  unanswered
 	never map[uint32]bool // members of groups that never linger
-	rules LingerRules
+	rules Rules
 	notes []string // what to tell about rules that could not be answered
 }
 
 // unanswered is about rules that are in force but could not be answered. They take nothing away from whom they may mean.
 type unanswered struct {
-	rules map[string]bool     // as written
-	exact []users.UserPattern // of them, those for one user
+	rules map[string]bool // as written
+	exact []users.Pattern // of them, those for one user
 	// failed: asking for a group's members went wrong, so that it may be anybody who is in it. That a group is not
 	// known (a directory that is down says so, too, but so it does for a misspelt one) holds only those it gave linger.
 	failed bool
 }
 
-func (h *unanswered) add(p users.UserPattern, err error) {
+func (h *unanswered) add(p users.Pattern, err error) {
 	h.rules[p.String()] = true
 	if p.Exact() {
 		h.exact = append(h.exact, p)
@@ -38,8 +38,8 @@ func (h *unanswered) add(p users.UserPattern, err error) {
 	}
 }
 
-func (h *unanswered) mayMean(e lingerEntry) bool {
-	return h.failed || h.rules[e.Rule] || slices.ContainsFunc(h.exact, func(p users.UserPattern) bool {
+func (h *unanswered) mayMean(e entry) bool {
+	return h.failed || h.rules[e.Rule] || slices.ContainsFunc(h.exact, func(p users.Pattern) bool {
 		return p.Matches(users.User{UID: e.UID, Name: e.Name})
 	})
 }
@@ -54,21 +54,21 @@ type knownUser struct {
 
 // resolver finds the users of patterns.
 type resolver struct {
-	db    *users.UserDB
+	db    *users.DB
 	known []knownUser // those a range, a wildcard or a primary group is compared with
 }
 
 // excluded reports whether a user never lingers.
-func (w *lingerWants) excluded(u users.User) bool {
-	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p users.UserPattern) bool { return p.Matches(u) })
+func (w *resolved) excluded(u users.User) bool {
+	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p users.Pattern) bool { return p.Matches(u) })
 }
 
 // wants resolves rules. An error means that it is not known who should never linger; then nothing may be done.
-func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, error) {
-	w := &lingerWants{
-		users: map[uint32]lingerWant{}, held: unanswered{rules: map[string]bool{}}, never: map[uint32]bool{}, rules: rules,
+func (r *resolver) wants(ctx context.Context, rules Rules) (*resolved, error) {
+	w := &resolved{
+		users: map[uint32]wanted{}, held: unanswered{rules: map[string]bool{}}, never: map[uint32]bool{}, rules: rules,
 	}
-	var meant []lingerWant
+	var meant []wanted
 	for _, p := range rules.Users {
 		matched, err := r.match(ctx, p)
 		if err != nil {
@@ -76,7 +76,7 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 			w.notes = append(w.notes, fmt.Sprintf("linger.users: %v", err))
 		}
 		for _, u := range matched {
-			meant = append(meant, lingerWant{u, p.String(), p.Exact()})
+			meant = append(meant, wanted{u, p.String(), p.Exact()})
 		}
 	}
 	r.see(meant)
@@ -108,7 +108,7 @@ func (r *resolver) wants(ctx context.Context, rules LingerRules) (*lingerWants, 
 
 // see adds users of directories whom rules have found, so that id -G is asked whether they are in a group that never
 // lingers.
-func (r *resolver) see(meant []lingerWant) {
+func (r *resolver) see(meant []wanted) {
 	known := make(map[uint32]bool, len(r.known))
 	for _, k := range r.known {
 		known[k.UID] = true
@@ -122,7 +122,7 @@ func (r *resolver) see(meant []lingerWant) {
 }
 
 // match finds a pattern's users. With an error there may be some all the same.
-func (r *resolver) match(ctx context.Context, p users.UserPattern) ([]users.User, error) {
+func (r *resolver) match(ctx context.Context, p users.Pattern) ([]users.User, error) {
 	group, isGroup := p.Group()
 	switch {
 	case isGroup:
@@ -179,14 +179,14 @@ func (r *resolver) members(ctx context.Context, name string) ([]users.User, erro
 }
 
 // needsKnown reports whether any rule is compared with the users that are known.
-func (r LingerRules) needsKnown() bool {
-	wide := func(p users.UserPattern) bool { return !p.Exact() }
+func (r Rules) needsKnown() bool {
+	wide := func(p users.Pattern) bool { return !p.Exact() }
 	return slices.ContainsFunc(r.Users, wide) || slices.ContainsFunc(r.Never, wide)
 }
 
 // gather lists the users that are known: of /etc/passwd, logged in, lingering, and those who linger by us, whom a
 // directory that is down may not tell at the moment.
-func (l *Linger) gather(ctx context.Context, loggedIn []knownUser, lingers map[string]int64, s *lingerState) []knownUser {
+func (l *Keeper) gather(ctx context.Context, loggedIn []knownUser, lingers map[string]int64, s *state) []knownUser {
 	byUID := map[uint32]knownUser{}
 	local, err := l.db.Local()
 	if err != nil {

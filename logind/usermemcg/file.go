@@ -12,26 +12,26 @@ import (
 )
 
 const (
-	// memcgFreeDir holds drop-ins for every user-UID.slice (systemd.unit(5), since systemd 239).
-	memcgFreeDir  = "run/systemd/system/user-.slice.d"
-	memcgFreeName = "50-scopereap-memcg.conf"
-	memcgFreeMark = "# Written by scopereapd"
+	// dropInDir holds drop-ins for every user-UID.slice (systemd.unit(5), since systemd 239).
+	dropInDir  = "run/systemd/system/user-.slice.d"
+	dropInName = "50-scopereap-memcg.conf"
+	dropInMark = "# Written by scopereapd"
 )
 
-// memcgFreeText is the drop-in.
-const memcgFreeText = memcgFreeMark + `, because its policy says sessions.memcg = "per-user".
+// dropInText is the drop-in.
+const dropInText = dropInMark + `, because its policy says sessions.memcg = "per-user".
 # Below a user's slice no unit has a memory cgroup of its own, so that none is left dying at logout. The price:
 # systemd ignores MemoryMax= and its like on user-UID.slice, and nothing below it has memory limits.
 #
 # To undo it, set sessions.memcg = "keep" and run "systemctl reload scopereapd". Without scopereapd:
-#   rm /run/` + "systemd/system/user-.slice.d/" + memcgFreeName + ` && systemctl daemon-reload
+#   rm /run/` + "systemd/system/user-.slice.d/" + dropInName + ` && systemctl daemon-reload
 [Slice]
 DisableControllers=memory
 `
 
-// isMemcgFree reports whether a drop-in is ours, of this version or another: our first line, and no setting but ours.
-func isMemcgFree(text string) bool {
-	if !strings.HasPrefix(text, memcgFreeMark) {
+// isOurs reports whether a drop-in is ours, of this version or another: our first line, and no setting but ours.
+func isOurs(text string) bool {
+	if !strings.HasPrefix(text, dropInMark) {
 		return false
 	}
 	var lines []string
@@ -47,7 +47,7 @@ func isMemcgFree(text string) bool {
 const maxDropIn = 1 << 20
 
 // own reads the drop-in. A file in its place that is not ours is an error.
-func (f *MemcgFree) own() (text string, there bool, err error) {
+func (f *DropIn) own() (text string, there bool, err error) {
 	path := f.Path()
 	st, err := os.Lstat(path)
 	switch {
@@ -64,7 +64,7 @@ func (f *MemcgFree) own() (text string, there bool, err error) {
 		return "", false, nil
 	case err != nil:
 		return "", false, err
-	case !isMemcgFree(text):
+	case !isOurs(text):
 		return "", false, notOurs(path, "somebody else wrote or changed it")
 	}
 	return text, true, nil
@@ -76,7 +76,7 @@ func notOurs(path, why string) error {
 }
 
 // write puts the drop-in there in one step, readable for all as unit files are.
-func (f *MemcgFree) write(text string) error { return writeDropIn(f.dir(), text) }
+func (f *DropIn) write(text string) error { return writeDropIn(f.dir(), text) }
 
 func writeDropIn(dir, text string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -92,7 +92,7 @@ func writeDropIn(dir, text string) error {
 	}
 	_ = atomicfile.Clean(dir) // what a killed one left does no harm
 	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncFile}
-	if err := atomicfile.Write(filepath.Join(dir, memcgFreeName), []byte(text), o); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, dropInName), []byte(text), o); err != nil {
 		return fmt.Errorf("writing the drop-in: %w", err)
 	}
 	return nil

@@ -14,13 +14,13 @@ import (
 // first Install or Remove on, which leave a mark until the next boot, the generator makes nothing and the drop-in in
 // /run/systemd/system is all there is.
 const (
-	memcgFreeManaged   = "run/scopereap.sessions"
-	memcgFreeGenerated = "run/systemd/generator/user-.slice.d/" + memcgFreeName
+	managedMark     = "run/scopereap.sessions"
+	generatedDropIn = "run/systemd/generator/user-.slice.d/" + dropInName
 )
 
 // Generate is the generator's work: it writes the drop-in below dir, the first argument that systemd gives it. It does
 // nothing once Install or Remove were called since the boot, where Install would refuse, and on cgroup v1.
-func (f *MemcgFree) Generate(dir string) error {
+func (f *DropIn) Generate(dir string) error {
 	if err := f.supported(); errors.Is(err, ErrNoUnifiedMemory) {
 		return nil
 	} else if err != nil {
@@ -29,23 +29,23 @@ func (f *MemcgFree) Generate(dir string) error {
 	if f.managed() || len(f.others().conflicts) > 0 {
 		return nil
 	}
-	return writeDropIn(filepath.Join(dir, "user-.slice.d"), memcgFreeText)
+	return writeDropIn(filepath.Join(dir, "user-.slice.d"), dropInText)
 }
 
-func (f *MemcgFree) managed() bool {
-	_, err := os.Lstat(filepath.Join(f.opts.Root, memcgFreeManaged))
+func (f *DropIn) managed() bool {
+	_, err := os.Lstat(filepath.Join(f.opts.Root, managedMark))
 	return err == nil
 }
 
 // generated reports whether the generator's drop-in is in force.
-func (f *MemcgFree) generated() bool {
-	_, err := os.Lstat(filepath.Join(f.opts.Root, memcgFreeGenerated))
+func (f *DropIn) generated() bool {
+	_, err := os.Lstat(filepath.Join(f.opts.Root, generatedDropIn))
 	return err == nil
 }
 
 // manage ends the generator's say.
-func (f *MemcgFree) manage() error {
-	file, err := os.OpenFile(filepath.Join(f.opts.Root, memcgFreeManaged), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+func (f *DropIn) manage() error {
+	file, err := os.OpenFile(filepath.Join(f.opts.Root, managedMark), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}

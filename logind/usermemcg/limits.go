@@ -15,8 +15,8 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// MemoryLimit is a memory setting that means nothing once there are no memcgs below the user's slice.
-type MemoryLimit struct {
+// Limit is a memory setting that means nothing once there are no memcgs below the user's slice.
+type Limit struct {
 	UID     uint32 `json:"uid"`
 	Unit    string `json:"unit"`    // "user-1000.slice", or a cgroup's path below it
 	Setting string `json:"setting"` // "MemoryMax", ...
@@ -44,7 +44,7 @@ var sliceLimits = []struct {
 // Limits tells what stands against the drop-in: memory settings of the users' slices that live, as PID 1 knows them
 // (one call a slice), and limits of the cgroups below, as the kernel does. It is for questions by people; no daemon's
 // loop should ask it.
-func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
+func (f *DropIn) Limits(ctx context.Context) ([]Limit, error) {
 	tree := f.userTree()
 	uids, err := sliceUIDs(tree)
 	if err != nil || len(uids) == 0 {
@@ -55,7 +55,7 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 		return nil, err
 	}
 	defer pid1.Close()
-	var out []MemoryLimit
+	var out []Limit
 	left := maxLimitCgroups
 	for _, uid := range uids[:min(len(uids), maxLimitSlices)] {
 		own, err := sliceLimitsOf(ctx, pid1, uid)
@@ -69,17 +69,17 @@ func (f *MemcgFree) Limits(ctx context.Context) ([]MemoryLimit, error) {
 }
 
 // sliceLimitsOf asks PID 1 for the settings of a slice that lives.
-func sliceLimitsOf(ctx context.Context, pid1 *logind.Client, uid uint32) ([]MemoryLimit, error) {
+func sliceLimitsOf(ctx context.Context, pid1 *logind.Client, uid uint32) ([]Limit, error) {
 	unit := logind.UserSlice(uid)
 	props, err := pid1.SliceProperties(ctx, unit)
 	if err != nil {
 		return nil, err
 	}
-	var out []MemoryLimit
+	var out []Limit
 	for _, l := range sliceLimits {
 		v, told := props[l.name].Value().(uint64) // an older systemd does not know all
 		if told && v != l.unset {
-			out = append(out, MemoryLimit{uid, unit, l.name, v})
+			out = append(out, Limit{uid, unit, l.name, v})
 		}
 	}
 	return out, nil
@@ -87,7 +87,7 @@ func sliceLimitsOf(ctx context.Context, pid1 *logind.Client, uid uint32) ([]Memo
 
 // limitsBelow adds the limits of the cgroups below dir, whose path from the slice is rel. memory.min and memory.low are
 // not looked at: scopereap's own shield raises them for moments.
-func limitsBelow(out []MemoryLimit, uid uint32, dir, rel string, left *int) []MemoryLimit {
+func limitsBelow(out []Limit, uid uint32, dir, rel string, left *int) []Limit {
 	entries, err := os.ReadDir(dir)
 	if err != nil || strings.Count(rel, "/") >= maxLimitDepth {
 		return out // it has ended
@@ -102,7 +102,7 @@ func limitsBelow(out []MemoryLimit, uid uint32, dir, rel string, left *int) []Me
 		below, at := filepath.Join(dir, e.Name()), path.Join(rel, e.Name())
 		for _, l := range []struct{ file, name string }{{"memory.high", "MemoryHigh"}, {"memory.max", "MemoryMax"}} {
 			if n, err := readLimit(filepath.Join(below, l.file)); err == nil && n != math.MaxUint64 {
-				out = append(out, MemoryLimit{uid, at, l.name, n})
+				out = append(out, Limit{uid, at, l.name, n})
 			}
 		}
 		out = limitsBelow(out, uid, below, at, left)

@@ -11,8 +11,8 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// MemcgFreeConflict is a file of the administrator's that says of the memory controller the contrary of ours.
-type MemcgFreeConflict struct {
+// Conflict is a file of the administrator's that says of the memory controller the contrary of ours.
+type Conflict struct {
 	File string `json:"file"`
 	Line int    `json:"line,omitempty"` // 0: the file as such
 	Msg  string `json:"msg"`            // what is in the way
@@ -20,7 +20,7 @@ type MemcgFreeConflict struct {
 }
 
 // String is the conflict on one line.
-func (c MemcgFreeConflict) String() string {
+func (c Conflict) String() string {
 	at := c.File
 	if c.Line > 0 {
 		at = fmt.Sprintf("%s:%d", c.File, c.Line)
@@ -28,10 +28,10 @@ func (c MemcgFreeConflict) String() string {
 	return at + ": " + c.Msg + "; " + c.Hint
 }
 
-// MemcgFreeConflictError is why Install refuses.
-type MemcgFreeConflictError struct{ Conflicts []MemcgFreeConflict }
+// ConflictError is why Install refuses.
+type ConflictError struct{ Conflicts []Conflict }
 
-func (e *MemcgFreeConflictError) Error() string {
+func (e *ConflictError) Error() string {
 	lines := make([]string, len(e.Conflicts))
 	for i, c := range e.Conflicts {
 		lines[i] = c.String()
@@ -48,7 +48,7 @@ var adminDirs = [...]string{
 
 // otherDropIns is what the drop-ins of others say.
 type otherDropIns struct {
-	conflicts []MemcgFreeConflict
+	conflicts []Conflict
 	exempt    map[uint32]string // users whom the administrator has left their memcgs, and the file that says so
 }
 
@@ -58,7 +58,7 @@ type otherDropIns struct {
 //
 // For all users, an empty one contradicts ours, wherever it stands. For one user, it exempts that user if it comes
 // after ours, and contradicts ours if it comes before, where it would lose.
-func (f *MemcgFree) others() otherDropIns {
+func (f *DropIn) others() otherDropIns {
 	found := otherDropIns{exempt: map[uint32]string{}}
 	for _, base := range adminDirs {
 		base := filepath.Join(f.opts.Root, base)
@@ -82,7 +82,7 @@ func (f *MemcgFree) others() otherDropIns {
 }
 
 // judge looks at one directory of drop-ins; uid is nil where they are for everybody.
-func (f *MemcgFree) judge(found *otherDropIns, dir string, uid *uint32) {
+func (f *DropIn) judge(found *otherDropIns, dir string, uid *uint32) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return
@@ -94,29 +94,29 @@ func (f *MemcgFree) judge(found *otherDropIns, dir string, uid *uint32) {
 		}
 		text, err := files.ReadBounded(path, maxDropIn)
 		// A stronger file of our name is read instead of ours; slice.d is weaker, wherever it is.
-		masks := e.Name() == memcgFreeName && filepath.Base(dir) != "slice.d"
+		masks := e.Name() == dropInName && filepath.Base(dir) != "slice.d"
 		if err != nil && !masks {
 			continue // systemd cannot read it either, or it is a mask of something else
 		}
 		line, says := lastSaid(parseDisableControllers(text))
 		switch {
 		case says == saysOff || says == saysNothing && !masks:
-		case uid != nil && e.Name() >= memcgFreeName:
+		case uid != nil && e.Name() >= dropInName:
 			found.exempt[*uid] = path
 		case uid != nil:
-			found.conflicts = append(found.conflicts, MemcgFreeConflict{path, line,
+			found.conflicts = append(found.conflicts, Conflict{path, line,
 				fmt.Sprintf("DisableControllers= leaves user %d the memory controller; ours is read later and takes it", *uid),
 				fmt.Sprintf("rename it to %q to exempt that user, or take the line out", "60-"+e.Name())})
 		case masks:
-			found.conflicts = append(found.conflicts, MemcgFreeConflict{path, line,
+			found.conflicts = append(found.conflicts, Conflict{path, line,
 				"this file is read instead of " + f.Path(), `take it away, or set sessions.memcg = "keep"`})
 		default:
-			found.conflicts = append(found.conflicts, MemcgFreeConflict{path, line,
+			found.conflicts = append(found.conflicts, Conflict{path, line,
 				"an empty DisableControllers= leaves users' slices the memory controller",
 				`take the line out, or set sessions.memcg = "keep"`})
 		}
 	}
-	slices.SortFunc(found.conflicts, func(a, b MemcgFreeConflict) int { return strings.Compare(a.File, b.File) })
+	slices.SortFunc(found.conflicts, func(a, b Conflict) int { return strings.Compare(a.File, b.File) })
 }
 
 // said is what a file says of the memory controller in the end.

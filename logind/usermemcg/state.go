@@ -15,8 +15,8 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// MemcgFreeState is what files say of the drop-in and of the users there are. PID 1 was not asked.
-type MemcgFreeState struct {
+// State is what files say of the drop-in and of the users there are. PID 1 was not asked.
+type State struct {
 	// Supported is whether the machine's memory controller is on cgroup v2; without it nothing else matters.
 	Supported bool `json:"supported"`
 	// Installed is whether our drop-in is there.
@@ -24,7 +24,7 @@ type MemcgFreeState struct {
 	// Path is where it is, or would be.
 	Path string `json:"path"`
 	// Conflicts are why Install would refuse.
-	Conflicts []MemcgFreeConflict `json:"conflicts"`
+	Conflicts []Conflict `json:"conflicts"`
 	// Users are those who have a slice now, by UID.
 	Users []SlicedUser `json:"users"`
 }
@@ -45,7 +45,7 @@ type SlicedUser struct {
 }
 
 // Pending are the users for whom a drop-in takes effect only when their slice is started anew.
-func (s MemcgFreeState) Pending() []SlicedUser {
+func (s State) Pending() []SlicedUser {
 	var out []SlicedUser
 	for _, u := range s.Users {
 		if !u.InEffect && u.Exempt == "" {
@@ -56,8 +56,8 @@ func (s MemcgFreeState) Pending() []SlicedUser {
 }
 
 // State reads it. It needs no root.
-func (f *MemcgFree) State(ctx context.Context) (MemcgFreeState, error) {
-	s := MemcgFreeState{Path: f.Path(), Conflicts: []MemcgFreeConflict{}, Users: []SlicedUser{}}
+func (f *DropIn) State(ctx context.Context) (State, error) {
+	s := State{Path: f.Path(), Conflicts: []Conflict{}, Users: []SlicedUser{}}
 	err := f.supported()
 	if err != nil && !errors.Is(err, ErrNoUnifiedMemory) {
 		return s, err
@@ -67,7 +67,7 @@ func (f *MemcgFree) State(ctx context.Context) (MemcgFreeState, error) {
 	s.Conflicts = append(s.Conflicts, others.conflicts...)
 	_, s.Installed, err = f.own()
 	if err != nil { // somebody else's file is in its place
-		s.Conflicts = append(s.Conflicts, MemcgFreeConflict{File: f.Path(),
+		s.Conflicts = append(s.Conflicts, Conflict{File: f.Path(),
 			Msg: "is not scopereapd's file", Hint: "see what it is for, and remove it"})
 	}
 	tree := f.userTree()
@@ -89,7 +89,7 @@ func (f *MemcgFree) State(ctx context.Context) (MemcgFreeState, error) {
 }
 
 // userTree is the directory of user.slice: in the cgroup v2 tree, or, on cgroup v1, where systemd tracks its units.
-func (f *MemcgFree) userTree() string {
+func (f *DropIn) userTree() string {
 	for _, below := range []string{"", "unified", "systemd"} {
 		dir := filepath.Join(f.opts.Cgroup, below, "user.slice")
 		if _, err := os.Lstat(dir); err == nil {
@@ -116,7 +116,7 @@ func sliceUIDs(tree string) ([]uint32, error) {
 }
 
 // sliced looks at one slice. It can end at any time, and then there is nothing to tell.
-func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
+func (f *DropIn) sliced(tree string, uid uint32) (SlicedUser, bool) {
 	dir := filepath.Join(tree, logind.UserSlice(uid))
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -138,7 +138,7 @@ func (f *MemcgFree) sliced(tree string, uid uint32) (SlicedUser, bool) {
 
 // userName is what logind calls a user it knows: the NAME= of its state file, which every systemd writes and anybody may
 // read. Unlike /etc/passwd it knows the users of LDAP and SSSD too.
-func (f *MemcgFree) userName(uid uint32) string {
+func (f *DropIn) userName(uid uint32) string {
 	file := strconv.FormatUint(uint64(uid), 10)
 	text, err := files.ReadBounded(filepath.Join(f.opts.Root, "run/systemd/users", file), maxUserFile)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 const slice1000 = "sys/fs/cgroup/user.slice/user-1000.slice/"
 
-func TestMemcgFreeState(t *testing.T) {
+func TestState(t *testing.T) {
 	f := free(t, unified(map[string]string{
 		slice1000 + "cgroup.subtree_control":                                "cpu memory pids\n",
 		slice1000 + "session-3.scope/":                                      "",
@@ -44,7 +44,7 @@ func TestMemcgFreeState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := MemcgFreeState{Supported: true, Installed: true, Path: f.Path(), Conflicts: []MemcgFreeConflict{}, Users: []SlicedUser{
+	want := State{Supported: true, Installed: true, Path: f.Path(), Conflicts: []Conflict{}, Users: []SlicedUser{
 		{UID: 7},
 		{UID: 500, Exempt: filepath.Join(f.opts.Root, "etc/systemd/system/user-500.slice.d/60-x.conf")},
 		{UID: 1000, Name: "alice", LoggedIn: true},
@@ -65,8 +65,8 @@ func TestMemcgFreeState(t *testing.T) {
 }
 
 // On cgroup v1 the users are those of systemd's own hierarchy.
-func TestMemcgFreeStateV1(t *testing.T) {
-	f := NewMemcgFree(MemcgFreeOptions{Root: freeRoot(t, map[string]string{
+func TestStateV1(t *testing.T) {
+	f := New(Options{Root: freeRoot(t, map[string]string{
 		"sys/fs/cgroup/systemd/user.slice/user-1000.slice/session-1.scope/": "",
 		"sys/fs/cgroup/memory/user.slice/user-2000.slice/":                  "",
 	})})
@@ -77,8 +77,8 @@ func TestMemcgFreeStateV1(t *testing.T) {
 }
 
 // Nothing a user can make below /run or in a cgroup that is delegated stops the reading.
-func TestMemcgFreeHostileState(t *testing.T) {
-	f := NewMemcgFree(MemcgFreeOptions{Root: freeRoot(t, unified(map[string]string{
+func TestHostileState(t *testing.T) {
+	f := New(Options{Root: freeRoot(t, unified(map[string]string{
 		slice1000 + "x": "", "run/systemd/users/x": "",
 		"sys/fs/cgroup/user.slice/user-1001.slice/cgroup.subtree_control": strings.Repeat("cpu ", maxCgroupFile),
 		"run/systemd/users/1001": strings.Repeat("\x00", maxUserFile+1),
@@ -94,7 +94,7 @@ func TestMemcgFreeHostileState(t *testing.T) {
 	}
 }
 
-func TestMemcgFreeLimits(t *testing.T) {
+func TestLimits(t *testing.T) {
 	f := free(t, unified(map[string]string{
 		slice1000 + "session-3.scope/memory.max":                                              "max\n",
 		slice1000 + "session-3.scope/memory.high":                                             "max\n",
@@ -115,7 +115,7 @@ func TestMemcgFreeLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []MemoryLimit{
+	want := []Limit{
 		{1000, "user@1000.service/app.slice/x.service", "MemoryHigh", 4096},
 		{1000, "user@1000.service/user.slice/libpod-ab.scope/container", "MemoryMax", 1 << 30},
 		{1001, "user-1001.slice", "MemoryMin", 1 << 20},
@@ -144,7 +144,7 @@ func TestMemcgFreeLimits(t *testing.T) {
 	}
 }
 
-func TestMemcgFreeLimitsAreBounded(t *testing.T) {
+func TestLimitsAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a", "b", "c"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {

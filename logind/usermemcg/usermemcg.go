@@ -18,7 +18,7 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// MemcgFree sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
+// DropIn sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
 // DisableControllers=memory on user-.slice. A logout then leaves no dying memcg, and with linger for its user a login
 // leaves nothing at all. The drop-in is in /run, so that the next boot is without it whatever happens.
 //
@@ -26,16 +26,16 @@ import (
 // no user service, no rootless container; systemd-oomd does not see user units.
 //
 // DisableControllers= is there since systemd 240 and means something on cgroup v2 only.
-type MemcgFree struct {
-	opts MemcgFreeOptions
+type DropIn struct {
+	opts Options
 	log  *slog.Logger
 
 	mu     sync.Mutex // one change at a time
 	untold bool       // the drop-in is gone but PID 1 could not be told
 }
 
-// MemcgFreeOptions configure a MemcgFree. The zero value is for the running system.
-type MemcgFreeOptions struct {
+// Options configure a DropIn. The zero value is for the running system.
+type Options struct {
 	// Dial makes a connection to the bus PID 1 is on (default: DialSystem); see Options.
 	Dial func(ctx context.Context) (*dbus.Conn, error)
 	// Logger takes the messages (default: slog.Default()).
@@ -52,8 +52,8 @@ type MemcgFreeOptions struct {
 
 const defaultReloadTimeout = 90 * time.Second
 
-// NewMemcgFree does nothing yet.
-func NewMemcgFree(o MemcgFreeOptions) *MemcgFree {
+// New does nothing yet.
+func New(o Options) *DropIn {
 	if o.Root == "" {
 		o.Root = "/"
 	}
@@ -66,7 +66,7 @@ func NewMemcgFree(o MemcgFreeOptions) *MemcgFree {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &MemcgFree{opts: o, log: o.Logger}
+	return &DropIn{opts: o, log: o.Logger}
 }
 
 // ErrNoUnifiedMemory is what Install returns where there is nothing to switch off: DisableControllers= does not work on
@@ -74,26 +74,26 @@ func NewMemcgFree(o MemcgFreeOptions) *MemcgFree {
 var ErrNoUnifiedMemory = errors.New("the memory controller is not on cgroup v2")
 
 // Path is where the drop-in is, or would be.
-func (f *MemcgFree) Path() string { return filepath.Join(f.dir(), memcgFreeName) }
+func (f *DropIn) Path() string { return filepath.Join(f.dir(), dropInName) }
 
-func (f *MemcgFree) dir() string { return filepath.Join(f.opts.Root, memcgFreeDir) }
+func (f *DropIn) dir() string { return filepath.Join(f.opts.Root, dropInDir) }
 
 // Install writes the drop-in and has PID 1 read it. It reports whether it changed anything: where the drop-in is there
 // already, nothing is written and PID 1 is left alone. Where an administrator's drop-in says otherwise it refuses with a
-// *MemcgFreeConflictError.
+// *ConflictError.
 //
 // If PID 1 cannot be told, the change is taken back, so that the next Install tries again.
-func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
+func (f *DropIn) Install(ctx context.Context) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.supported(); err != nil {
 		return false, err
 	}
 	if c := f.others().conflicts; len(c) > 0 {
-		return false, &MemcgFreeConflictError{c}
+		return false, &ConflictError{c}
 	}
 	before, there, err := f.own()
-	if err != nil || there && before == memcgFreeText && !f.untold {
+	if err != nil || there && before == dropInText && !f.untold {
 		return false, err
 	}
 	pid1, err := f.connect(ctx)
@@ -101,7 +101,7 @@ func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
 		return false, fmt.Errorf("PID 1 has to read %s again but cannot be reached: %w", f.Path(), err)
 	}
 	defer pid1.Close()
-	if err := f.write(memcgFreeText); err != nil {
+	if err := f.write(dropInText); err != nil {
 		return false, err
 	}
 	if err := f.manage(); err != nil {
@@ -122,7 +122,7 @@ func (f *MemcgFree) Install(ctx context.Context) (changed bool, err error) {
 //
 // If PID 1 cannot be told, the drop-in is gone all the same, because a package that is removed has no second chance;
 // the error says what to do, and the next Remove tries again.
-func (f *MemcgFree) Remove(ctx context.Context) (changed bool, err error) {
+func (f *DropIn) Remove(ctx context.Context) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, there, err := f.own()
@@ -153,7 +153,7 @@ func (f *MemcgFree) Remove(ctx context.Context) (changed bool, err error) {
 }
 
 // takeBack restores the drop-in as it was.
-func (f *MemcgFree) takeBack(before string, there bool) error {
+func (f *DropIn) takeBack(before string, there bool) error {
 	if there {
 		return f.write(before)
 	}
@@ -166,7 +166,7 @@ func (f *MemcgFree) takeBack(before string, there bool) error {
 }
 
 // supported returns ErrNoUnifiedMemory, with the reason, where the drop-in would mean nothing.
-func (f *MemcgFree) supported() error {
+func (f *DropIn) supported() error {
 	file := filepath.Join(f.opts.Cgroup, "cgroup.controllers")
 	text, err := files.ReadBounded(file, maxCgroupFile)
 	switch {
@@ -180,7 +180,7 @@ func (f *MemcgFree) supported() error {
 	return nil
 }
 
-func (f *MemcgFree) connect(ctx context.Context) (*logind.Client, error) {
+func (f *DropIn) connect(ctx context.Context) (*logind.Client, error) {
 	return logind.Connect(ctx, f.opts.Dial, f.opts.CallTimeout)
 }
 

@@ -52,9 +52,9 @@ func unified(more map[string]string) map[string]string {
 	return files
 }
 
-// freeing is a MemcgFree with a bus of its own.
+// freeing is a DropIn with a bus of its own.
 type freeing struct {
-	*MemcgFree
+	*DropIn
 	t    *testing.T
 	m    *bustest.Machine
 	r    *bustest.Reloader
@@ -65,7 +65,7 @@ func free(t *testing.T, files map[string]string) *freeing {
 	t.Helper()
 	b := bustest.StartBus(t)
 	f := &freeing{t: t, m: bustest.NewMachine(t, b)}
-	f.MemcgFree = NewMemcgFree(MemcgFreeOptions{Root: freeRoot(t, files), Dial: logind.DialAddress(b.Address),
+	f.DropIn = New(Options{Root: freeRoot(t, files), Dial: logind.DialAddress(b.Address),
 		CallTimeout: patience, ReloadTimeout: patience, Logger: slog.New(slog.DiscardHandler)})
 	f.r = f.m.AnswerReload(func() {
 		_, err := os.Stat(f.Path())
@@ -119,7 +119,7 @@ func (f *freeing) reloads(want int) {
 	}
 }
 
-func TestMemcgFreeInstallAndRemove(t *testing.T) {
+func TestInstallAndRemove(t *testing.T) {
 	f := free(t, unified(map[string]string{"run/systemd/system/": ""}))
 	f.remove(false, "")
 	f.reloads(0)
@@ -131,7 +131,7 @@ func TestMemcgFreeInstallAndRemove(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 	text, err := os.ReadFile(f.Path())
-	if err != nil || string(text) != memcgFreeText || !strings.HasSuffix(string(text), "\n[Slice]\nDisableControllers=memory\n") {
+	if err != nil || string(text) != dropInText || !strings.HasSuffix(string(text), "\n[Slice]\nDisableControllers=memory\n") {
 		t.Errorf("%s, %v", text, err)
 	}
 	if names := inDir(t, filepath.Dir(f.Path())); len(names) != 1 {
@@ -162,9 +162,9 @@ func inDir(t *testing.T, dir string) []string {
 }
 
 // An older version's drop-in is replaced; it is ours to remove as well.
-func TestMemcgFreeReplacesItsOwn(t *testing.T) {
-	old := memcgFreeMark + " 0.0.1\n; hm\n\n[Slice]\n DisableControllers=memory"
-	f := free(t, unified(map[string]string{memcgFreeDir + "/" + memcgFreeName: old}))
+func TestReplacesItsOwn(t *testing.T) {
+	old := dropInMark + " 0.0.1\n; hm\n\n[Slice]\n DisableControllers=memory"
+	f := free(t, unified(map[string]string{dropInDir + "/" + dropInName: old}))
 	f.install(true, "")
 	f.reloads(1)
 	// PID 1 does not hear of it: the old one comes back, and the next try does it.
@@ -180,7 +180,7 @@ func TestMemcgFreeReplacesItsOwn(t *testing.T) {
 	f.install(true, "")
 }
 
-func TestMemcgFreeWhenPID1DoesNotHear(t *testing.T) {
+func TestWhenPID1DoesNotHear(t *testing.T) {
 	f := free(t, unified(nil))
 	for _, fault := range []bustest.Fault{bustest.Refuse, bustest.Deny} {
 		f.m.Fail("Reload", fault)
@@ -205,7 +205,7 @@ func TestMemcgFreeWhenPID1DoesNotHear(t *testing.T) {
 	f.install(false, "no answer within 50ms")
 	f.m.Disconnect()
 	f.install(false, "PID 1 was to read")
-	f.MemcgFree.opts.Dial = logind.DialAddress("unix:path=/nonexistent/bus")
+	f.DropIn.opts.Dial = logind.DialAddress("unix:path=/nonexistent/bus")
 	f.install(false, "cannot be reached")
 	if _, err := os.Stat(f.Path()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the drop-in is left: %v", err)
@@ -213,7 +213,7 @@ func TestMemcgFreeWhenPID1DoesNotHear(t *testing.T) {
 }
 
 // A drop-in gone without PID 1's knowledge and wanted again is written and told.
-func TestMemcgFreeAfterUntoldRemove(t *testing.T) {
+func TestInstallAfterUntoldRemove(t *testing.T) {
 	f := free(t, unified(nil))
 	f.install(true, "")
 	f.m.Fail("Reload", bustest.Refuse)
@@ -224,20 +224,20 @@ func TestMemcgFreeAfterUntoldRemove(t *testing.T) {
 	f.reloads(4)
 }
 
-func TestMemcgFreeNotOurs(t *testing.T) {
+func TestNotOurs(t *testing.T) {
 	for name, make := range map[string]func(path string) error{
-		"edited": func(p string) error { return os.WriteFile(p, []byte(memcgFreeText+"MemoryMax=1G\n"), 0o644) },
+		"edited": func(p string) error { return os.WriteFile(p, []byte(dropInText+"MemoryMax=1G\n"), 0o644) },
 		"else's": func(p string) error { return os.WriteFile(p, []byte("[Slice]\nDisableControllers=memory\n"), 0o644) },
 		"binary": func(p string) error { return os.WriteFile(p, []byte("\x00\xff"), 0o644) },
 		"huge": func(p string) error {
-			return os.WriteFile(p, []byte(memcgFreeMark+strings.Repeat("\n", maxDropIn)), 0o644)
+			return os.WriteFile(p, []byte(dropInMark+strings.Repeat("\n", maxDropIn)), 0o644)
 		},
 		"link":      func(p string) error { return os.Symlink("/etc/passwd", p) },
 		"null":      func(p string) error { return os.Symlink("/dev/null", p) },
 		"fifo":      func(p string) error { return syscall.Mkfifo(p, 0o644) },
 		"directory": func(p string) error { return os.Mkdir(p, 0o755) },
 	} {
-		f := NewMemcgFree(MemcgFreeOptions{Root: freeRoot(t, unified(map[string]string{memcgFreeDir + "/": ""})),
+		f := New(Options{Root: freeRoot(t, unified(map[string]string{dropInDir + "/": ""})),
 			Dial: logind.DialAddress("unix:path=/nonexistent/bus")})
 		if err := make(f.Path()); err != nil {
 			t.Fatal(err)
@@ -259,8 +259,8 @@ func TestMemcgFreeNotOurs(t *testing.T) {
 }
 
 // Others' drop-ins for users' slices stay, and so does their directory.
-func TestMemcgFreeLeavesOthers(t *testing.T) {
-	f := free(t, unified(map[string]string{memcgFreeDir + "/10-tasks.conf": "[Slice]\nTasksMax=100\n"}))
+func TestLeavesOthers(t *testing.T) {
+	f := free(t, unified(map[string]string{dropInDir + "/10-tasks.conf": "[Slice]\nTasksMax=100\n"}))
 	f.install(true, "")
 	f.remove(true, "")
 	if d := cmp.Diff([]string{"10-tasks.conf"}, inDir(t, filepath.Dir(f.Path()))); d != "" {
@@ -268,11 +268,11 @@ func TestMemcgFreeLeavesOthers(t *testing.T) {
 	}
 }
 
-func TestMemcgFreeOnV1(t *testing.T) {
+func TestOnV1(t *testing.T) {
 	for name, files := range map[string]map[string]string{
-		"v1":       {"sys/fs/cgroup/memory/": "", memcgFreeDir + "/" + memcgFreeName: memcgFreeText},
-		"hybrid":   {"sys/fs/cgroup/unified/cgroup.controllers": "", memcgFreeDir + "/" + memcgFreeName: memcgFreeText},
-		"disabled": {"sys/fs/cgroup/cgroup.controllers": "cpu pids\n", memcgFreeDir + "/" + memcgFreeName: memcgFreeText},
+		"v1":       {"sys/fs/cgroup/memory/": "", dropInDir + "/" + dropInName: dropInText},
+		"hybrid":   {"sys/fs/cgroup/unified/cgroup.controllers": "", dropInDir + "/" + dropInName: dropInText},
+		"disabled": {"sys/fs/cgroup/cgroup.controllers": "cpu pids\n", dropInDir + "/" + dropInName: dropInText},
 	} {
 		f := free(t, files)
 		changed, err := f.Install(context.Background())
@@ -287,7 +287,7 @@ func TestMemcgFreeOnV1(t *testing.T) {
 	}
 }
 
-func TestMemcgFreeConflicts(t *testing.T) {
+func TestConflicts(t *testing.T) {
 	const reset = "[Slice]\nTasksMax=5\nDisableControllers=\n"
 	for _, c := range []struct {
 		name   string
@@ -306,28 +306,28 @@ func TestMemcgFreeConflicts(t *testing.T) {
 			[]string{"etc/systemd/system/slice.d/x.conf:3"}, nil},
 		{"set-property", map[string]string{"etc/systemd/system.control/user-1000.slice.d/50-DisableControllers.conf": reset},
 			[]string{"etc/systemd/system.control/user-1000.slice.d/50-DisableControllers.conf:3"}, nil},
-		{"ours masked", map[string]string{"etc/systemd/system/user-.slice.d/" + memcgFreeName: "→/dev/null"},
-			[]string{"etc/systemd/system/user-.slice.d/" + memcgFreeName}, nil},
-		{"ours replaced", map[string]string{"etc/systemd/system/user-.slice.d/" + memcgFreeName: "[Slice]\n"},
-			[]string{"etc/systemd/system/user-.slice.d/" + memcgFreeName}, nil},
-		{"ours replaced by the same", map[string]string{"etc/systemd/system/user-.slice.d/" + memcgFreeName: memcgFreeText}, nil, nil},
-		{"our name, but weaker", map[string]string{"etc/systemd/system/slice.d/" + memcgFreeName: "→/dev/null"}, nil, nil},
+		{"ours masked", map[string]string{"etc/systemd/system/user-.slice.d/" + dropInName: "→/dev/null"},
+			[]string{"etc/systemd/system/user-.slice.d/" + dropInName}, nil},
+		{"ours replaced", map[string]string{"etc/systemd/system/user-.slice.d/" + dropInName: "[Slice]\n"},
+			[]string{"etc/systemd/system/user-.slice.d/" + dropInName}, nil},
+		{"ours replaced by the same", map[string]string{"etc/systemd/system/user-.slice.d/" + dropInName: dropInText}, nil, nil},
+		{"our name, but weaker", map[string]string{"etc/systemd/system/slice.d/" + dropInName: "→/dev/null"}, nil, nil},
 		{"users exempt", map[string]string{
 			"etc/systemd/system/user-1000.slice.d/60-x.conf":         reset,
-			"run/systemd/system/user-1001.slice.d/" + memcgFreeName:  "→/dev/null",
+			"run/systemd/system/user-1001.slice.d/" + dropInName:     "→/dev/null",
 			"etc/systemd/system/user-1002.slice.d/60-x.conf":         "[Slice]\nDisableControllers=memory\n",
 			"etc/systemd/system/user-1003-more.slice.d/60-x.conf":    reset,
 			"etc/systemd/system/user-x.slice.d/60-x.conf":            reset,
 			"etc/systemd/system/user-1004.slice.d/60-x.conf.disable": reset,
 			"etc/systemd/system/user-1005.slice":                     reset,
 		}, nil, map[uint32]string{
-			1000: "etc/systemd/system/user-1000.slice.d/60-x.conf", 1001: "run/systemd/system/user-1001.slice.d/" + memcgFreeName}},
+			1000: "etc/systemd/system/user-1000.slice.d/60-x.conf", 1001: "run/systemd/system/user-1001.slice.d/" + dropInName}},
 		{"a user's would lose", map[string]string{"etc/systemd/system/user-1000.slice.d/10-x.conf": reset},
 			[]string{"etc/systemd/system/user-1000.slice.d/10-x.conf:3"}, nil},
 		{"unreadable", map[string]string{"etc/systemd/system/user-.slice.d/90-x.conf/": "", "etc/systemd/system/user-.slice.d/91-x.conf": "→/dev/zero",
 			"etc/systemd/system/user-.slice.d/92-x.conf": "→nowhere", "etc/systemd/system/slice.d": "a file"}, nil, nil},
 	} {
-		f := NewMemcgFree(MemcgFreeOptions{Root: freeRoot(t, unified(c.files))})
+		f := New(Options{Root: freeRoot(t, unified(c.files))})
 		rel := func(s string) string { return strings.TrimPrefix(s, f.opts.Root+"/") }
 		got := f.others()
 		var where []string
@@ -347,7 +347,7 @@ func TestMemcgFreeConflicts(t *testing.T) {
 		}
 		if len(c.want) > 0 {
 			f.opts.Dial = logind.DialAddress("unix:path=/nonexistent/bus")
-			var conflict *MemcgFreeConflictError
+			var conflict *ConflictError
 			if changed, err := f.Install(context.Background()); changed || !errors.As(err, &conflict) || len(conflict.Conflicts) != len(c.want) {
 				t.Errorf("%s: Install: %t, %v", c.name, changed, err)
 			}
@@ -381,7 +381,7 @@ func TestParseDisableControllers(t *testing.T) {
 }
 
 func FuzzParseDisableControllers(f *testing.F) {
-	f.Add(memcgFreeText)
+	f.Add(dropInText)
 	f.Add("[Slice]\nDisableControllers=cpu \\\n# x\n memory\n[X]\nDisableControllers=\\")
 	f.Fuzz(func(t *testing.T, s string) {
 		lines := strings.Count(s, "\n") + 1
@@ -390,16 +390,16 @@ func FuzzParseDisableControllers(f *testing.F) {
 				t.Errorf("line %d of %d", d.line, lines)
 			}
 		}
-		isMemcgFree(s)
+		isOurs(s)
 	})
 }
 
 // From the first Install on the generator, which runs at every reload, has no say; what it made at boot goes by Remove.
-func TestMemcgFreeTakesOverFromGenerator(t *testing.T) {
-	f := free(t, unified(map[string]string{memcgFreeGenerated: memcgFreeText}))
+func TestTakesOverFromGenerator(t *testing.T) {
+	f := free(t, unified(map[string]string{generatedDropIn: dropInText}))
 	dir := t.TempDir()
 	made := func() bool {
-		_, err := os.Stat(filepath.Join(dir, "user-.slice.d", memcgFreeName))
+		_, err := os.Stat(filepath.Join(dir, "user-.slice.d", dropInName))
 		_ = os.RemoveAll(filepath.Join(dir, "user-.slice.d"))
 		return err == nil
 	}

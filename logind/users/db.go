@@ -34,18 +34,18 @@ var (
 	ErrUnknownGroup = errors.New("no such group")
 )
 
-// UserDB resolves users and groups as the machine's programs do. A static Go program has no NSS, so users of LDAP,
+// DB resolves users and groups as the machine's programs do. A static Go program has no NSS, so users of LDAP,
 // SSSD or systemd-homed are asked for with getent(1) and id(1); where these cannot be had, /etc/passwd and /etc/group
 // are read. Answers are remembered. No directory is ever enumerated.
-type UserDB struct {
-	opts   UserDBOptions
+type DB struct {
+	opts   Options
 	users  *memory[User]
 	groups *memory[Group]
 	member *memory[[]uint32]
 }
 
-// UserDBOptions configure a UserDB. The zero value is right for a machine.
-type UserDBOptions struct {
+// Options configure a DB. The zero value is right for a machine.
+type Options struct {
 	Root     string           // etc/passwd and etc/group are below it (default "/")
 	Programs []string         // directories in which getent and id are looked for (default: where distributions have them)
 	Timeout  time.Duration    // of one getent or id (default 5 s)
@@ -54,8 +54,8 @@ type UserDBOptions struct {
 	Now      func() time.Time // default time.Now
 }
 
-// NewUserDB makes a UserDB. It reads nothing yet.
-func NewUserDB(o UserDBOptions) *UserDB {
+// New makes a DB. It reads nothing yet.
+func New(o Options) *DB {
 	if o.Root == "" {
 		o.Root = "/"
 	}
@@ -74,11 +74,11 @@ func NewUserDB(o UserDBOptions) *UserDB {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &UserDB{opts: o, users: newMemory[User](o), groups: newMemory[Group](o), member: newMemory[[]uint32](o)}
+	return &DB{opts: o, users: newMemory[User](o), groups: newMemory[Group](o), member: newMemory[[]uint32](o)}
 }
 
 // ByName returns the user of a name, or an error that is ErrUnknownUser if there is none.
-func (db *UserDB) ByName(ctx context.Context, name string) (User, error) {
+func (db *DB) ByName(ctx context.Context, name string) (User, error) {
 	if err := NameFault(name); err != nil {
 		return User{}, fmt.Errorf("user %s: %w (%w)", Quote(name), ErrUnknownUser, err)
 	}
@@ -88,14 +88,14 @@ func (db *UserDB) ByName(ctx context.Context, name string) (User, error) {
 }
 
 // ByUID returns the user with a UID, or an error that is ErrUnknownUser if there is none.
-func (db *UserDB) ByUID(ctx context.Context, uid uint32) (User, error) {
+func (db *DB) ByUID(ctx context.Context, uid uint32) (User, error) {
 	key := strconv.FormatUint(uint64(uid), 10)
 	is := func(u User) bool { return u.UID == uid }
 	return db.users.get("uid "+key, func() (User, error) { return db.user(ctx, key, is, is) })
 }
 
 // Lookup returns the user whom an exact pattern names.
-func (db *UserDB) Lookup(ctx context.Context, p UserPattern) (User, error) {
+func (db *DB) Lookup(ctx context.Context, p Pattern) (User, error) {
 	if p.kind == byUID {
 		return db.ByUID(ctx, p.lo)
 	}
@@ -104,7 +104,7 @@ func (db *UserDB) Lookup(ctx context.Context, p UserPattern) (User, error) {
 
 // user asks getent, then /etc/passwd. A directory may know a user by more names than the one it answers with, so
 // what getent says is checked less than what a file's line says.
-func (db *UserDB) user(ctx context.Context, key string, told, is func(User) bool) (User, error) {
+func (db *DB) user(ctx context.Context, key string, told, is func(User) bool) (User, error) {
 	out, err := db.run(ctx, "getent", "passwd", key)
 	if err == nil {
 		users, _ := parsePasswd(out)
@@ -124,7 +124,7 @@ func (db *UserDB) user(ctx context.Context, key string, told, is func(User) bool
 }
 
 // Group returns a group by name or GID, or an error that is ErrUnknownGroup if there is none.
-func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
+func (db *DB) Group(ctx context.Context, name string) (Group, error) {
 	if err := NameFault(name); err != nil {
 		return Group{}, fmt.Errorf("group %s: %w (%w)", Quote(name), ErrUnknownGroup, err)
 	}
@@ -152,7 +152,7 @@ func (db *UserDB) Group(ctx context.Context, name string) (Group, error) {
 
 // GroupsOf returns the GIDs of all groups a user is in, as id -G tells them: some directories (SSSD with
 // ignore_group_members) tell a user's groups but not a group's members.
-func (db *UserDB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
+func (db *DB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
 	if err := NameFault(name); err != nil {
 		return nil, fmt.Errorf("user %s: %w (%w)", Quote(name), ErrUnknownUser, err)
 	}
@@ -166,7 +166,7 @@ func (db *UserDB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
 }
 
 // Local returns the users of /etc/passwd.
-func (db *UserDB) Local() ([]User, error) {
+func (db *DB) Local() ([]User, error) {
 	text, err := files.ReadBounded(filepath.Join(db.opts.Root, "etc/passwd"), maxDatabase)
 	if err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// scripted makes a UserDB whose getent and id are one script, and a file that has a line for each call.
-func scripted(t *testing.T, script string, o UserDBOptions) (db *UserDB, calls func() int) {
+// scripted makes a DB whose getent and id are one script, and a file that has a line for each call.
+func scripted(t *testing.T, script string, o Options) (db *DB, calls func() int) {
 	t.Helper()
 	dir := t.TempDir()
 	count := filepath.Join(dir, "calls")
@@ -25,7 +25,7 @@ func scripted(t *testing.T, script string, o UserDBOptions) (db *UserDB, calls f
 		}
 	}
 	o.Programs = []string{dir}
-	return NewUserDB(o), func() int {
+	return New(o), func() int {
 		b, _ := os.ReadFile(count)
 		return strings.Count(string(b), "\n")
 	}
@@ -50,7 +50,7 @@ func fileRoot(t *testing.T) string {
 	return root
 }
 
-func TestUserDBAsksGetent(t *testing.T) {
+func TestAsksGetent(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		user         User
@@ -66,7 +66,7 @@ func TestUserDBAsksGetent(t *testing.T) {
 		{"a child that stays", "sleep 100 & echo 'ldap:*:5000:6000::/:'", User{}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			db, _ := scripted(t, c.script, UserDBOptions{Root: fileRoot(t), Timeout: time.Second})
+			db, _ := scripted(t, c.script, Options{Root: fileRoot(t), Timeout: time.Second})
 			began := time.Now()
 			u, err := db.ByName(context.Background(), "local")
 			if c.want == "" && c.user.Name == "" {
@@ -83,14 +83,14 @@ func TestUserDBAsksGetent(t *testing.T) {
 	}
 }
 
-func TestUserDBFailures(t *testing.T) {
+func TestFailures(t *testing.T) {
 	ctx := context.Background()
-	db, _ := scripted(t, "sleep 100", UserDBOptions{Root: t.TempDir(), Timeout: 200 * time.Millisecond})
+	db, _ := scripted(t, "sleep 100", Options{Root: t.TempDir(), Timeout: 200 * time.Millisecond})
 	if _, err := db.ByName(ctx, "alice"); err == nil || errors.Is(err, ErrUnknownUser) ||
 		!strings.Contains(err.Error(), "no answer within") {
 		t.Errorf("a directory that hangs does not say that there is nobody: %v", err)
 	}
-	db = NewUserDB(UserDBOptions{Root: fileRoot(t), Programs: []string{t.TempDir()}})
+	db = New(Options{Root: fileRoot(t), Programs: []string{t.TempDir()}})
 	if u, err := db.ByUID(ctx, 1000); err != nil || u.Name != "local" {
 		t.Errorf("without getent: %+v, %v", u, err)
 	}
@@ -110,10 +110,10 @@ func TestUserDBFailures(t *testing.T) {
 	}
 }
 
-func TestUserDBRemembers(t *testing.T) {
+func TestRemembers(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	db, calls := scripted(t, `[ "$2" = no ] && exit 2; echo 'ldap:*:5000:6000::/:/bin/sh'`,
-		UserDBOptions{Now: func() time.Time { return now }})
+		Options{Now: func() time.Time { return now }})
 	ctx := context.Background()
 	ask := func(name string, want int) {
 		t.Helper()
@@ -144,8 +144,8 @@ func TestUserDBRemembers(t *testing.T) {
 }
 
 // The machine's own getent and id.
-func TestUserDBReal(t *testing.T) {
-	db := NewUserDB(UserDBOptions{})
+func TestReal(t *testing.T) {
+	db := New(Options{})
 	ctx := context.Background()
 	root, err := db.ByName(ctx, "root")
 	if err != nil || root.UID != 0 || root.Name != "root" {

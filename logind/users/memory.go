@@ -26,7 +26,7 @@ type remembered[T any] struct {
 	until time.Time
 }
 
-func newMemory[T any](o UserDBOptions) *memory[T] {
+func newMemory[T any](o Options) *memory[T] {
 	return &memory[T]{keep: o.Keep, keepNone: o.KeepNone, now: o.Now, answers: make(map[string]remembered[T])}
 }
 

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// UserPattern says which users a rule is for:
+// Pattern says which users a rule is for:
 //
 //	alice       the user of that name
 //	@ops        the members of a group, named or by GID, those whose primary group it is among them
@@ -20,7 +20,7 @@ import (
 //	svc-*       the users with such names: * is any run of characters, ? one, [a-z] and [!a-z] one of a set
 //
 // A backslash stands for itself, as in "DOMAIN\alice". The zero value matches nobody.
-type UserPattern struct {
+type Pattern struct {
 	text   string
 	kind   patternKind
 	lo, hi uint32 // byUID
@@ -40,15 +40,15 @@ const (
 // maxUserName is the longest name taken. Linux allows 256 bytes (LOGIN_NAME_MAX with its end).
 const maxUserName = 255
 
-// ParseUserPattern reads a pattern. The error says what is wrong and what to write.
-func ParseUserPattern(s string) (UserPattern, error) {
-	p := UserPattern{text: s}
+// ParsePattern reads a pattern. The error says what is wrong and what to write.
+func ParsePattern(s string) (Pattern, error) {
+	p := Pattern{text: s}
 	group, isGroup := strings.CutPrefix(s, "@")
 	numeric := s != "" && strings.Trim(s, "0123456789-") == ""
 	switch {
 	case isGroup:
 		if strings.ContainsAny(group, "*?[") {
-			return UserPattern{}, fmt.Errorf("%q: groups cannot be listed everywhere, so a wildcard finds none; "+
+			return Pattern{}, fmt.Errorf("%q: groups cannot be listed everywhere, so a wildcard finds none; "+
 				"name each group in full", s)
 		}
 		p.kind = byGroup
@@ -58,7 +58,7 @@ func ParseUserPattern(s string) (UserPattern, error) {
 	case strings.ContainsAny(s, "*?["):
 		p.kind, p.glob = byGlob, matchSyntax(s)
 		if _, err := path.Match(p.glob, ""); err != nil {
-			return UserPattern{}, fmt.Errorf("%q: a set is not closed or is empty; write it as [a-z]", s)
+			return Pattern{}, fmt.Errorf("%q: a set is not closed or is empty; write it as [a-z]", s)
 		}
 		return checked(p, s, "a user's name")
 	}
@@ -67,9 +67,9 @@ func ParseUserPattern(s string) (UserPattern, error) {
 }
 
 // checked returns the pattern if the name could be one of the user database.
-func checked(p UserPattern, name, what string) (UserPattern, error) {
+func checked(p Pattern, name, what string) (Pattern, error) {
 	if err := NameFault(name); err != nil {
-		return UserPattern{}, fmt.Errorf("%s is not %s: %w", Quote(p.text), what, err)
+		return Pattern{}, fmt.Errorf("%s is not %s: %w", Quote(p.text), what, err)
 	}
 	return p, nil
 }
@@ -101,7 +101,7 @@ func NameFault(name string) error {
 }
 
 // parseUIDs reads "1000" and "1000-1999".
-func parseUIDs(s string) (UserPattern, error) {
+func parseUIDs(s string) (Pattern, error) {
 	low, high, ranged := strings.Cut(s, "-")
 	if !ranged {
 		high = low
@@ -110,14 +110,14 @@ func parseUIDs(s string) (UserPattern, error) {
 	hi, okHi := parseID(high)
 	switch {
 	case !okLo || !okHi:
-		return UserPattern{}, fmt.Errorf("%s is neither a UID nor a range of UIDs; write 1000 or 1000-1999, UIDs go up to %d",
+		return Pattern{}, fmt.Errorf("%s is neither a UID nor a range of UIDs; write 1000 or 1000-1999, UIDs go up to %d",
 			Quote(s), uint32(math.MaxUint32-1))
 	case lo > hi:
-		return UserPattern{}, fmt.Errorf("%q is a range that ends before it begins; write %d-%d", s, hi, lo)
+		return Pattern{}, fmt.Errorf("%q is a range that ends before it begins; write %d-%d", s, hi, lo)
 	case lo == hi && !ValidUID(lo):
-		return UserPattern{}, fmt.Errorf("%q: the kernel means \"no user\" by this UID; no user can have it", s)
+		return Pattern{}, fmt.Errorf("%q: the kernel means \"no user\" by this UID; no user can have it", s)
 	}
-	return UserPattern{text: s, kind: byUID, lo: lo, hi: hi}, nil
+	return Pattern{text: s, kind: byUID, lo: lo, hi: hi}, nil
 }
 
 // ValidUID reports whether a user can have this UID: 65535 and 4294967295 are the kernel's "none" in 16 and 32 bits.
@@ -129,17 +129,17 @@ func matchSyntax(s string) string {
 }
 
 // String is the pattern as written.
-func (p UserPattern) String() string { return p.text }
+func (p Pattern) String() string { return p.text }
 
 // Equal compares patterns as written; everything else follows from that.
-func (p UserPattern) Equal(o UserPattern) bool { return p.text == o.text }
+func (p Pattern) Equal(o Pattern) bool { return p.text == o.text }
 
 // MarshalText writes the pattern.
-func (p UserPattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
 
-// UnmarshalText reads what ParseUserPattern reads.
-func (p *UserPattern) UnmarshalText(b []byte) error {
-	v, err := ParseUserPattern(string(b))
+// UnmarshalText reads what ParsePattern reads.
+func (p *Pattern) UnmarshalText(b []byte) error {
+	v, err := ParsePattern(string(b))
 	if err == nil {
 		*p = v
 	}
@@ -148,7 +148,7 @@ func (p *UserPattern) UnmarshalText(b []byte) error {
 
 // Matches reports whether the pattern is for this user, by name or UID. A group's says false: who is in it is not
 // in a User.
-func (p UserPattern) Matches(u User) bool {
+func (p Pattern) Matches(u User) bool {
 	switch p.kind {
 	case byName:
 		return u.Name == p.text
@@ -162,12 +162,12 @@ func (p UserPattern) Matches(u User) bool {
 }
 
 // Group is the group of an "@group" pattern.
-func (p UserPattern) Group() (string, bool) {
+func (p Pattern) Group() (string, bool) {
 	return strings.TrimPrefix(p.text, "@"), p.kind == byGroup
 }
 
 // Exact reports whether the pattern names one user, whom the user database can be asked for.
-func (p UserPattern) Exact() bool { return p.kind == byName || p.kind == byUID && p.lo == p.hi }
+func (p Pattern) Exact() bool { return p.kind == byName || p.kind == byUID && p.lo == p.hi }
 
 // Quote quotes what somebody wrote, cut where it is long.
 func Quote(s string) string {

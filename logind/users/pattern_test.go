@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestParseUserPattern(t *testing.T) {
+func TestParsePattern(t *testing.T) {
 	alice := User{UID: 1000, GID: 100, Name: "alice"}
 	for _, c := range []struct {
 		in      string
@@ -36,7 +36,7 @@ func TestParseUserPattern(t *testing.T) {
 		{"1und1", User{Name: "1und1"}, true},
 		{"@ops", alice, false}, // who is in a group is asked elsewhere
 	} {
-		p, err := ParseUserPattern(c.in)
+		p, err := ParsePattern(c.in)
 		if err != nil {
 			t.Errorf("%q: %v", c.in, err)
 			continue
@@ -50,7 +50,7 @@ func TestParseUserPattern(t *testing.T) {
 	}
 }
 
-func TestUserPatternFaults(t *testing.T) {
+func TestPatternFaults(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                             "is empty",
 		"@":                            "is empty",
@@ -75,24 +75,24 @@ func TestUserPatternFaults(t *testing.T) {
 		strings.Repeat("x", 256):       "256 bytes",
 		"@" + strings.Repeat("x", 300): "300 bytes",
 	} {
-		_, err := ParseUserPattern(in)
+		_, err := ParsePattern(in)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v, want one with %q", in, err, want)
 		}
 	}
 }
 
-func FuzzParseUserPattern(f *testing.F) {
+func FuzzParsePattern(f *testing.F) {
 	for _, s := range []string{"alice", "@ops", "1000", "1-2", "svc-*", "[!a]", `a\*`, "[", "**[a-]"} {
 		f.Add(s, "alice")
 	}
 	f.Fuzz(func(t *testing.T, s, name string) {
-		p, err := ParseUserPattern(s)
+		p, err := ParsePattern(s)
 		if err != nil {
 			return
 		}
 		p.Matches(User{Name: name})
-		again, err := ParseUserPattern(p.String())
+		again, err := ParsePattern(p.String())
 		if err != nil || !again.Equal(p) || again != p {
 			t.Errorf("%q read again: %+v, %v", s, again, err)
 		}
