@@ -1,11 +1,126 @@
 package logind
 
 import (
+	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
 	sdunit "github.com/coreos/go-systemd/v22/unit"
 )
+
+// unitNameMax is the longest unit name systemd takes (UNIT_NAME_MAX less the terminating zero).
+const unitNameMax = 255
+
+const (
+	scopeSuffix   = ".scope"
+	serviceSuffix = ".service"
+	sliceSuffix   = ".slice"
+	rootSlice     = "-" + sliceSuffix
+)
+
+// SlicePath returns the cgroup path of a slice by systemd's dash rule: "user-1000.slice" lives in "user.slice", so
+// its path is "/user.slice/user-1000.slice". "-.slice" is the root, "/". An error says why the name is no slice's.
+func SlicePath(name string) (string, error) {
+	if name == rootSlice {
+		return "/", nil
+	}
+	stem, ok := strings.CutSuffix(name, sliceSuffix)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("slice %q: the name does not end in %s", name, sliceSuffix)
+	case !validUnitName(name) || strings.Contains(name, "@"):
+		return "", fmt.Errorf("slice %q: not a valid unit name", name)
+	case strings.HasPrefix(stem, "-") || strings.HasSuffix(stem, "-") || strings.Contains(stem, "--"):
+		return "", fmt.Errorf("slice %q: a dash must stand between two names", name)
+	}
+	var p strings.Builder
+	for i := range len(stem) {
+		if stem[i] == '-' {
+			p.WriteString("/" + Escape(stem[:i]+sliceSuffix))
+		}
+	}
+	p.WriteString("/" + Escape(name))
+	return p.String(), nil
+}
+
+// UnitCgroup returns the cgroup path of a unit in a slice, as systemd's Slice property names it. For a slice unit the
+// path follows from its own name and the first argument is not looked at.
+func UnitCgroup(slice, unit string) (string, error) {
+	if strings.HasSuffix(unit, sliceSuffix) {
+		return SlicePath(unit)
+	}
+	if !validUnitName(unit) {
+		return "", fmt.Errorf("unit %q: not a valid unit name", unit)
+	}
+	parent, err := SlicePath(slice)
+	if err != nil {
+		return "", fmt.Errorf("unit %q: %w", unit, err)
+	}
+	return path.Join(parent, Escape(unit)), nil
+}
+
+// validUnitName reports whether systemd would take the name: "prefix.suffix" of letters, digits and :-_.\ with at
+// most what follows one @ as instance. A name from the bus ends up in paths, so a slash must never pass.
+func validUnitName(name string) bool {
+	dot := strings.LastIndexByte(name, '.')
+	if dot <= 0 || dot == len(name)-1 || len(name) > unitNameMax || name[0] == '@' {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte(`:-_.\@`, c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// controllers are the names systemd knows as cgroup controllers (cgroup_controller_to_string up to v258), its own
+// bpf pseudo controllers among them: "memory.slice" would collide with the attribute files of the memory controller.
+var controllers = [...]string{
+	"cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids",
+	"bpf-firewall", "bpf-devices", "bpf-foreign", "bpf-socket-bind",
+	"bpf-restrict-network-interfaces", "bpf-bind-network-interface",
+}
+
+// Escape returns the directory name that systemd gives a unit: the unit's name, with a "_" before it where the name
+// could be taken for a file of the kernel's cgroup file system or for an escaped name.
+func Escape(unit string) string {
+	if needsEscape(unit) {
+		return "_" + unit
+	}
+	return unit
+}
+
+// Unescape is the inverse of Escape.
+func Unescape(dir string) string { return strings.TrimPrefix(dir, "_") }
+
+func needsEscape(name string) bool {
+	if name == "" || name[0] == '_' || name[0] == '.' {
+		return true
+	}
+	switch name {
+	case "notify_on_release", "release_agent", "tasks":
+		return true
+	}
+	first, _, dotted := strings.Cut(name, ".")
+	if !dotted {
+		return false
+	}
+	if first == "cgroup" {
+		return true
+	}
+	for _, c := range controllers {
+		if first == c {
+			return true
+		}
+	}
+	return false
+}
 
 // hasCgroup reports whether the unit is of a type this package follows. Sockets, mounts and swaps have cgroups too,
 // while a helper command of theirs runs; no login goes through them.

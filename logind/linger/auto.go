@@ -194,17 +194,13 @@ func (b churnBook) prune(now time.Time) {
 	}
 }
 
-// earned lists who has earned linger, who did first first.
+// earned lists the users who have earned linger, earliest first.
 func (b churnBook) earned() []uint32 {
-	return slices.SortedFunc(func(yield func(uint32) bool) {
-		for uid, u := range b {
-			if u.Earned != 0 && !yield(uid) {
-				return
-			}
-		}
-	}, func(x, y uint32) int {
+	uids := slices.DeleteFunc(slices.Collect(maps.Keys(b)), func(uid uint32) bool { return b[uid].Earned == 0 })
+	slices.SortFunc(uids, func(x, y uint32) int {
 		return cmp.Or(cmp.Compare(b[x].Earned, b[y].Earned), cmp.Compare(x, y))
 	})
+	return uids
 }
 
 // byRate lists everybody, those who churn most first.

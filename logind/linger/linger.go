@@ -1,17 +1,5 @@
-package linger
-
-import (
-	"context"
-	"log/slog"
-	"sync"
-	"time"
-
-	"github.com/godbus/dbus/v5"
-
-	"github.com/scopereap/scopereap/logind/users"
-)
-
-// Keeper keeps users lingering as rules say, through logind's SetUserLinger. A lingering user's slice, user manager and
+// Package linger keeps users lingering as rules say, through logind's SetUserLinger. A lingering
+// user's slice, user manager and
 // runtime directory stay between sessions, which saves the three memcgs they leave each time.
 //
 // # What is ours
@@ -36,8 +24,22 @@ import (
 // While a rule cannot be answered (the directory is down, or says that there is no such group), it takes nothing away
 // from those it gave linger to.
 //
-// Daemon and CLI can each have a Keeper on the same state file: every operation reads it anew, under a lock. A Keeper
-// can be used by several goroutines.
+// Daemon and CLI can each have a Keeper on the same state file: every operation reads it again, under a lock.
+package linger
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/logind/users"
+)
+
+// Keeper brings linger to what rules say. It can be used by several goroutines.
 type Keeper struct {
 	opts Options
 	log  *slog.Logger
@@ -54,7 +56,7 @@ type Keeper struct {
 
 // Options configure a Keeper. The zero value is right for a machine.
 type Options struct {
-	Dial        func(context.Context) (*dbus.Conn, error) // as for Options; default DialSystem
+	Dial        func(context.Context) (*dbus.Conn, error) // as for logind.Options; default logind.DialSystem
 	CallTimeout time.Duration                             // of one call on the bus; default 10 s
 	State       string                                    // file; default /var/lib/scopereap/linger.json
 	LingerDir   string                                    // logind's; default /var/lib/systemd/linger
@@ -109,15 +111,9 @@ type Change struct {
 
 // New makes a Keeper. It does nothing yet.
 func New(o Options) *Keeper {
-	if o.State == "" {
-		o.State = DefaultState
-	}
-	if o.LingerDir == "" {
-		o.LingerDir = users.DefaultLingerDir
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.State = cmp.Or(o.State, DefaultState)
+	o.LingerDir = cmp.Or(o.LingerDir, users.DefaultLingerDir)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -181,22 +177,4 @@ func (l *Keeper) keepBook(s *state) {
 	for _, c := range l.fresh {
 		l.book.note(c)
 	}
-}
-
-// sayOnce reports whether a message is new. It forgets those that are over: all but the ones of this round.
-func (l *Keeper) sayOnce(round map[string]bool, message string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	round[message] = true
-	if l.said[message] {
-		return false
-	}
-	l.said[message] = true
-	return true
-}
-
-func (l *Keeper) endRound(round map[string]bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.said = round
 }

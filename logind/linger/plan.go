@@ -22,7 +22,7 @@ type view struct {
 	lingers map[string]int64  // logind's files: times in nanoseconds by user name
 	wants   map[uint32]wanted // by UID
 	held    unanswered
-	// never says who must not linger, if anybody.
+	// never says who must not linger.
 	never func(users.User) bool
 }
 
@@ -103,7 +103,7 @@ func (v *view) plan() []Change {
 		mine[e.UID] = true
 		w, wanted := v.wants[e.UID]
 		step := Change{UID: e.UID, Name: e.Name, Rule: e.Rule}
-		never := v.never != nil && v.never(users.User{UID: e.UID, Name: e.Name})
+		never := v.never(users.User{UID: e.UID, Name: e.Name})
 		renamed := wanted && w.user.Name != e.Name
 		switch {
 		case wanted && !renamed:

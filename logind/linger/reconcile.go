@@ -75,13 +75,20 @@ func (l *Keeper) resolve(ctx context.Context, bus *connection, rules Rules) (*re
 
 // tell logs what could not be answered, once for as long as it lasts.
 func (l *Keeper) tell(w *resolved) {
-	round := map[string]bool{}
+	l.mu.Lock()
+	before := l.said
+	l.said = make(map[string]bool, len(w.notes))
+	var news []string
 	for _, note := range w.notes {
-		if l.sayOnce(round, note) {
-			l.log.Warn(note)
+		if !before[note] && !l.said[note] {
+			news = append(news, note)
 		}
+		l.said[note] = true
 	}
-	l.endRound(round)
+	l.mu.Unlock()
+	for _, note := range news {
+		l.log.Warn(note)
+	}
 }
 
 // peek reads the state without the lock, for looking only.

@@ -2,8 +2,6 @@ package usermemcg
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path"
@@ -101,7 +99,7 @@ func limitsBelow(out []Limit, uid uint32, dir, rel string, left *int) []Limit {
 		}
 		below, at := filepath.Join(dir, e.Name()), path.Join(rel, e.Name())
 		for _, l := range []struct{ file, name string }{{"memory.high", "MemoryHigh"}, {"memory.max", "MemoryMax"}} {
-			if n, err := readLimit(filepath.Join(below, l.file)); err == nil && n != math.MaxUint64 {
+			if n, limited := readLimit(filepath.Join(below, l.file)); limited {
 				out = append(out, Limit{uid, at, l.name, n})
 			}
 		}
@@ -110,23 +108,12 @@ func limitsBelow(out []Limit, uid uint32, dir, rel string, left *int) []Limit {
 	return out
 }
 
-// readLimit reads a memory.max or its like; "max" is the largest number.
-func readLimit(file string) (uint64, error) {
+// readLimit reads a memory.max or similar; false where it is "max" or cannot be read.
+func readLimit(file string) (bytes uint64, limited bool) {
 	text, err := files.ReadBounded(file, maxCgroupFile)
 	if err != nil {
-		return 0, err
+		return 0, false
 	}
-	text = strings.TrimSpace(text)
-	if text == "max" {
-		return math.MaxUint64, nil
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		var ne *strconv.NumError
-		if errors.As(err, &ne) {
-			err = ne.Err
-		}
-		return 0, fmt.Errorf("%s holds %q: %w", file, text, err)
-	}
-	return n, nil
+	bytes, err = strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+	return bytes, err == nil && bytes != math.MaxUint64
 }

@@ -1,6 +1,9 @@
+// Package users knows the machine's users and groups, which of them a pattern of the policy means, and who lingers by
+// logind's own files.
 package users
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,21 +59,13 @@ type Options struct {
 
 // New makes a DB. It reads nothing yet.
 func New(o Options) *DB {
-	if o.Root == "" {
-		o.Root = "/"
-	}
+	o.Root = cmp.Or(o.Root, "/")
 	if o.Programs == nil {
 		o.Programs = []string{"/usr/bin", "/bin", "/run/current-system/sw/bin"} // the last is NixOS
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.Keep <= 0 {
-		o.Keep = 5 * time.Minute
-	}
-	if o.KeepNone <= 0 {
-		o.KeepNone = 30 * time.Second
-	}
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Keep = cmp.Or(o.Keep, 5*time.Minute)
+	o.KeepNone = cmp.Or(o.KeepNone, 30*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -1,12 +1,22 @@
+// Package usermemcg sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
+// DisableControllers=memory on user-.slice. A logout then leaves no dying memcg, and with linger for its user a login
+// leaves nothing at all. The drop-in is in /run, so that the next boot is without it whatever happens.
+//
+// The price: systemd ignores MemoryMax= and its like on user-UID.slice, and no unit below has memory limits any more:
+// no user service, no rootless container; systemd-oomd does not see user units.
+//
+// DisableControllers= is there since systemd 240 and means something on cgroup v2 only.
 package usermemcg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,14 +28,7 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// DropIn sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
-// DisableControllers=memory on user-.slice. A logout then leaves no dying memcg, and with linger for its user a login
-// leaves nothing at all. The drop-in is in /run, so that the next boot is without it whatever happens.
-//
-// The price: systemd ignores MemoryMax= and its like on user-UID.slice, and no unit below has memory limits any more:
-// no user service, no rootless container; systemd-oomd does not see user units.
-//
-// DisableControllers= is there since systemd 240 and means something on cgroup v2 only.
+// DropIn is the drop-in for all user slices. It can be used by several goroutines.
 type DropIn struct {
 	opts Options
 	log  *slog.Logger
@@ -54,18 +57,10 @@ const defaultReloadTimeout = 90 * time.Second
 
 // New does nothing yet.
 func New(o Options) *DropIn {
-	if o.Root == "" {
-		o.Root = "/"
-	}
-	if o.Cgroup == "" {
-		o.Cgroup = filepath.Join(o.Root, "sys/fs/cgroup")
-	}
-	if o.ReloadTimeout <= 0 {
-		o.ReloadTimeout = defaultReloadTimeout
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Root = cmp.Or(o.Root, "/")
+	o.Cgroup = cmp.Or(o.Cgroup, filepath.Join(o.Root, "sys/fs/cgroup"))
+	o.ReloadTimeout = cmp.Or(o.ReloadTimeout, defaultReloadTimeout)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	return &DropIn{opts: o, log: o.Logger}
 }
 
@@ -185,14 +180,7 @@ func (f *DropIn) connect(ctx context.Context) (*logind.Client, error) {
 }
 
 // hasWord reports whether a list of words, as cgroup.controllers is one, has the word.
-func hasWord(list, word string) bool {
-	for w := range strings.FieldsSeq(list) {
-		if w == word {
-			return true
-		}
-	}
-	return false
-}
+func hasWord(list, word string) bool { return slices.Contains(strings.Fields(list), word) }
 
 // maxCgroupFile is more than any file has that is read here; the longest is a list of a dozen controllers.
 const maxCgroupFile = 4096
