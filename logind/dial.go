@@ -48,21 +48,15 @@ func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 	f := newFilter()
 	frames := busframe.New(raw, maxMessage, f.wanted)
 	frames.Longest = mostLate
-	conn, err := dbus.NewConn(frames, connOptions(withFilter(ctx, f))...)
+	conn, err := dbus.NewConn(frames, dbus.WithContext(withFilter(ctx, f)),
+		// Its queue has no bound and takes signals as fast as they come, so the connection's reader never waits
+		// for us; but it moves the whole queue for each signal delivered, so we must not let it grow.
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		raw.Close()
 		return nil, fmt.Errorf("connecting to %s: %w", where, err)
 	}
 	return greet(conn, where)
-}
-
-func connOptions(ctx context.Context) []dbus.ConnOption {
-	return []dbus.ConnOption{
-		dbus.WithContext(ctx),
-		// Its queue has no bound and takes signals as fast as they come, so the connection's reader never waits
-		// for us; but it moves the whole queue for each signal delivered, so we must not let it grow.
-		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()),
-	}
 }
 
 // greet authenticates by UID, which needs no user database, and says Hello. Neither takes a context in godbus; the

@@ -3,6 +3,7 @@ package logind
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -108,18 +109,7 @@ func needsEscape(name string) bool {
 		return true
 	}
 	first, _, dotted := strings.Cut(name, ".")
-	if !dotted {
-		return false
-	}
-	if first == "cgroup" {
-		return true
-	}
-	for _, c := range controllers {
-		if first == c {
-			return true
-		}
-	}
-	return false
+	return dotted && (first == "cgroup" || slices.Contains(controllers[:], first))
 }
 
 // hasCgroup reports whether the unit is of a type this package follows. Sockets, mounts and swaps have cgroups too,
@@ -140,12 +130,17 @@ func sessionScope(id string) string { return "session-" + id + scopeSuffix }
 
 // SessionOf is the ID of the session whose scope a unit is: the N of session-N.scope.
 func SessionOf(unit string) (id string, ok bool) {
-	id, ok = strings.CutPrefix(unit, "session-")
+	id, ok = within(unit, "session-", scopeSuffix)
+	return id, ok && id != ""
+}
+
+// within returns what a name has between a prefix and a suffix.
+func within(name, prefix, suffix string) (string, bool) {
+	rest, ok := strings.CutPrefix(name, prefix)
 	if !ok {
 		return "", false
 	}
-	id, ok = strings.CutSuffix(id, scopeSuffix)
-	return id, ok && id != ""
+	return strings.CutSuffix(rest, suffix)
 }
 
 // UserSlice is the name of a user's slice.
@@ -156,11 +151,7 @@ func UserSlice(uid uint32) string {
 // UserOf is the user whose slice a unit is: the N of user-N.slice. user.slice and the slices below a user's are
 // nobody's.
 func UserOf(unit string) (uid uint32, ok bool) {
-	number, ok := strings.CutPrefix(unit, "user-")
-	if !ok {
-		return 0, false
-	}
-	number, ok = strings.CutSuffix(number, sliceSuffix)
+	number, ok := within(unit, "user-", sliceSuffix)
 	if !ok {
 		return 0, false
 	}

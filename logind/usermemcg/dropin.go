@@ -121,7 +121,7 @@ func (f *DropIn) Remove(ctx context.Context) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, there, err := f.own()
-	if err != nil || !there && !f.generated() && !f.untold {
+	if err != nil || !there && !f.there(generatedDropIn) && !f.untold {
 		return false, err
 	}
 	if err := f.manage(); err != nil {

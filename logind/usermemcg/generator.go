@@ -13,6 +13,8 @@ import (
 // before any unit is loaded. Generators run at every reload, too, and what they made before is gone then: from the
 // first Install or Remove on, which leave a mark until the next boot, the generator makes nothing and the drop-in in
 // /run/systemd/system is all there is.
+//
+// managedMark is that mark; generatedDropIn is there while the generator's drop-in is in force.
 const (
 	managedMark     = "run/scopereap.sessions"
 	generatedDropIn = "run/systemd/generator/user-.slice.d/" + dropInName
@@ -21,25 +23,21 @@ const (
 // Generate is the generator's work: it writes the drop-in below dir, the first argument that systemd gives it. It does
 // nothing once Install or Remove were called since the boot, where Install would refuse, and on cgroup v1.
 func (f *DropIn) Generate(dir string) error {
-	if err := f.supported(); errors.Is(err, ErrNoUnifiedMemory) {
+	switch err := f.supported(); {
+	case errors.Is(err, ErrNoUnifiedMemory):
 		return nil
-	} else if err != nil {
+	case err != nil:
 		return err
 	}
-	if f.managed() || len(f.others().conflicts) > 0 {
+	if f.there(managedMark) || len(f.others().conflicts) > 0 {
 		return nil
 	}
 	return writeDropIn(filepath.Join(dir, "user-.slice.d"), dropInText)
 }
 
-func (f *DropIn) managed() bool {
-	_, err := os.Lstat(filepath.Join(f.opts.Root, managedMark))
-	return err == nil
-}
-
-// generated reports whether the generator's drop-in is in force.
-func (f *DropIn) generated() bool {
-	_, err := os.Lstat(filepath.Join(f.opts.Root, generatedDropIn))
+// there reports whether there is a file of this name below the root.
+func (f *DropIn) there(name string) bool {
+	_, err := os.Lstat(filepath.Join(f.opts.Root, name))
 	return err == nil
 }
 

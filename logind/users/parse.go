@@ -6,51 +6,47 @@ import (
 	"strings"
 )
 
-// parsePasswd reads lines as passwd(5) has them. Broken ones are counted and passed over, as NSS does; so are NIS's
-// "+" and "-" lines. The first of two lines with one UID wins, and the first of two with one name.
-func parsePasswd(text string) (users []User, broken int) {
-	names, uids := map[string]bool{}, map[uint32]bool{}
+// records hands each line that may be an entry, split into its fields, to take, and counts the broken
+// ones. It passes over comments and NIS's "+" and "-" lines, as NSS does.
+func records(text string, fields int, take func(f []string) bool) (broken int) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		if line == "" || strings.ContainsRune("#+-", rune(line[0])) {
 			continue
 		}
 		f := strings.Split(line, ":")
-		if len(f) != 7 || NameFault(f[0]) != nil {
+		if len(f) != fields || NameFault(f[0]) != nil || !take(f) {
 			broken++
-			continue
 		}
+	}
+	return broken
+}
+
+// parsePasswd reads lines as passwd(5) has them. The first of two lines with one UID wins, and the first of
+// two with one name.
+func parsePasswd(text string) (users []User, broken int) {
+	names, uids := map[string]bool{}, map[uint32]bool{}
+	broken = records(text, 7, func(f []string) bool {
 		uid, okUID := parseID(f[2])
 		gid, okGID := parseID(f[3])
 		if !okUID || !okGID || !ValidUID(uid) {
-			broken++
-			continue
+			return false
 		}
-		if names[f[0]] || uids[uid] {
-			continue
+		if !names[f[0]] && !uids[uid] {
+			names[f[0]], uids[uid] = true, true
+			users = append(users, User{UID: uid, GID: gid, Name: f[0], Shell: f[6]})
 		}
-		names[f[0]], uids[uid] = true, true
-		users = append(users, User{UID: uid, GID: gid, Name: f[0], Shell: f[6]})
-	}
+		return true
+	})
 	return users, broken
 }
 
-// parseGroups reads lines as group(5) has them, passing over broken ones.
+// parseGroups reads lines as group(5) has them.
 func parseGroups(text string) (groups []Group, broken int) {
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		if line == "" || strings.ContainsRune("#+-", rune(line[0])) {
-			continue
-		}
-		f := strings.Split(line, ":")
-		if len(f) != 4 || NameFault(f[0]) != nil {
-			broken++
-			continue
-		}
+	broken = records(text, 4, func(f []string) bool {
 		gid, ok := parseID(f[2])
 		if !ok {
-			broken++
-			continue
+			return false
 		}
 		g := Group{GID: gid, Name: f[0]}
 		for m := range strings.SplitSeq(f[3], ",") {
@@ -59,7 +55,8 @@ func parseGroups(text string) (groups []Group, broken int) {
 			}
 		}
 		groups = append(groups, g)
-	}
+		return true
+	})
 	return groups, broken
 }
 
