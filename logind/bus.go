@@ -35,15 +35,16 @@ const (
 	errNameHasNoOwner = busName + ".Error.NameHasNoOwner"
 )
 
-// bus makes the calls. It has no state but the connection, so its methods run in as many goroutines as wanted.
+// bus makes the calls. It has no state but the connection, so its methods run in as many goroutines
+// as wanted.
 type bus struct {
 	conn    *dbus.Conn
 	timeout time.Duration
 	count   func(failed bool) // called once a call
 }
 
-// call makes one method call with a deadline. Nothing is ever started by it: a machine whose logind is not running
-// has its reasons.
+// call makes one method call with a deadline. Nothing is ever started by it: a machine whose logind
+// is not running has its reasons.
 func (b *bus) call(ctx context.Context, dest string, path dbus.ObjectPath, method string, args ...any) (*dbus.Call, error) {
 	limited, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
@@ -60,7 +61,8 @@ func (b *bus) call(ctx context.Context, dest string, path dbus.ObjectPath, metho
 	return c, err
 }
 
-// answers reports whether a D-Bus error is an answer to what was asked, rather than a failure to answer.
+// answers reports whether a D-Bus error is an answer to what was asked, rather than a failure to
+// answer.
 func answers(err error) bool {
 	return IsError(err, errNoSuchUnit, errSubscribed, errNoSuchSession, errUnknownObject, errNameHasNoOwner)
 }
@@ -71,8 +73,8 @@ func IsError(err error, names ...string) bool {
 	return errors.As(err, &e) && slices.Contains(names, e.Name)
 }
 
-// fetch makes a call that is answered with one value, and also returns the answer's place among the signals. An answer
-// of another type is an error.
+// fetch makes a call that is answered with one value, and also returns the answer's place among the
+// signals. An answer of another type is an error.
 func fetch[T any](ctx context.Context, b *bus, dest string, path dbus.ObjectPath, method string, args ...any) (
 	value T, at dbus.Sequence, err error,
 ) {
@@ -98,7 +100,8 @@ func (b *bus) owner(ctx context.Context, name string) (string, error) {
 	return owner, err
 }
 
-// subscribe asks PID 1 to send signals. It forgets that when it or the bus starts again; asking twice does no harm.
+// subscribe asks PID 1 to send signals. It forgets that when it or the bus starts again; asking
+// twice does no harm.
 func (b *bus) subscribe(ctx context.Context) error {
 	_, err := b.call(ctx, sdName, sdPath, sdIface+".Subscribe")
 	if IsError(err, errSubscribed) {

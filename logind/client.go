@@ -17,8 +17,8 @@ type Client struct {
 	cancel context.CancelFunc
 }
 
-// Connect makes a connection for a few calls, as Options.Dial does it (nil: DialSystem). timeout bounds that and each
-// call (0: 10 s).
+// Connect makes a connection for a few calls, as Options.Dial does it (nil: DialSystem). timeout
+// bounds that and each call (0: 10 s).
 func Connect(ctx context.Context, open func(context.Context) (*dbus.Conn, error), timeout time.Duration) (*Client, error) {
 	o := Options{Dial: open, CallTimeout: timeout}.withDefaults()
 	conn, cancel, err := dial(ctx, o.Dial, o.CallTimeout)
@@ -37,7 +37,8 @@ func (c *Client) Close() {
 	c.conn.Close()
 }
 
-// SetUserLinger turns a user's linger on or off. As root no polkit is asked, hence interactive=false.
+// SetUserLinger turns a user's linger on or off. As root no polkit is asked, hence
+// interactive=false.
 func (c *Client) SetUserLinger(ctx context.Context, uid uint32, on bool) error {
 	_, err := c.call(ctx, loginName, loginPath, loginIface+".SetUserLinger", uid, on, false)
 	return err
@@ -67,8 +68,8 @@ func (c *Client) SliceProperties(ctx context.Context, slice string) (map[string]
 	return props, err
 }
 
-// Reload is a daemon-reload. PID 1 answers after it, having said nothing to anybody in between; it gets as long as
-// timeout.
+// Reload is a daemon-reload. PID 1 answers after it, having said nothing to anybody in between; it
+// gets as long as timeout.
 func (c *Client) Reload(ctx context.Context, timeout time.Duration) error {
 	slow := c.bus
 	slow.timeout = timeout
@@ -76,11 +77,12 @@ func (c *Client) Reload(ctx context.Context, timeout time.Duration) error {
 	return err
 }
 
-// versionPatience is how long systemd may take to say its version: PID 1 is silent while it reloads.
+// versionPatience is how long systemd may take to say its version: PID 1 is silent while it
+// reloads.
 const versionPatience = 3 * time.Second
 
-// SystemdVersion asks systemd for its version, such as 252. 0: it did not answer before ctx ended or 3 s were over, or
-// said no number.
+// SystemdVersion asks systemd for its version, such as 252. 0: it did not answer before ctx ended
+// or 3 s were over, or said no number.
 func SystemdVersion(ctx context.Context) int {
 	ctx, cancel := context.WithTimeout(ctx, versionPatience)
 	defer cancel()

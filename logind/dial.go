@@ -13,24 +13,26 @@ import (
 	"github.com/scopereap/scopereap/internal/quiet"
 )
 
-// DialSystem makes a private connection to the system bus ($DBUS_SYSTEM_BUS_ADDRESS, or the usual places).
+// DialSystem makes a private connection to the system bus ($DBUS_SYSTEM_BUS_ADDRESS, or the usual
+// places).
 func DialSystem(ctx context.Context) (*dbus.Conn, error) {
 	return dialAt(ctx, "", "the system bus")
 }
 
-// DialAddress returns a Dial function for a bus at an address, such as "unix:path=/run/dbus/system_bus_socket".
+// DialAddress returns a Dial function for a bus at an address, such as
+// "unix:path=/run/dbus/system_bus_socket".
 func DialAddress(address string) func(context.Context) (*dbus.Conn, error) {
 	return func(ctx context.Context) (*dbus.Conn, error) {
 		return dialAt(ctx, address, "the bus at "+address)
 	}
 }
 
-// maxMessage is the longest message there may be (D-Bus specification, "Message Format"): a list of all units may be
-// long.
+// maxMessage is the longest message there may be (D-Bus specification, "Message Format"): a list of
+// all units may be long.
 const maxMessage = 128 << 20
 
-// mostLate is how late a flood may make a signal: a hold has to be in a scope's directory while that lives, which may be a
-// tenth of a second, and asks a question or two first.
+// mostLate is how late a flood may make a signal: a hold has to be in a scope's directory while
+// that lives, which may be a tenth of a second, and asks a question or two first.
 const mostLate = 10 * time.Millisecond
 
 // writeTime bounds a write: the bus reads at once, or it is stuck.
@@ -49,8 +51,9 @@ func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 	frames := busframe.New(raw, maxMessage, f.wanted)
 	frames.Longest = mostLate
 	conn, err := dbus.NewConn(frames, dbus.WithContext(withFilter(ctx, f)),
-		// Its queue has no bound and takes signals as fast as they come, so the connection's reader never waits
-		// for us; but it moves the whole queue for each signal delivered, so we must not let it grow.
+		// Its queue has no bound and takes signals as fast as they come, so the connection's reader
+		// never waits for us; but it moves the whole queue for each signal delivered, so we must
+		// not let it grow.
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		raw.Close()
@@ -59,8 +62,8 @@ func dialAt(ctx context.Context, address, where string) (*dbus.Conn, error) {
 	return greet(conn, where)
 }
 
-// greet authenticates by UID, which needs no user database, and says Hello. Neither takes a context in godbus; the
-// connection's own, when it ends, closes the socket under them.
+// greet authenticates by UID, which needs no user database, and says Hello. Neither takes a context
+// in godbus; the connection's own, when it ends, closes the socket under them.
 func greet(conn *dbus.Conn, where string) (*dbus.Conn, error) {
 	err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))})
 	if err == nil {
@@ -73,8 +76,8 @@ func greet(conn *dbus.Conn, where string) (*dbus.Conn, error) {
 	return conn, nil
 }
 
-// dial calls open and gives up on it after the timeout, even if it does not heed its context. The connection lives until
-// the context ends or cancel is called.
+// dial calls open and gives up on it after the timeout, even if it does not heed its context. The
+// connection lives until the context ends or cancel is called.
 func dial(ctx context.Context, open func(context.Context) (*dbus.Conn, error), timeout time.Duration) (
 	*dbus.Conn, context.CancelFunc, error,
 ) {

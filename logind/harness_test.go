@@ -13,7 +13,8 @@ import (
 	"github.com/scopereap/scopereap/internal/bustest"
 )
 
-// patience bounds how long a test waits for what must happen; reaching it is a failure, never a measurement.
+// patience bounds how long a test waits for what must happen; reaching it is a failure, never a
+// measurement.
 const patience = 60 * time.Second
 
 // harness is a listener on a bus of its own, with a consumer that remembers everything.
@@ -29,7 +30,8 @@ type harness struct {
 	mark int
 }
 
-// start runs a listener on a fresh fake machine, after prepare, and waits until it has compared what there is.
+// start runs a listener on a fresh fake machine, after prepare, and waits until it has compared
+// what there is.
 func start(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness {
 	t.Helper()
 	h := launch(t, opts, prepare)
@@ -83,8 +85,8 @@ func (h *harness) until(what string, cond func() bool) {
 	}
 }
 
-// sync waits until everything that was signalled so far is handled: a unit of its own comes and goes, twice, with all
-// lookups done in between.
+// sync waits until everything that was signalled so far is handled: a unit of its own comes and
+// goes, twice, with all lookups done in between.
 func (h *harness) sync() {
 	h.Helper()
 	h.until("subscription", h.m.Subscribed)

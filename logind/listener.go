@@ -46,8 +46,9 @@ func New(opts Options) *Listener {
 // Events returns the stream. It is closed when Run returns; events not taken by then are lost.
 func (l *Listener) Events() <-chan Event { return l.events }
 
-// Run listens until the context ends and then returns nil. It outlives every failure of the bus: it says so once,
-// goes on trying, and reports what happened meanwhile when it is back. It can be called once.
+// Run listens until the context ends and then returns nil. It outlives every failure of the bus: it
+// says so once, goes on trying, and reports what happened meanwhile when it is back. It can be
+// called once.
 func (l *Listener) Run(ctx context.Context) error {
 	if l.ran.Swap(true) {
 		return errors.New("logind: Run was called before; make a new Listener")
@@ -125,8 +126,8 @@ func (l *Listener) Stats() Stats {
 	return s
 }
 
-// Snapshot returns the sessions known at the moment, by ID. One whose user is not learned yet is left out; the other
-// properties can still be missing for the time of a call.
+// Snapshot returns the sessions known at the moment, by ID. One whose user is not learned yet is
+// left out; the other properties can still be missing for the time of a call.
 func (l *Listener) Snapshot() []Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,7 +152,8 @@ func (l *Listener) Session(id string) (Session, bool) {
 	return *s.info, true
 }
 
-// knows reports whether the removal of a unit says anything: of one that is known, or while lists are compared.
+// knows reports whether the removal of a unit says anything: of one that is known, or while lists
+// are compared.
 func (l *Listener) knows(unit string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

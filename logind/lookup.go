@@ -11,12 +11,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// find answers an ask about a unit, first by calls that load nothing: asking for a property of a unit that
-// is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go round for ever.
+// find answers an ask about a unit, first by calls that load nothing: asking for a property of a
+// unit that is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go
+// round for ever.
 //
-//   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that is all.
-//   - A service has an invocation ID besides, which tells a restart from a reload and a run from nothing.
-//   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its Slice.
+//   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that
+//     is all.
+//   - A service has an invocation ID besides, which tells a restart from a reload and a run from
+//     nothing.
+//   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its
+//     Slice.
 func (b *bus) find(ctx context.Context, a *ask) (r answer) {
 	q := &query{bus: b, ctx: ctx, name: a.unit.name, path: unitPath(a.unit.name)}
 	r = q.find(a)
@@ -48,8 +52,9 @@ func (q *query) find(a *ask) answer {
 			return answer{err: err}
 		}
 	} else if isScope(q.name) {
-		// A session's scope whose user logind has not told yet. Its job has just ended, so it is loaded unless it
-		// was very short; then this loads its name, which for a scope makes nobody ask again.
+		// A session's scope whose user logind has not told yet. Its job has just ended, so it is
+		// loaded unless it was very short; then this loads its name, which for a scope makes nobody
+		// ask again.
 		cgroup, err := q.cgroup()
 		if err != nil {
 			return answer{err: err}
@@ -85,7 +90,8 @@ func (q *query) find(a *ask) answer {
 	return r
 }
 
-// shipped reports whether a derived path rests on a unit that systemd ships with a Slice= of its own.
+// shipped reports whether a derived path rests on a unit that systemd ships with a Slice= of its
+// own.
 func shipped(guess string) bool {
 	_, ok := uidOf(guess)
 	return ok
@@ -98,7 +104,8 @@ func inquire[T any](q *query, path dbus.ObjectPath, method string, args ...any) 
 	return value, err
 }
 
-// refused reports whether PID 1 answered that it will not: then the unit's properties may still be had.
+// refused reports whether PID 1 answered that it will not: then the unit's properties may still be
+// had.
 func refused(err error) bool {
 	return IsError(err, busName+".Error.AccessDenied", busName+".Error.UnknownMethod")
 }
@@ -108,7 +115,8 @@ func (q *query) unitAt(cgroup string) (dbus.ObjectPath, error) {
 	return inquire[dbus.ObjectPath](q, sdPath, sdIface+".GetUnitByControlGroup", cgroup)
 }
 
-// place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
+// place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not
+// follow.
 func (q *query) place(a *ask, mayLive bool, r *answer) error {
 	if mayLive {
 		cgroup, err := q.cgroup()
@@ -142,7 +150,8 @@ func (q *query) state() (unitState, error) {
 	return parseUnit(q.name, props)
 }
 
-// cgroup asks for the unit's cgroup; "" if it has none. It is to become a path on this machine, so it is looked at.
+// cgroup asks for the unit's cgroup; "" if it has none. It is to become a path on this machine, so
+// it is looked at.
 func (q *query) cgroup() (string, error) {
 	cgroup, err := q.text("ControlGroup")
 	if err == nil && cgroup != "" && (cgroup[0] != '/' || pathpkg.Clean(cgroup) != cgroup) {

@@ -20,8 +20,9 @@ const (
 	rootSlice     = "-" + sliceSuffix
 )
 
-// SlicePath returns the cgroup path of a slice by systemd's dash rule: "user-1000.slice" lives in "user.slice", so
-// its path is "/user.slice/user-1000.slice". "-.slice" is the root, "/". An error says why the name is no slice's.
+// SlicePath returns the cgroup path of a slice by systemd's dash rule: "user-1000.slice" lives in
+// "user.slice", so its path is "/user.slice/user-1000.slice". "-.slice" is the root, "/". An error
+// says why the name is no slice's.
 func SlicePath(name string) (string, error) {
 	if name == rootSlice {
 		return "/", nil
@@ -45,8 +46,8 @@ func SlicePath(name string) (string, error) {
 	return p.String(), nil
 }
 
-// UnitCgroup returns the cgroup path of a unit in a slice, as systemd's Slice property names it. For a slice unit the
-// path follows from its own name and the first argument is not looked at.
+// UnitCgroup returns the cgroup path of a unit in a slice, as systemd's Slice property names it.
+// For a slice unit the path follows from its own name and the first argument is not looked at.
 func UnitCgroup(slice, unit string) (string, error) {
 	if strings.HasSuffix(unit, sliceSuffix) {
 		return SlicePath(unit)
@@ -61,8 +62,9 @@ func UnitCgroup(slice, unit string) (string, error) {
 	return path.Join(parent, Escape(unit)), nil
 }
 
-// validUnitName reports whether systemd would take the name: "prefix.suffix" of letters, digits and :-_.\ with at
-// most what follows one @ as instance. A name from the bus ends up in paths, so a slash must never pass.
+// validUnitName reports whether systemd would take the name: "prefix.suffix" of letters, digits and
+// :-_.\ with at most what follows one @ as instance. A name from the bus ends up in paths, so a
+// slash must never pass.
 func validUnitName(name string) bool {
 	dot := strings.LastIndexByte(name, '.')
 	if dot <= 0 || dot == len(name)-1 || len(name) > unitNameMax || name[0] == '@' {
@@ -80,16 +82,18 @@ func validUnitName(name string) bool {
 	return true
 }
 
-// controllers are the names systemd knows as cgroup controllers (cgroup_controller_to_string up to v258), its own
-// bpf pseudo controllers among them: "memory.slice" would collide with the attribute files of the memory controller.
+// controllers are the names systemd knows as cgroup controllers (cgroup_controller_to_string up to
+// v258), its own bpf pseudo controllers among them: "memory.slice" would collide with the attribute
+// files of the memory controller.
 var controllers = [...]string{
 	"cpu", "cpuacct", "cpuset", "io", "blkio", "memory", "devices", "pids",
 	"bpf-firewall", "bpf-devices", "bpf-foreign", "bpf-socket-bind",
 	"bpf-restrict-network-interfaces", "bpf-bind-network-interface",
 }
 
-// Escape returns the directory name that systemd gives a unit: the unit's name, with a "_" before it where the name
-// could be taken for a file of the kernel's cgroup file system or for an escaped name.
+// Escape returns the directory name that systemd gives a unit: the unit's name, with a "_" before
+// it where the name could be taken for a file of the kernel's cgroup file system or for an escaped
+// name.
 func Escape(unit string) string {
 	if needsEscape(unit) {
 		return "_" + unit
@@ -112,8 +116,8 @@ func needsEscape(name string) bool {
 	return dotted && (first == "cgroup" || slices.Contains(controllers[:], first))
 }
 
-// hasCgroup reports whether the unit is of a type this package follows. Sockets, mounts and swaps have cgroups too,
-// while a helper command of theirs runs; no login goes through them.
+// hasCgroup reports whether the unit is of a type this package follows. Sockets, mounts and swaps
+// have cgroups too, while a helper command of theirs runs; no login goes through them.
 func hasCgroup(name string) bool {
 	if name == rootSlice || !validUnitName(name) {
 		return false
@@ -148,8 +152,8 @@ func UserSlice(uid uint32) string {
 	return "user-" + strconv.FormatUint(uint64(uid), 10) + sliceSuffix
 }
 
-// UserOf is the user whose slice a unit is: the N of user-N.slice. user.slice and the slices below a user's are
-// nobody's.
+// UserOf is the user whose slice a unit is: the N of user-N.slice. user.slice and the slices below
+// a user's are nobody's.
 func UserOf(unit string) (uid uint32, ok bool) {
 	number, ok := within(unit, "user-", sliceSuffix)
 	if !ok {
@@ -176,11 +180,12 @@ func parseUID(s string) (uint32, bool) {
 	return uint32(n), true
 }
 
-// derive returns the path a unit's cgroup has if nobody moved it with Slice=, "" where the name does not tell. For
-// slices it is the rule, for the others systemd's and logind's defaults:
+// derive returns the path a unit's cgroup has if nobody moved it with Slice=, "" where the name
+// does not tell. For slices it is the rule, for the others systemd's and logind's defaults:
 // session-N.scope in its user's slice (the name alone does not tell whose), user@UID.service and
-// user-runtime-dir@UID.service by the Slice= of the units systemd ships, machine-*.scope by machined,
-// other instances of templates in a slice of their own below system.slice, the rest in system.slice.
+// user-runtime-dir@UID.service by the Slice= of the units systemd ships, machine-*.scope by
+// machined, other instances of templates in a slice of their own below system.slice, the rest in
+// system.slice.
 func derive(name string, s *Session) string {
 	slice := "system.slice"
 	prefix, rest, instance := strings.Cut(name, "@")

@@ -41,7 +41,8 @@ func wait(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// A bus that takes the connection and says nothing, and a Dial that heeds no context, are given up on.
+// A bus that takes the connection and says nothing, and a Dial that heeds no context, are given up
+// on.
 func TestSilentBus(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "bus")
 	silent, err := net.Listen("unix", socket)

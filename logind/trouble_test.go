@@ -16,7 +16,8 @@ func TestBusLostInMidFlow(t *testing.T) {
 	h.bus.Stop()
 	h.m.Disconnect()
 	h.until("loss seen", func() bool { return !h.l.Stats().Connected })
-	// What happens while nobody hears: two sessions end, one comes, one comes and goes, cron is restarted.
+	// What happens while nobody hears: two sessions end, one comes, one comes and goes, cron is
+	// restarted.
 	h.m.RemoveSession("1")
 	h.m.RemoveSession("3")
 	h.m.AddSession(alice("4"))
@@ -237,7 +238,8 @@ func TestMethodsThatFail(t *testing.T) {
 	}
 }
 
-// A machine whose bus policy or systemd lacks GetUnitByControlGroup works all the same, with more calls.
+// A machine whose bus policy or systemd lacks GetUnitByControlGroup works all the same, with more
+// calls.
 func TestWithoutGetUnitByControlGroup(t *testing.T) {
 	h := start(t, Options{}, func(m *bustest.Machine) { m.Fail("GetUnitByControlGroup", bustest.Deny) })
 	h.m.AddSession(alice("1"))

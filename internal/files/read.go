@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadBounded reads a regular file of at most so many bytes. It neither waits for a fifo's writer nor reads on where a
-// file grows.
+// ReadBounded reads a regular file of at most so many bytes. It neither waits for a fifo's writer
+// nor reads on where a file grows.
 func ReadBounded(path string, most int64) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {

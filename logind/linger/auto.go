@@ -11,7 +11,8 @@ import (
 
 // Auto says who earns linger by churning. The zero value is nobody.
 type Auto struct {
-	// TeardownsPerHour is how many teardowns of a user's slice within an hour are still no reason; 0 is off.
+	// TeardownsPerHour is how many teardowns of a user's slice within an hour are still no reason;
+	// 0 is off.
 	TeardownsPerHour int
 	// MaxUsers is how many users can have earned it at a time.
 	MaxUsers int
@@ -21,7 +22,8 @@ type Auto struct {
 
 const (
 	churnWindow = time.Hour
-	// stopDelay is logind's UserStopDelaySec= (10 s by default): a user who is back within it keeps the slice.
+	// stopDelay is logind's UserStopDelaySec= (10 s by default): a user who is back within it keeps
+	// the slice.
 	stopDelay = 10 * time.Second
 	// maxChurn bounds a user's times: with stopDelay no slice is torn down more often in an hour.
 	maxChurn = int(churnWindow / stopDelay)
@@ -29,14 +31,14 @@ const (
 	maxChurners = 512
 )
 
-// churnBook is who churns: what the auto rule knows. It is a part of the state, so that neither a restart nor a crash
-// forgets what was earned.
+// churnBook is who churns: what the auto rule knows. It is a part of the state, so that neither a
+// restart nor a crash forgets what was earned.
 type churnBook map[uint32]*churner
 
 // churner is one user in a churnBook. Times are Unix seconds.
 type churner struct {
-	// Times are when the user's slice was torn down, oldest first; for one who earned linger, when sessions ended
-	// that would have torn it down.
+	// Times are when the user's slice was torn down, oldest first; for one who earned linger, when
+	// sessions ended that would have torn it down.
 	Times []int64 `json:"times,omitempty"`
 	// LastEnd is when the last session of a user who earned linger ended.
 	LastEnd int64 `json:"last_end,omitempty"`
@@ -55,10 +57,11 @@ type churn struct {
 
 // note writes down what happened.
 //
-// A slice that was torn down counts always. A session's end counts only for those who earned linger, whose slice stays:
-// it stands for the teardown there would have been, unless another session ended less than stopDelay before. (The
-// beginnings of sessions are not looked at. So one who stays logged in elsewhere counts too: such a user may keep
-// linger for longer, but does not earn it thereby.)
+// A slice that was torn down counts always. A session's end counts only for those who earned
+// linger, whose slice stays: it stands for the teardown there would have been, unless another
+// session ended less than stopDelay before. (The beginnings of sessions are not looked at. So one
+// who stays logged in elsewhere counts too: such a user may keep linger for longer, but does not
+// earn it thereby.)
 func (b churnBook) note(c churn) {
 	u := b[c.uid]
 	if c.session && (u == nil || u.Earned == 0) {
@@ -122,10 +125,10 @@ func (u *churner) rate(now time.Time) int {
 	return n
 }
 
-// decide brings the book up to now by the rules: who churns enough earns linger, up to MaxUsers; who has churned less
-// than half as much for ForgetAfter loses it, and so do all when the rule is off. Between the two nothing changes, and
-// nobody loses it to one who churns more: nothing flaps. mayEarn says who can earn it at all; it is asked only of those
-// who churn enough, most first.
+// decide brings the book up to now by the rules: who churns enough earns linger, up to MaxUsers;
+// who has churned less than half as much for ForgetAfter loses it, and so do all when the rule is
+// off. Between the two nothing changes, and nobody loses it to one who churns more: nothing flaps.
+// mayEarn says who can earn it at all; it is asked only of those who churn enough, most first.
 func (b churnBook) decide(rules Auto, now time.Time, mayEarn func(uid uint32) bool) {
 	off := rules.TeardownsPerHour <= 0
 	earned := b.earned()
@@ -163,11 +166,12 @@ func (b churnBook) decide(rules Auto, now time.Time, mayEarn func(uid uint32) bo
 	}
 }
 
-// forget takes back what was earned. What happened in the last hour goes too: it was no real teardown.
+// forget takes back what was earned. What happened in the last hour goes too: it was no real
+// teardown.
 func (u *churner) forget() { *u = churner{} }
 
-// busyUntil is when the last stretch of an hour with at least least teardowns ends; 0: there was none. With least 0
-// every moment is busy, but then the rule is off.
+// busyUntil is when the last stretch of an hour with at least least teardowns ends; 0: there was
+// none. With least 0 every moment is busy, but then the rule is off.
 func busyUntil(times []int64, least int) int64 {
 	least = max(least, 1)
 	window := int64(churnWindow / time.Second)

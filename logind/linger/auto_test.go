@@ -127,7 +127,8 @@ func TestKeptByItsSessionsAndForgotten(t *testing.T) {
 	}
 }
 
-// One who churns at any steady rate changes hands at most once: there is no rate at which linger comes and goes.
+// One who churns at any steady rate changes hands at most once: there is no rate at which linger
+// comes and goes.
 func TestNothingFlaps(t *testing.T) {
 	for _, every := range []time.Duration{11 * time.Second, time.Minute, 12 * time.Minute, 14 * time.Minute, 15 * time.Minute,
 		16 * time.Minute, 29 * time.Minute, 31 * time.Minute, time.Hour} {

@@ -44,8 +44,8 @@ func (b *connection) setLinger(ctx context.Context, u users.User, on bool) error
 	return setError(u, err)
 }
 
-// Names of what logind answers to SetUserLinger. Which one an unknown user gets depends on its version: errno of
-// getpwuid before systemd 253 (often ENOENT), ESRCH since.
+// Names of what logind answers to SetUserLinger. Which one an unknown user gets depends on its
+// version: errno of getpwuid before systemd 253 (often ENOENT), ESRCH since.
 var (
 	unknownUserErrors = []string{
 		"org.freedesktop.login1.NoSuchUser", "System.Error.ENOENT", "System.Error.ESRCH",
@@ -78,14 +78,15 @@ func setError(u users.User, err error) error {
 	return fmt.Errorf("user %s: %w", u.Name, err)
 }
 
-// definite reports whether an error is logind's own word, after which it will not do it later all the same.
+// definite reports whether an error is logind's own word, after which it will not do it later all
+// the same.
 func definite(err error) bool {
 	var e dbus.Error
 	return errors.As(err, &e) && e.Name != busError+"NoReply" || errors.Is(err, errNoLogind)
 }
 
-// loggedIn returns logind's users: those with a session, and those who linger. Their primary groups are asked for only
-// where wanted: it takes a call for each.
+// loggedIn returns logind's users: those with a session, and those who linger. Their primary groups
+// are asked for only where wanted: it takes a call for each.
 func (b *connection) loggedIn(ctx context.Context, groups bool) ([]knownUser, error) {
 	c, err := b.connect(ctx)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// operation is one operation on the state: what was read at its beginning, under a lock that lasts until its end.
+// operation is one operation on the state: what was read at its beginning, under a lock that lasts
+// until its end.
 type operation struct {
 	l      *Keeper
 	bus    *connection
@@ -19,7 +20,8 @@ type operation struct {
 	unlock func()
 	// giveBack undoes what takeFresh took, while the state was not written; nil after that.
 	giveBack func()
-	// offline: where nobody answers for logind, linger is turned off by removing its file, which is then all there is.
+	// offline: where nobody answers for logind, linger is turned off by removing its file, which is
+	// then all there is.
 	offline bool
 }
 
@@ -82,8 +84,8 @@ func (o *operation) save() error {
 // batch is how many changes are announced in the state at once: each costs two fsyncs otherwise.
 const batch = 16
 
-// do makes the changes, writing before and after to the state what is about to happen and what has. Each step gets its
-// Err; the error joins them.
+// do makes the changes, writing before and after to the state what is about to happen and what has.
+// Each step gets its Err; the error joins them.
 func (o *operation) do(ctx context.Context, steps []Change) error {
 	if o.dry {
 		return nil
@@ -177,8 +179,9 @@ func (o *operation) perform(ctx context.Context, c *Change) error {
 	return err
 }
 
-// call asks logind. It finds a user's file by the name the UID has now; where that is not the one it was turned on
-// for (the user is gone, or renamed), the file is removed here: it is in the state as ours.
+// call asks logind. It finds a user's file by the name the UID has now; where that is not the one
+// it was turned on for (the user is gone, or renamed), the file is removed here: it is in the state
+// as ours.
 func (o *operation) call(ctx context.Context, e entry, on bool) error {
 	if !on {
 		u, err := o.l.db.ByUID(ctx, e.UID)

@@ -14,8 +14,8 @@ import (
 	"github.com/scopereap/scopereap/internal/files"
 )
 
-// stateFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock from reading to
-// writing.
+// stateFile is the state on disk. Daemon and CLI both work on it: whoever changes it holds the lock
+// from reading to writing.
 type stateFile struct {
 	path string
 	now  func() time.Time
@@ -26,7 +26,8 @@ const (
 	lockPause    = 20 * time.Millisecond
 )
 
-// lock waits for the lock beside the state file, which lasts until unlock is called or the process ends.
+// lock waits for the lock beside the state file, which lasts until unlock is called or the process
+// ends.
 func (f stateFile) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return nil, fmt.Errorf("making the state directory: %w", err)
@@ -74,8 +75,8 @@ func (e *corruptError) Error() string {
 
 func (e *corruptError) Unwrap() error { return e.err }
 
-// read returns the state; none is an empty one. The error can be a *corruptError, or ErrNewer together with what
-// could be understood.
+// read returns the state; none is an empty one. The error can be a *corruptError, or ErrNewer
+// together with what could be understood.
 func (f stateFile) read() (*state, error) {
 	st, err := os.Lstat(f.path)
 	switch {
@@ -108,8 +109,8 @@ func (f stateFile) setAside() (string, error) {
 	return to, os.Rename(f.path, to)
 }
 
-// write replaces the state file in one step: after a crash there is the old one or the new one. It keeps the old one's
-// owner and mode.
+// write replaces the state file in one step: after a crash there is the old one or the new one. It
+// keeps the old one's owner and mode.
 func (f stateFile) write(s *state) error {
 	text, err := s.encode()
 	if err != nil {

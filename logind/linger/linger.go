@@ -4,27 +4,30 @@
 //
 // # What is ours
 //
-// Only linger that was set here is ever taken away. What was set is in the state file, written before logind is asked
-// and again after; what an interrupted call has done is found out by looking. Linger that was on already is an
-// administrator's, whatever the rules say. So is linger of ours that somebody asked for once more (loginctl
-// enable-linger): logind then sets the time of its file anew, which is compared. And if the state file cannot be
-// understood, it is set aside and nothing is ours.
+// Only linger that was set here is ever taken away. What was set is in the state file, written
+// before logind is asked and again after; what an interrupted call has done is found out by
+// looking. Linger that was on already is an administrator's, whatever the rules say. So is linger
+// of ours that somebody asked for once more (loginctl enable-linger): logind then sets the time of
+// its file anew, which is compared. And if the state file cannot be understood, it is set aside and
+// nothing is ours.
 //
-// If somebody else takes away linger that was set here, that is respected, except where a rule names this very user:
-// then it is set again at a later Reconcile, not before a minute has passed.
+// If somebody else takes away linger that was set here, that is respected, except where a rule
+// names this very user: then it is set again at a later Reconcile, not before a minute has passed.
 //
 // # Who is found
 //
-// Names, UIDs and groups are looked up in full, in directories (LDAP, SSSD) too. Ranges and wildcards are compared
-// with /etc/passwd, who is logged in, and who lingers: no directory is enumerated. A user from there is found at the
-// first Reconcile after the first login. One in /etc/passwd whose shell is nologin or false is found by a range or a
-// wildcard only once logged in (cron jobs can be sessions too), or "*" would start a user manager for each of the
-// system's users.
+// Names, UIDs and groups are looked up in full, in directories (LDAP, SSSD) too. Ranges and
+// wildcards are compared with /etc/passwd, who is logged in, and who lingers: no directory is
+// enumerated. A user from there is found at the first Reconcile after the first login. One in
+// /etc/passwd whose shell is nologin or false is found by a range or a wildcard only once logged in
+// (cron jobs can be sessions too), or "*" would start a user manager for each of the system's
+// users.
 //
-// While a rule cannot be answered (the directory is down, or says that there is no such group), it takes nothing away
-// from those it gave linger to.
+// While a rule cannot be answered (the directory is down, or says that there is no such group), it
+// takes nothing away from those it gave linger to.
 //
-// Daemon and CLI can each have a Keeper on the same state file: every operation reads it again, under a lock.
+// Daemon and CLI can each have a Keeper on the same state file: every operation reads it again,
+// under a lock.
 package linger
 
 import (
@@ -62,8 +65,8 @@ type Options struct {
 	LingerDir   string                                    // logind's; default /var/lib/systemd/linger
 	Users       *users.DB                                 // default users.New(users.Options{})
 	Logger      *slog.Logger                              // default slog.Default()
-	// Rate tells how many teardowns a user's units had in the last hour, for List; nil: only what SliceTornDown was
-	// told, which is of slices.
+	// Rate tells how many teardowns a user's units had in the last hour, for List; nil: only what
+	// SliceTornDown was told, which is of slices.
 	Rate func(uid uint32) (perHour float64, ok bool)
 	Now  func() time.Time // default time.Now
 }
@@ -129,14 +132,14 @@ func New(o Options) *Keeper {
 // maxFresh bounds what waits for the next Reconcile or Flush.
 const maxFresh = 1 << 16
 
-// SliceTornDown tells that a user's slice is gone. It returns true if the user churns enough now to earn linger, so
-// that a Reconcile soon is worth its while.
+// SliceTornDown tells that a user's slice is gone. It returns true if the user churns enough now to
+// earn linger, so that a Reconcile soon is worth its while.
 func (l *Keeper) SliceTornDown(uid uint32, at time.Time) (due bool) {
 	return l.note(churn{uid: uid, at: at})
 }
 
-// SessionEnded tells that a session of a user ended. It keeps those who earned linger, and whose slice is no longer
-// torn down, from losing it; it earns nobody anything.
+// SessionEnded tells that a session of a user ended. It keeps those who earned linger, and whose
+// slice is no longer torn down, from losing it; it earns nobody anything.
 func (l *Keeper) SessionEnded(uid uint32, at time.Time) {
 	l.note(churn{uid: uid, at: at, session: true})
 }
@@ -153,7 +156,8 @@ func (l *Keeper) note(c churn) (due bool) {
 	return !c.session && limit > 0 && u != nil && u.Earned == 0 && u.rate(c.at) > limit
 }
 
-// takeFresh moves what was noted into a state's book. giveBack is for where the state could not be written.
+// takeFresh moves what was noted into a state's book. giveBack is for where the state could not be
+// written.
 func (l *Keeper) takeFresh(s *state) (giveBack func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

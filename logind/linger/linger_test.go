@@ -34,7 +34,8 @@ type rig struct {
 	l     *Keeper
 }
 
-// fakeGetent answers from the rig's files: "ldap-*" names and groups from a directory service that can be down.
+// fakeGetent answers from the rig's files: "ldap-*" names and groups from a directory service that
+// can be down.
 const fakeGetent = `#!/bin/sh
 root=%s
 [ -e $root/broken ] && exit 1
@@ -118,8 +119,8 @@ func named(patterns ...string) (list []users.Pattern) {
 
 func rules(patterns ...string) Rules { return Rules{Users: named(patterns...)} }
 
-// reconcile runs and returns the changes as text. Time goes by before, so that what is remembered for a short time is
-// asked anew.
+// reconcile runs and returns the changes as text. Time goes by before, so that what is remembered
+// for a short time is asked anew.
 func (r *rig) reconcile(rules Rules) string {
 	r.Helper()
 	r.later(10 * time.Minute)
@@ -169,7 +170,8 @@ func TestReconcileFollowsTheRules(t *testing.T) {
 		"disable bob (1000-1999)\n", "alice")
 	r.want("a primary group", r.reconcile(rules("@users")), "enable bob (@users)\n", "alice", "bob")
 	r.want("a group's members", r.reconcile(rules("@ops")), "disable alice (@users)\n", "bob")
-	// Directory users count for groups and ranges once they are logged in; id -G knows that carol is in staff.
+	// Directory users count for groups and ranges once they are logged in; id -G knows that carol
+	// is in staff.
 	r.want("LDAP, nobody seen", r.reconcile(rules("@staff")), "disable bob (@ops)\n")
 	r.m.AddSession(bustest.Session{ID: "1", UID: 2002, User: "carol"})
 	r.m.AddSession(bustest.Session{ID: "2", UID: 2003, User: "dave"})
@@ -229,7 +231,8 @@ func TestAdministratorsLingerStays(t *testing.T) {
 	r.want("reset", changes(c), "", "alice", "bob")
 }
 
-// TestAdministratorWasFaster: linger that somebody turns on between the look and the change is theirs.
+// TestAdministratorWasFaster: linger that somebody turns on between the look and the change is
+// theirs.
 func TestAdministratorWasFaster(t *testing.T) {
 	r := newRig(t)
 	bus := &connection{opts: r.l.opts}

@@ -20,8 +20,8 @@ type User struct {
 	Since   time.Time `json:"since,omitzero"`   // for an administrator's: when it was last asked for
 	SetBy   string    `json:"set_by,omitempty"` // SetByUs or SetByAdministrator
 	Note    string    `json:"note,omitempty"`
-	// Before and After are teardowns (see Options.Rate) in the hour before linger was turned on and in the last
-	// hour; nil: not known.
+	// Before and After are teardowns (see Options.Rate) in the hour before linger was turned on and
+	// in the last hour; nil: not known.
 	Before *float64 `json:"teardowns_before"`
 	After  *float64 `json:"teardowns_after"`
 }
@@ -32,8 +32,8 @@ const (
 	SetByAdministrator = "administrator"
 )
 
-// List returns everybody who lingers or should, by UID. It changes nothing and needs no root. With an error about the
-// rules there is a list all the same, of those who linger.
+// List returns everybody who lingers or should, by UID. It changes nothing and needs no root. With
+// an error about the rules there is a list all the same, of those who linger.
 func (l *Keeper) List(ctx context.Context, rules Rules) ([]User, error) {
 	bus := &connection{opts: l.opts}
 	defer bus.close()

@@ -30,7 +30,8 @@ func TestAutoLinger(t *testing.T) {
 		r.l.SliceTornDown(4711, r.now().Add(time.Duration(i-30)*time.Second)) // nobody
 	}
 	auto.Never = named("carol")
-	// Neither a restart that was told in time, nor the CLI at work meanwhile loses what was counted.
+	// Neither a restart that was told in time, nor the CLI at work meanwhile loses what was
+	// counted.
 	ctx := context.Background()
 	if err := r.l.Flush(ctx); err != nil {
 		t.Error(err)

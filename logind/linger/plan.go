@@ -31,11 +31,13 @@ const (
 	settingTime = 2 * time.Minute
 	// clockSlack is how far the time of a file may lie before the clock that was read before.
 	clockSlack = 2 * time.Second
-	// insistAfter is how long linger that somebody else took away stays away, where a rule names the user.
+	// insistAfter is how long linger that somebody else took away stays away, where a rule names
+	// the user.
 	insistAfter = time.Minute
 )
 
-// settle compares the entries with what lingers. It changes the view's state and returns what is new.
+// settle compares the entries with what lingers. It changes the view's state and returns what is
+// new.
 func (v *view) settle() []Change {
 	var news []Change
 	kept := v.state.Set[:0]
@@ -58,7 +60,8 @@ const (
 	whyTaken  = "somebody else turned off the linger that scopereap had turned on"
 )
 
-// settle compares one entry with logind's file. It returns whether the entry is to be kept, and what to say.
+// settle compares one entry with logind's file. It returns whether the entry is to be kept, and
+// what to say.
 func (e *entry) settle(touched int64, lingers bool, now time.Time) (keep bool, why string) {
 	switch e.Phase {
 	case phaseSetting:
@@ -93,8 +96,8 @@ func (e *entry) settle(touched int64, lingers bool, now time.Time) (keep bool, w
 	return false, ""
 }
 
-// plan decides what to do, after settle. It changes the state only where logind need not be asked for it: a rule's name,
-// an entry that is of no more use.
+// plan decides what to do, after settle. It changes the state only where logind need not be asked
+// for it: a rule's name, an entry that is of no more use.
 func (v *view) plan() []Change {
 	var steps []Change
 	mine := map[uint32]bool{}

@@ -10,9 +10,9 @@ import (
 	"github.com/scopereap/scopereap/logind/users"
 )
 
-// Reconcile brings linger to what the rules want and returns what it did. An error is about the whole, or joins those
-// of single changes; what could be done is done. It is to be called at start, when rules change, when a user appears,
-// and every few minutes.
+// Reconcile brings linger to what the rules want and returns what it did. An error is about the
+// whole, or joins those of single changes; what could be done is done. It is to be called at start,
+// when rules change, when a user appears, and every few minutes.
 func (l *Keeper) Reconcile(ctx context.Context, rules Rules) ([]Change, error) {
 	l.mu.Lock()
 	l.auto = rules.Auto
@@ -20,7 +20,8 @@ func (l *Keeper) Reconcile(ctx context.Context, rules Rules) ([]Change, error) {
 	return l.reconcile(ctx, rules, false)
 }
 
-// Plan returns what Reconcile would do. It changes nothing, needs no root, and waits for no other scopereap.
+// Plan returns what Reconcile would do. It changes nothing, needs no root, and waits for no other
+// scopereap.
 func (l *Keeper) Plan(ctx context.Context, rules Rules) ([]Change, error) {
 	return l.reconcile(ctx, rules, true)
 }
@@ -104,14 +105,15 @@ func (l *Keeper) peek() (*state, error) {
 	return s, err
 }
 
-// want turns what the rules mean into the view's wants, adding those who were added by hand and those who have earned
-// it.
+// want turns what the rules mean into the view's wants, adding those who were added by hand and
+// those who have earned it.
 func (o *operation) want(ctx context.Context, w *resolved) {
 	l, v := o.l, &o.view
 	v.held, v.never = w.held, w.excluded
 	v.wants = maps.Clone(w.users)
 	for uid, want := range v.wants {
-		// A directory can know a user by more names than one. logind's file has the one that goes with the UID.
+		// A directory can know a user by more names than one. logind's file has the one that goes
+		// with the UID.
 		e := v.state.entry(uid)
 		_, lingers := v.lingers[want.user.Name]
 		if e != nil && e.Name == want.user.Name || e == nil && lingers {

@@ -17,7 +17,8 @@ const stateVersion = 1
 // ErrNewer says that a newer scopereap wrote the state file.
 var ErrNewer = errors.New("written by a newer scopereap; nothing is changed, upgrade scopereap")
 
-// state is what scopereap remembers about linger. What is not in here is not ours and is never taken away.
+// state is what scopereap remembers about linger. What is not in here is not ours and is never
+// taken away.
 type state struct {
 	Version int       `json:"version"`
 	Set     []entry   `json:"set"`
@@ -35,10 +36,12 @@ type entry struct {
 	At time.Time `json:"at"`
 	// Since is when linger was set; zero while it is being set for the first time.
 	Since time.Time `json:"since,omitzero"`
-	// Touched is the time of logind's file then, in nanoseconds: logind sets it anew each time somebody asks for
-	// linger (touch_file in systemd 215 to 262), so another time means that somebody else has asked too.
+	// Touched is the time of logind's file then, in nanoseconds: logind sets it anew each time
+	// somebody asks for linger (touch_file in systemd 215 to 262), so another time means that
+	// somebody else has asked too.
 	Touched int64 `json:"touched,omitempty"`
-	// Before is how many teardowns of the user's slice there were in the hour before; nil: not known.
+	// Before is how many teardowns of the user's slice there were in the hour before; nil: not
+	// known.
 	Before *float64 `json:"before,omitempty"`
 }
 
@@ -56,11 +59,12 @@ const (
 	phaseTaken phase = "taken"
 )
 
-// maxState bounds the state file, in bytes. 512 busy churners and 10,000 users with linger are half of it.
+// maxState bounds the state file, in bytes. 512 busy churners and 10,000 users with linger are half
+// of it.
 const maxState = 8 << 20
 
-// parseState reads a state file. The error is ErrNewer for one from the future; with it the state holds what
-// could be understood, for showing.
+// parseState reads a state file. The error is ErrNewer for one from the future; with it the state
+// holds what could be understood, for showing.
 func parseState(text []byte) (*state, error) {
 	s := &state{}
 	var v struct {

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds how long a test waits for what must happen; reaching it is a failure, never a measurement.
+// patience bounds how long a test waits for what must happen; reaching it is a failure, never a
+// measurement.
 const patience = 60 * time.Second
 
 func TestSettle(t *testing.T) {
@@ -100,8 +101,8 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// What logind is asked for is in the state before: a crash in between must leave neither a linger that nobody knows to
-// be ours, nor one that is taken for ours although it was never taken away.
+// What logind is asked for is in the state before: a crash in between must leave neither a linger
+// that nobody knows to be ours, nor one that is taken for ours although it was never taken away.
 func TestStateIsSavedBeforeLogindIsAsked(t *testing.T) {
 	r := newRig(t)
 	asked := map[string]string{} // by call: what the state said

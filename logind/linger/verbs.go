@@ -23,7 +23,8 @@ func (l *Keeper) Flush(ctx context.Context) error {
 	return o.save()
 }
 
-// Add makes a user (a name or UID) linger until Remove or Reset, whatever the rules' Users say. Their Never is heeded.
+// Add makes a user (a name or UID) linger until Remove or Reset, whatever the rules' Users say.
+// Their Never is heeded.
 func (l *Keeper) Add(ctx context.Context, rules Rules, user string, dry bool) (Change, error) {
 	u, err := l.user(ctx, user)
 	if err != nil {
@@ -66,8 +67,8 @@ func (l *Keeper) Add(ctx context.Context, rules Rules, user string, dry bool) (C
 	return steps[0], err
 }
 
-// Remove turns off a user's linger (a name or UID) if it is ours, and else returns an error that is ErrNotOurs. The
-// change's Again tells if the rules will turn it on again.
+// Remove turns off a user's linger (a name or UID) if it is ours, and else returns an error that is
+// ErrNotOurs. The change's Again tells if the rules will turn it on again.
 func (l *Keeper) Remove(ctx context.Context, rules Rules, user string, dry bool) (Change, error) {
 	bus := &connection{opts: l.opts}
 	defer bus.close()
@@ -113,8 +114,8 @@ func (l *Keeper) Remove(ctx context.Context, rules Rules, user string, dry bool)
 	return steps[0], err
 }
 
-// Reset turns off all linger that is ours and forgets who churned. Where there is no logind, it removes what logind
-// would have removed.
+// Reset turns off all linger that is ours and forgets who churned. Where there is no logind, it
+// removes what logind would have removed.
 func (l *Keeper) Reset(ctx context.Context, dry bool) ([]Change, error) {
 	bus := &connection{opts: l.opts}
 	defer bus.close()

@@ -20,12 +20,14 @@ type resolved struct {
 	notes []string // what to tell about rules that could not be answered
 }
 
-// unanswered is about rules that are in force but could not be answered. They take nothing away from whom they may mean.
+// unanswered is about rules that are in force but could not be answered. They take nothing away
+// from whom they may mean.
 type unanswered struct {
 	rules map[string]bool // as written
 	exact []users.Pattern // of them, those for one user
-	// failed: asking for a group's members went wrong, so that it may be anybody who is in it. That a group is not
-	// known (a directory that is down says so, too, but so it does for a misspelt one) holds only those it gave linger.
+	// failed: asking for a group's members went wrong, so that it may be anybody who is in it. That
+	// a group is not known (a directory that is down says so, too, but so it does for a misspelt
+	// one) holds only those it gave linger.
 	failed bool
 }
 
@@ -63,7 +65,8 @@ func (w *resolved) excluded(u users.User) bool {
 	return w.never[u.UID] || slices.ContainsFunc(w.rules.Never, func(p users.Pattern) bool { return p.Matches(u) })
 }
 
-// wants resolves rules. An error means that it is not known who should never linger; then nothing may be done.
+// wants resolves rules. An error means that it is not known who should never linger; then nothing
+// may be done.
 func (r *resolver) wants(ctx context.Context, rules Rules) (*resolved, error) {
 	w := &resolved{
 		users: map[uint32]wanted{}, held: unanswered{rules: map[string]bool{}}, never: map[uint32]bool{}, rules: rules,
@@ -106,8 +109,8 @@ func (r *resolver) wants(ctx context.Context, rules Rules) (*resolved, error) {
 	return w, nil
 }
 
-// see adds users of directories whom rules have found, so that id -G is asked whether they are in a group that never
-// lingers.
+// see adds users of directories whom rules have found, so that id -G is asked whether they are in a
+// group that never lingers.
 func (r *resolver) see(meant []wanted) {
 	known := make(map[uint32]bool, len(r.known))
 	for _, k := range r.known {
@@ -143,8 +146,8 @@ func (r *resolver) match(ctx context.Context, p users.Pattern) ([]users.User, er
 	return matched, nil
 }
 
-// members finds who is in a group: those it lists, those whose primary group it is, and of those who were seen also
-// whom only id -G tells.
+// members finds who is in a group: those it lists, those whose primary group it is, and of those
+// who were seen also whom only id -G tells.
 func (r *resolver) members(ctx context.Context, name string) ([]users.User, error) {
 	g, err := r.db.Group(ctx, name)
 	if err != nil {
@@ -184,8 +187,8 @@ func (r Rules) needsKnown() bool {
 	return slices.ContainsFunc(r.Users, wide) || slices.ContainsFunc(r.Never, wide)
 }
 
-// gather lists the users that are known: of /etc/passwd, logged in, lingering, and those who linger by us, whom a
-// directory that is down may not tell at the moment.
+// gather lists the users that are known: of /etc/passwd, logged in, lingering, and those who linger
+// by us, whom a directory that is down may not tell at the moment.
 func (l *Keeper) gather(ctx context.Context, loggedIn []knownUser, lingers map[string]int64, s *state) []knownUser {
 	byUID := map[uint32]knownUser{}
 	local, err := l.db.Local()

@@ -1,9 +1,11 @@
-// Package usermemcg sees to it that what runs below a user's slice has no memcg of its own, by a drop-in for all user slices:
-// DisableControllers=memory on user-.slice. A logout then leaves no dying memcg, and with linger for its user a login
-// leaves nothing at all. The drop-in is in /run, so that the next boot is without it whatever happens.
+// Package usermemcg sees to it that what runs below a user's slice has no memcg of its own, by a
+// drop-in for all user slices: DisableControllers=memory on user-.slice. A logout then leaves no
+// dying memcg, and with linger for its user a login leaves nothing at all. The drop-in is in /run,
+// so that the next boot is without it whatever happens.
 //
-// The price: systemd ignores MemoryMax= and its like on user-UID.slice, and no unit below has memory limits any more:
-// no user service, no rootless container; systemd-oomd does not see user units.
+// The price: systemd ignores MemoryMax= and its like on user-UID.slice, and no unit below has
+// memory limits any more: no user service, no rootless container; systemd-oomd does not see user
+// units.
 //
 // DisableControllers= is there since systemd 240 and means something on cgroup v2 only.
 package usermemcg
@@ -45,7 +47,8 @@ type Options struct {
 	Logger *slog.Logger
 	// CallTimeout bounds making a connection and each call on the bus but Reload (default 10 s).
 	CallTimeout time.Duration
-	// ReloadTimeout bounds Reload, which PID 1 answers when it is done (default 90 s, as long as systemctl waits).
+	// ReloadTimeout bounds Reload, which PID 1 answers when it is done (default 90 s, as long as
+	// systemctl waits).
 	ReloadTimeout time.Duration
 	// Root is the directory below which /run, /etc and /var are looked for (default "/").
 	Root string
@@ -64,8 +67,8 @@ func New(o Options) *DropIn {
 	return &DropIn{opts: o, log: o.Logger}
 }
 
-// ErrNoUnifiedMemory is what Install returns where there is nothing to switch off: DisableControllers= does not work on
-// cgroup v1. Nothing has been done then.
+// ErrNoUnifiedMemory is what Install returns where there is nothing to switch off:
+// DisableControllers= does not work on cgroup v1. Nothing has been done then.
 var ErrNoUnifiedMemory = errors.New("the memory controller is not on cgroup v2")
 
 // Path is where the drop-in is, or would be.
@@ -73,9 +76,9 @@ func (f *DropIn) Path() string { return filepath.Join(f.dir(), dropInName) }
 
 func (f *DropIn) dir() string { return filepath.Join(f.opts.Root, dropInDir) }
 
-// Install writes the drop-in and has PID 1 read it. It reports whether it changed anything: where the drop-in is there
-// already, nothing is written and PID 1 is left alone. Where an administrator's drop-in says otherwise it refuses with a
-// *ConflictError.
+// Install writes the drop-in and has PID 1 read it. It reports whether it changed anything: where
+// the drop-in is there already, nothing is written and PID 1 is left alone. Where an
+// administrator's drop-in says otherwise it refuses with a *ConflictError.
 //
 // If PID 1 cannot be told, the change is taken back, so that the next Install tries again.
 func (f *DropIn) Install(ctx context.Context) (changed bool, err error) {
@@ -112,11 +115,11 @@ func (f *DropIn) Install(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// Remove takes the drop-in away and has PID 1 forget it. It reports whether it changed anything. A file of that name
-// that is not ours stays, with an error that says so; none is no error.
+// Remove takes the drop-in away and has PID 1 forget it. It reports whether it changed anything. A
+// file of that name that is not ours stays, with an error that says so; none is no error.
 //
-// If PID 1 cannot be told, the drop-in is gone all the same, because a package that is removed has no second chance;
-// the error says what to do, and the next Remove tries again.
+// If PID 1 cannot be told, the drop-in is gone all the same, because a package that is removed has
+// no second chance; the error says what to do, and the next Remove tries again.
 func (f *DropIn) Remove(ctx context.Context) (changed bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -182,5 +185,6 @@ func (f *DropIn) connect(ctx context.Context) (*logind.Client, error) {
 // hasWord reports whether a list of words, as cgroup.controllers is one, has the word.
 func hasWord(list, word string) bool { return slices.Contains(strings.Fields(list), word) }
 
-// maxCgroupFile is more than any file has that is read here; the longest is a list of a dozen controllers.
+// maxCgroupFile is more than any file has that is read here; the longest is a list of a dozen
+// controllers.
 const maxCgroupFile = 4096

@@ -19,10 +19,12 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// patience bounds how long a test waits for what must happen; reaching it is a failure, never a measurement.
+// patience bounds how long a test waits for what must happen; reaching it is a failure, never a
+// measurement.
 const patience = 60 * time.Second
 
-// freeRoot is a machine's root with files: a directory's name ends in "/", a content "→x" is a link to x.
+// freeRoot is a machine's root with files: a directory's name ends in "/", a content "→x" is a link
+// to x.
 func freeRoot(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -394,7 +396,8 @@ func FuzzParseDisableControllers(f *testing.F) {
 	})
 }
 
-// From the first Install on the generator, which runs at every reload, has no say; what it made at boot goes by Remove.
+// From the first Install on the generator, which runs at every reload, has no say; what it made at
+// boot goes by Remove.
 func TestTakesOverFromGenerator(t *testing.T) {
 	f := free(t, unified(map[string]string{generatedDropIn: dropInText}))
 	dir := t.TempDir()

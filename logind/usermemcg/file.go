@@ -29,7 +29,8 @@ const dropInText = dropInMark + `, because its policy says sessions.memcg = "per
 DisableControllers=memory
 `
 
-// isOurs reports whether a drop-in is ours, of this version or another: our first line, and no setting but ours.
+// isOurs reports whether a drop-in is ours, of this version or another: our first line, and no
+// setting but ours.
 func isOurs(text string) bool {
 	if !strings.HasPrefix(text, dropInMark) {
 		return false

@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 )
 
-// At boot logind starts the user managers of lingering users long before a daemon can install a drop-in, and a slice
-// whose user manager has memcgs keeps them. So a systemd generator (systemd.generator(7)) makes the same drop-in
-// before any unit is loaded. Generators run at every reload, too, and what they made before is gone then: from the
-// first Install or Remove on, which leave a mark until the next boot, the generator makes nothing and the drop-in in
+// At boot logind starts the user managers of lingering users long before a daemon can install a
+// drop-in, and a slice whose user manager has memcgs keeps them. So a systemd generator
+// (systemd.generator(7)) makes the same drop-in before any unit is loaded. Generators run at every
+// reload, too, and what they made before is gone then: from the first Install or Remove on, which
+// leave a mark until the next boot, the generator makes nothing and the drop-in in
 // /run/systemd/system is all there is.
 //
 // managedMark is that mark; generatedDropIn is there while the generator's drop-in is in force.
@@ -20,8 +21,9 @@ const (
 	generatedDropIn = "run/systemd/generator/user-.slice.d/" + dropInName
 )
 
-// Generate is the generator's work: it writes the drop-in below dir, the first argument that systemd gives it. It does
-// nothing once Install or Remove were called since the boot, where Install would refuse, and on cgroup v1.
+// Generate is the generator's work: it writes the drop-in below dir, the first argument that
+// systemd gives it. It does nothing once Install or Remove were called since the boot, where
+// Install would refuse, and on cgroup v1.
 func (f *DropIn) Generate(dir string) error {
 	switch err := f.supported(); {
 	case errors.Is(err, ErrNoUnifiedMemory):

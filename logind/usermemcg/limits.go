@@ -39,9 +39,9 @@ var sliceLimits = []struct {
 	{"MemoryHigh", math.MaxUint64}, {"MemoryMax", math.MaxUint64}, {"MemorySwapMax", math.MaxUint64},
 }
 
-// Limits tells what stands against the drop-in: memory settings of the users' slices that live, as PID 1 knows them
-// (one call a slice), and limits of the cgroups below, as the kernel does. It is for questions by people; no daemon's
-// loop should ask it.
+// Limits tells what stands against the drop-in: memory settings of the users' slices that live, as
+// PID 1 knows them (one call a slice), and limits of the cgroups below, as the kernel does. It is
+// for questions by people; no daemon's loop should ask it.
 func (f *DropIn) Limits(ctx context.Context) ([]Limit, error) {
 	tree := f.userTree()
 	uids, err := sliceUIDs(tree)
@@ -83,8 +83,8 @@ func sliceLimitsOf(ctx context.Context, pid1 *logind.Client, uid uint32) ([]Limi
 	return out, nil
 }
 
-// limitsBelow adds the limits of the cgroups below dir, whose path from the slice is rel. memory.min and memory.low are
-// not looked at: scopereap's own shield raises them for moments.
+// limitsBelow adds the limits of the cgroups below dir, whose path from the slice is rel.
+// memory.min and memory.low are not looked at: scopereap's own shield raises them for moments.
 func limitsBelow(out []Limit, uid uint32, dir, rel string, left *int) []Limit {
 	entries, err := os.ReadDir(dir)
 	if err != nil || strings.Count(rel, "/") >= maxLimitDepth {

@@ -11,7 +11,8 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// Conflict is a file of the administrator's that says of the memory controller the contrary of ours.
+// Conflict is a file of the administrator's that says of the memory controller the contrary of
+// ours.
 type Conflict struct {
 	File string `json:"file"`
 	Line int    `json:"line,omitempty"` // 0: the file as such
@@ -39,8 +40,8 @@ func (e *ConflictError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// adminDirs are where administrators and programs put drop-ins, strongest first (systemd.unit(5); the first two are
-// systemctl set-property's). What distributions ship below /usr is not looked at.
+// adminDirs are where administrators and programs put drop-ins, strongest first (systemd.unit(5);
+// the first two are systemctl set-property's). What distributions ship below /usr is not looked at.
 var adminDirs = [...]string{
 	"etc/systemd/system.control", "run/systemd/system.control", "run/systemd/transient",
 	"etc/systemd/system", "run/systemd/system",
@@ -52,12 +53,12 @@ type otherDropIns struct {
 	exempt    map[uint32]string // users whom the administrator has left their memcgs, and the file that says so
 }
 
-// others reads the drop-ins for all slices (slice.d), all users' slices (user-.slice.d) and single users'
-// (user-UID.slice.d). systemd reads all of them together in the order of their names. DisableControllers= adds to what
-// was read before, an empty one takes all of that back.
+// others reads the drop-ins for all slices (slice.d), all users' slices (user-.slice.d) and single
+// users' (user-UID.slice.d). systemd reads all of them together in the order of their names.
+// DisableControllers= adds to what was read before, an empty one takes all of that back.
 //
-// For all users, an empty one contradicts ours, wherever it stands. For one user, it exempts that user if it comes
-// after ours, and contradicts ours if it comes before, where it would lose.
+// For all users, an empty one contradicts ours, wherever it stands. For one user, it exempts that
+// user if it comes after ours, and contradicts ours if it comes before, where it would lose.
 func (f *DropIn) others() otherDropIns {
 	found := otherDropIns{exempt: map[uint32]string{}}
 	for _, base := range adminDirs {
@@ -147,8 +148,9 @@ type disableSetting struct {
 	value string
 }
 
-// parseDisableControllers finds them in the text of a slice's unit file or drop-in: below [Slice], with comments and
-// lines continued by a backslash as in systemd.syntax(7). What is no unit file has none.
+// parseDisableControllers finds them in the text of a slice's unit file or drop-in: below [Slice],
+// with comments and lines continued by a backslash as in systemd.syntax(7). What is no unit file
+// has none.
 func parseDisableControllers(text string) []disableSetting {
 	var out []disableSetting
 	section := ""

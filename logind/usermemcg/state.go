@@ -17,7 +17,8 @@ import (
 
 // State is what files say of the drop-in and of the users there are. PID 1 was not asked.
 type State struct {
-	// Supported is whether the machine's memory controller is on cgroup v2; without it nothing else matters.
+	// Supported is whether the machine's memory controller is on cgroup v2; without it nothing else
+	// matters.
 	Supported bool `json:"supported"`
 	// Installed is whether our drop-in is there.
 	Installed bool `json:"installed"`
@@ -35,10 +36,11 @@ type SlicedUser struct {
 	Name     string `json:"name,omitempty"` // "" where logind does not tell
 	LoggedIn bool   `json:"logged_in"`      // a session's scope lives
 	Lingers  bool   `json:"lingers"`
-	// InEffect is whether nothing below the slice can have a memcg now: "memory" is not in its cgroup.subtree_control.
-	// This is what cgroupfs says, because after a daemon-reload PID 1 may apply the drop-in to a slice that lives at
-	// once, at the next start of a unit below, or not: where a user manager has switched the controller on for its own
-	// units, the kernel refuses to switch it off above them (EBUSY) as long as they live.
+	// InEffect is whether nothing below the slice can have a memcg now: "memory" is not in its
+	// cgroup.subtree_control. This is what cgroupfs says, because after a daemon-reload PID 1 may
+	// apply the drop-in to a slice that lives at once, at the next start of a unit below, or not:
+	// where a user manager has switched the controller on for its own units, the kernel refuses to
+	// switch it off above them (EBUSY) as long as they live.
 	InEffect bool `json:"in_effect"`
 	// Exempt is the administrator's file that leaves this user the memcgs, "" for none.
 	Exempt string `json:"exempt,omitempty"`
@@ -88,7 +90,8 @@ func (f *DropIn) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// userTree is the directory of user.slice: in the cgroup v2 tree, or, on cgroup v1, where systemd tracks its units.
+// userTree is the directory of user.slice: in the cgroup v2 tree, or, on cgroup v1, where systemd
+// tracks its units.
 func (f *DropIn) userTree() string {
 	for _, below := range []string{"", "unified", "systemd"} {
 		dir := filepath.Join(f.opts.Cgroup, below, "user.slice")
@@ -136,8 +139,8 @@ func (f *DropIn) sliced(tree string, uid uint32) (SlicedUser, bool) {
 	return u, true
 }
 
-// userName is what logind calls a user it knows: the NAME= of its state file, which every systemd writes and anybody may
-// read. Unlike /etc/passwd it knows the users of LDAP and SSSD too.
+// userName is what logind calls a user it knows: the NAME= of its state file, which every systemd
+// writes and anybody may read. Unlike /etc/passwd it knows the users of LDAP and SSSD too.
 func (f *DropIn) userName(uid uint32) string {
 	file := strconv.FormatUint(uint64(uid), 10)
 	text, err := files.ReadBounded(filepath.Join(f.opts.Root, "run/systemd/users", file), maxUserFile)

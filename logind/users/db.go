@@ -1,5 +1,5 @@
-// Package users knows the machine's users and groups, which of them a pattern of the policy means, and who lingers by
-// logind's own files.
+// Package users knows the machine's users and groups, which of them a pattern of the policy means,
+// and who lingers by logind's own files.
 package users
 
 import (
@@ -30,16 +30,17 @@ type Group struct {
 	Members []string // names; those whose primary group it is are not among them
 }
 
-// ErrUnknownUser and ErrUnknownGroup are the user database's word that there is no such entry. A directory service
-// that is down says the same, so it is no reason to take anything from a user.
+// ErrUnknownUser and ErrUnknownGroup are the user database's word that there is no such entry. A
+// directory service that is down says the same, so it is no reason to take anything from a user.
 var (
 	ErrUnknownUser  = errors.New("no such user")
 	ErrUnknownGroup = errors.New("no such group")
 )
 
-// DB resolves users and groups as the machine's programs do. A static Go program has no NSS, so users of LDAP,
-// SSSD or systemd-homed are asked for with getent(1) and id(1); where these cannot be had, /etc/passwd and /etc/group
-// are read. Answers are remembered. No directory is ever enumerated.
+// DB resolves users and groups as the machine's programs do. A static Go program has no NSS, so
+// users of LDAP, SSSD or systemd-homed are asked for with getent(1) and id(1); where these cannot
+// be had, /etc/passwd and /etc/group are read. Answers are remembered. No directory is ever
+// enumerated.
 type DB struct {
 	opts   Options
 	users  *memory[User]
@@ -97,8 +98,8 @@ func (db *DB) Lookup(ctx context.Context, p Pattern) (User, error) {
 	return db.ByName(ctx, p.text)
 }
 
-// user asks getent, then /etc/passwd. A directory may know a user by more names than the one it answers with, so
-// what getent says is checked less than what a file's line says.
+// user asks getent, then /etc/passwd. A directory may know a user by more names than the one it
+// answers with, so what getent says is checked less than what a file's line says.
 func (db *DB) user(ctx context.Context, key string, told, is func(User) bool) (User, error) {
 	out, err := db.run(ctx, "getent", "passwd", key)
 	if err == nil {
@@ -145,8 +146,8 @@ func (db *DB) Group(ctx context.Context, name string) (Group, error) {
 	})
 }
 
-// GroupsOf returns the GIDs of all groups a user is in, as id -G tells them: some directories (SSSD with
-// ignore_group_members) tell a user's groups but not a group's members.
+// GroupsOf returns the GIDs of all groups a user is in, as id -G tells them: some directories (SSSD
+// with ignore_group_members) tell a user's groups but not a group's members.
 func (db *DB) GroupsOf(ctx context.Context, name string) ([]uint32, error) {
 	if err := NameFault(name); err != nil {
 		return nil, fmt.Errorf("user %s: %w (%w)", Quote(name), ErrUnknownUser, err)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// LingerDir is logind's directory with a file for each user who lingers, named as the user, and empty. It is logind's
-// only memory of it: logind looks there whenever it wants to know.
+// LingerDir is logind's directory with a file for each user who lingers, named as the user, and
+// empty. It is logind's only memory of it: logind looks there whenever it wants to know.
 type LingerDir string
 
 // DefaultLingerDir is where it is on every machine: systemd has no option for it.
@@ -18,7 +18,8 @@ const DefaultLingerDir = "/var/lib/systemd/linger"
 // File is the file of a user who lingers.
 func (d LingerDir) File(name string) string { return filepath.Join(string(d), escapeC(name)) }
 
-// All returns who lingers: the time of each file in nanoseconds, by user name. No directory is nobody.
+// All returns who lingers: the time of each file in nanoseconds, by user name. No directory is
+// nobody.
 func (d LingerDir) All() (map[string]int64, error) {
 	list, err := os.ReadDir(string(d))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -49,7 +50,8 @@ func (d LingerDir) Look(name string) (touched int64, lingers bool, err error) {
 	return st.ModTime().UnixNano(), true, nil
 }
 
-// LingersBelow tells of the system below root, "/" for this one, who lingers there, by logind's own files.
+// LingersBelow tells of the system below root, "/" for this one, who lingers there, by logind's own
+// files.
 func LingersBelow(root string) func(user string) bool {
 	d := LingerDir(filepath.Join(root, DefaultLingerDir))
 	return func(user string) bool {
@@ -58,7 +60,8 @@ func LingersBelow(root string) func(user string) bool {
 	}
 }
 
-// Remove takes a user's file away. Only for a user whom logind cannot know any more, or where there is no logind.
+// Remove takes a user's file away. Only for a user whom logind cannot know any more, or where there
+// is no logind.
 func (d LingerDir) Remove(name string) error {
 	err := os.Remove(d.File(name))
 	if errors.Is(err, os.ErrNotExist) {
@@ -67,7 +70,8 @@ func (d LingerDir) Remove(name string) error {
 	return err
 }
 
-// escapeC is systemd's cescape, which names the files: C's escapes, octal for all that is not ASCII.
+// escapeC is systemd's cescape, which names the files: C's escapes, octal for all that is not
+// ASCII.
 func escapeC(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

@@ -10,8 +10,8 @@ import (
 // maxRemembered bounds a memory. Whoever can log in under many names must not fill ours.
 const maxRemembered = 4096
 
-// memory keeps answers for a time. A failure is remembered too, for a shorter one: a directory that is down is not
-// asked for each of its users in turn.
+// memory keeps answers for a time. A failure is remembered too, for a shorter one: a directory that
+// is down is not asked for each of its users in turn.
 type memory[T any] struct {
 	keep, keepNone time.Duration
 	now            func() time.Time
@@ -30,7 +30,8 @@ func newMemory[T any](o Options) *memory[T] {
 	return &memory[T]{keep: o.Keep, keepNone: o.KeepNone, now: o.Now, answers: make(map[string]remembered[T])}
 }
 
-// get returns what is remembered, or asks. Two may ask for the same thing at once; that does no harm.
+// get returns what is remembered, or asks. Two may ask for the same thing at once; that does no
+// harm.
 func (m *memory[T]) get(key string, ask func() (T, error)) (T, error) {
 	m.mu.Lock()
 	r, ok := m.answers[key]

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// records hands each line that may be an entry, split into its fields, to take, and counts the broken
-// ones. It passes over comments and NIS's "+" and "-" lines, as NSS does.
+// records hands each line that may be an entry, split into its fields, to take, and counts the
+// broken ones. It passes over comments and NIS's "+" and "-" lines, as NSS does.
 func records(text string, fields int, take func(f []string) bool) (broken int) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
@@ -22,8 +22,8 @@ func records(text string, fields int, take func(f []string) bool) (broken int) {
 	return broken
 }
 
-// parsePasswd reads lines as passwd(5) has them. The first of two lines with one UID wins, and the first of
-// two with one name.
+// parsePasswd reads lines as passwd(5) has them. The first of two lines with one UID wins, and the
+// first of two with one name.
 func parsePasswd(text string) (users []User, broken int) {
 	names, uids := map[string]bool{}, map[uint32]bool{}
 	broken = records(text, 7, func(f []string) bool {

@@ -74,8 +74,9 @@ func checked(p Pattern, name, what string) (Pattern, error) {
 	return p, nil
 }
 
-// NameFault says why no user or group can have this name. It allows all that directories are known to hold (spaces,
-// backslashes, an @), and nothing that could be taken for an option, a path or a field's end.
+// NameFault says why no user or group can have this name. It allows all that directories are known
+// to hold (spaces, backslashes, an @), and nothing that could be taken for an option, a path or a
+// field's end.
 func NameFault(name string) error {
 	switch {
 	case name == "":
@@ -120,7 +121,8 @@ func parseUIDs(s string) (Pattern, error) {
 	return Pattern{text: s, kind: byUID, lo: lo, hi: hi}, nil
 }
 
-// ValidUID reports whether a user can have this UID: 65535 and 4294967295 are the kernel's "none" in 16 and 32 bits.
+// ValidUID reports whether a user can have this UID: 65535 and 4294967295 are the kernel's "none"
+// in 16 and 32 bits.
 func ValidUID(uid uint32) bool { return uid != math.MaxUint16 && uid != math.MaxUint32 }
 
 // matchSyntax turns a glob into path.Match's: there a backslash quotes, and [^ is what [! is here.
@@ -146,8 +148,8 @@ func (p *Pattern) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Matches reports whether the pattern is for this user, by name or UID. A group's says false: who is in it is not
-// in a User.
+// Matches reports whether the pattern is for this user, by name or UID. A group's says false: who
+// is in it is not in a User.
 func (p Pattern) Matches(u User) bool {
 	switch p.kind {
 	case byName:

@@ -21,8 +21,8 @@ const (
 // getentNotFound is the exit code of getent(1) for "no such key".
 const getentNotFound = 2
 
-// run runs a program of the user database and returns what it writes. It gets no environment, no input, and no more
-// time and output than is good.
+// run runs a program of the user database and returns what it writes. It gets no environment, no
+// input, and no more time and output than is good.
 func (db *DB) run(ctx context.Context, name string, args ...string) (string, error) {
 	program, err := trustedProgram(db.opts.Programs, name)
 	if err != nil {
