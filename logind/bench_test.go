@@ -21,7 +21,8 @@ func BenchmarkParseSignal(b *testing.B) {
 	}
 }
 
-// BenchmarkLogin folds one login, from its session's first signal to the last of its scope, beside others that live.
+// BenchmarkLogin folds one login, from its session's first signal to the last of its scope, beside
+// others that live.
 func BenchmarkLogin(b *testing.B) {
 	for _, live := range []int{0, 1000} {
 		b.Run(fmt.Sprintf("%d_live", live), func(b *testing.B) {

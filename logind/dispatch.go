@@ -79,6 +79,7 @@ func (k *link) ownerChanged(ctx context.Context, name, owner string) {
 	}
 	k.reload.Stop()
 	k.with((*model).systemdRestarted)
-	// Its subscriptions are its own: none survives a crash, and a re-execution keeps them only on newer systemd.
+	// Its subscriptions are its own: none survives a crash, and a re-execution keeps them only on
+	// newer systemd.
 	k.reconcile(ctx, scope{units: true, deep: true})
 }

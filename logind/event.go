@@ -6,8 +6,9 @@ import "time"
 type Kind uint8
 
 const (
-	// Started: the unit's cgroup was seen to live. It comes as early as systemd can confirm the directory, so that
-	// a v1 hold gets in while it is there. A life too short to be confirmed has no Started.
+	// Started: the unit's cgroup was seen to live. It comes as early as systemd can confirm the
+	// directory, so that a v1 hold gets in while it is there. A life too short to be confirmed has
+	// no Started.
 	Started Kind = iota + 1
 	// Teardown: the unit's cgroup is gone or about to go. Exactly one a life.
 	Teardown
@@ -33,23 +34,26 @@ const (
 	SignalUnitNew        = "UnitNew"
 	SignalUnitRemoved    = "UnitRemoved"
 	SignalJobRemoved     = "JobRemoved"
-	// SignalReconcile: no signal told it, a comparison with ListUnits or ListSessions did: at the start, and after
-	// the bus, systemd or logind was away.
+	// SignalReconcile: no signal told it, a comparison with ListUnits or ListSessions did: at the
+	// start, and after the bus, systemd or logind was away.
 	SignalReconcile = "reconcile"
 )
 
-// Event is one step in the life of a unit's cgroup. Events of one unit come in the order of its lives; two units'
-// events come in the order they were decided, which can differ by the time of a call from the order of the signals.
+// Event is one step in the life of a unit's cgroup. Events of one unit come in the order of its
+// lives; two units' events come in the order they were decided, which can differ by the time of a
+// call from the order of the signals.
 type Event struct {
 	Kind Kind
 	Unit string // "session-3.scope"
-	// ControlGroup is the path below the mount of a cgroup hierarchy, "/user.slice/user-1000.slice/session-3.scope".
-	// Empty where a session came and went before its user could be learned: somewhere below /user.slice then.
+	// ControlGroup is the path below the mount of a cgroup hierarchy,
+	// "/user.slice/user-1000.slice/session-3.scope". Empty where a session came and went before its
+	// user could be learned: somewhere below /user.slice then.
 	ControlGroup string
-	// Derived: ControlGroup follows from the unit's name and systemd's defaults; systemd could not be asked in time.
+	// Derived: ControlGroup follows from the unit's name and systemd's defaults; systemd could not
+	// be asked in time.
 	Derived bool
-	// Session is the login session whose scope the unit is; nil for other units, and for a session whose properties
-	// were not (or not yet) to be had. Shared between events: do not change it.
+	// Session is the login session whose scope the unit is; nil for other units, and for a session
+	// whose properties were not (or not yet) to be had. Shared between events: do not change it.
 	Session *Session
 	// UID is the user whose slice the cgroup is in, where HasUID.
 	UID    uint32

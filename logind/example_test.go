@@ -8,8 +8,8 @@ import (
 	"github.com/scopereap/scopereap/logind"
 )
 
-// Print what ends, on the machine's own bus. Without one, Run goes on trying, says so in the log, and the loop just
-// waits; here for no longer than a moment.
+// Print what ends, on the machine's own bus. Without one, Run goes on trying, says so in the log,
+// and the loop just waits; here for no longer than a moment.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()

@@ -11,9 +11,9 @@ import (
 	"github.com/scopereap/scopereap/internal/busframe"
 )
 
-// filter decides, before a message is decoded, whether anybody wants it. Any user can have PID 1 send two signals for
-// each name he asks it to load (LoadUnit), and can send us as many of his own as the bus passes on; to decode one costs
-// some 30 µs, to pass over it 1 µs.
+// filter decides, before a message is decoded, whether anybody wants it. Any user can have PID 1
+// send two signals for each name he asks it to load (LoadUnit), and can send us as many of his own
+// as the bus passes on; to decode one costs some 30 µs, to pass over it 1 µs.
 //
 // It lets everything through until it is told whom to follow.
 type filter struct {
@@ -24,13 +24,15 @@ type filter struct {
 	learned map[string]string
 	others  func() // called for a message of somebody else's
 	known   func(unit string) bool
-	// told are units that signals on their way are about, by how many. Those are to be known when they are handled.
+	// told are units that signals on their way are about, by how many. Those are to be known when
+	// they are handled.
 	told    map[string]int
 	unitNew *rate.Limiter
 }
 
-// unitNews is how many new services a second are looked for before their jobs have ended, and at once. A storm of names
-// that are only loaded is folded into so many; what really starts is told by its JobRemoved.
+// unitNews is how many new services a second are looked for before their jobs have ended, and at
+// once. A storm of names that are only loaded is folded into so many; what really starts is told by
+// its JobRemoved.
 const (
 	unitNews       = 20
 	unitNewsAtOnce = 100
@@ -42,7 +44,8 @@ func newFilter() *filter {
 
 type filterKey struct{}
 
-// withFilter hides a filter in a connection's context, where filterOf finds it: Options.Dial returns nothing else.
+// withFilter hides a filter in a connection's context, where filterOf finds it: Options.Dial
+// returns nothing else.
 func withFilter(ctx context.Context, f *filter) context.Context {
 	return context.WithValue(ctx, filterKey{}, f)
 }
@@ -52,8 +55,9 @@ func filterOf(conn *dbus.Conn) *filter {
 	return f
 }
 
-// follow has signals of these owners of names only pass; others is called for each that does not, and of units that are
-// not known no UnitRemoved does. Neither may wait. From here on the filter sees for itself who owns the names.
+// follow has signals of these owners of names only pass; others is called for each that does not,
+// and of units that are not known no UnitRemoved does. Neither may wait. From here on the filter
+// sees for itself who owns the names.
 func (f *filter) follow(owners map[string]string, known func(unit string) bool, others func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,7 +110,8 @@ func (f *filter) learn(owners map[string]string, msg, member []byte) {
 	}
 }
 
-// wantedUnit: what is not a service, scope or slice is nobody's, and of scopes and slices no UnitNew.
+// wantedUnit: what is not a service, scope or slice is nobody's, and of scopes and slices no
+// UnitNew.
 func (f *filter) wantedUnit(msg, member []byte) bool {
 	numbers := 0
 	switch string(member) {

@@ -3,7 +3,6 @@ package logind
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -14,7 +13,8 @@ import (
 	"github.com/scopereap/scopereap/internal/bustest"
 )
 
-// patience bounds how long a test waits for what must happen; reaching it is a failure, never a measurement.
+// patience bounds how long a test waits for what must happen; reaching it is a failure, never a
+// measurement.
 const patience = 60 * time.Second
 
 // harness is a listener on a bus of its own, with a consumer that remembers everything.
@@ -23,14 +23,15 @@ type harness struct {
 	bus *bustest.Bus
 	m   *bustest.Machine
 	l   *Listener
-	log *logBook
+	log *bustest.LogBook
 
 	mu   sync.Mutex
 	got  []Event
 	mark int
 }
 
-// start runs a listener on a fresh fake machine, after prepare, and waits until it has compared what there is.
+// start runs a listener on a fresh fake machine, after prepare, and waits until it has compared
+// what there is.
 func start(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness {
 	t.Helper()
 	h := launch(t, opts, prepare)
@@ -41,7 +42,7 @@ func start(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness 
 // launch does not wait.
 func launch(t *testing.T, opts Options, prepare func(*bustest.Machine)) *harness {
 	t.Helper()
-	h := &harness{T: t, bus: bustest.StartBus(t), log: &logBook{}}
+	h := &harness{T: t, bus: bustest.StartBus(t), log: &bustest.LogBook{}}
 	return h.launch(opts, prepare)
 }
 
@@ -84,8 +85,8 @@ func (h *harness) until(what string, cond func() bool) {
 	}
 }
 
-// sync waits until everything that was signalled so far is handled: a unit of its own comes and goes, twice, with all
-// lookups done in between.
+// sync waits until everything that was signalled so far is handled: a unit of its own comes and
+// goes, twice, with all lookups done in between.
 func (h *harness) sync() {
 	h.Helper()
 	h.until("subscription", h.m.Subscribed)
@@ -156,26 +157,3 @@ func (h *harness) table() string {
 	}
 	return b.String()
 }
-
-// logBook keeps log lines.
-type logBook struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-var _ io.Writer = (*logBook)(nil)
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// count returns how many lines hold the text.
-func (l *logBook) count(text string) int { return strings.Count(l.String(), text) }

@@ -11,16 +11,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// reloadMax is how long a Reloading(true) is believed without its end. A reload takes seconds; after this the end
-// must have been lost.
+// reloadMax is how long a Reloading(true) is believed without its end. A reload takes seconds;
+// after this the end must have been lost.
 const reloadMax = 90 * time.Second
 
 // calmAfter is how long nothing must fail before the waits between retries start small again.
 const calmAfter = backoffCap
 
-// A lookup is one to three calls, some 0.1 ms of ours and more of PID 1's. Of units that come and go faster than lookups
-// a second most are gone before they are asked about: what a job ran and was unloaded is told without. lookupsAtOnce is
-// for a class that logs in, and what a comparison of lists asks for is as many as there are units.
+// A lookup is one to three calls, some 0.1 ms of ours and more of PID 1's. Of units that come and
+// go faster than lookups a second most are gone before they are asked about: what a job ran and was
+// unloaded is told without. lookupsAtOnce is for a class that logs in, and what a comparison of
+// lists asks for is as many as there are units.
 const (
 	lookups       = 100
 	lookupsAtOnce = 300
@@ -62,7 +63,8 @@ func (s scope) with(o scope) scope {
 	return scope{s.units || o.units, s.deep || o.deep, s.sessions || o.sessions}
 }
 
-// serve listens on a connection until it ends. It resets the pause between connections once the bus has proved good.
+// serve listens on a connection until it ends. It resets the pause between connections once the bus
+// has proved good.
 func (l *Listener) serve(ctx context.Context, conn *dbus.Conn, pause *backoff) error {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &link{
@@ -108,8 +110,8 @@ func stopped() *time.Timer {
 	return t
 }
 
-// listen adds the match rules and learns who is who. Rules first, so that no change of owner falls between. JobNew,
-// which PID 1 sends for every job, is not listened to.
+// listen adds the match rules and learns who is who. Rules first, so that no change of owner falls
+// between. JobNew, which PID 1 sends for every job, is not listened to.
 func (k *link) listen(ctx context.Context) error {
 	rules := [][]dbus.MatchOption{}
 	for _, name := range []string{loginName, sdName} {
@@ -131,7 +133,7 @@ func (k *link) listen(ctx context.Context) error {
 		})
 	}
 	if name := k.l.opts.Name; name != "" {
-		if _, err := k.bus.call(ctx, busName, "/org/freedesktop/DBus", busName+".RequestName", name, uint32(0)); err != nil {
+		if _, err := k.bus.call(ctx, busName, busPath, busName+".RequestName", name, uint32(0)); err != nil {
 			k.l.log.Debug("anybody may send us signals, to be thrown away: no name on the bus", "err", err)
 		}
 	}
@@ -170,7 +172,8 @@ func (k *link) loop(ctx context.Context) error {
 			}
 			k.signal(ctx, s)
 		case step := <-k.done:
-			// Signals that came before the answer were read before it; take them first, as far as they are here.
+			// Signals that came before the answer were read before it; take them first, as far as
+			// they are here.
 			if !k.drain(ctx) {
 				return errClosed
 			}
@@ -237,7 +240,8 @@ func (k *link) settle(ctx context.Context) {
 	}
 }
 
-// mayAsk: what a comparison of lists asks for does not wait, and what nobody wants to know any more costs nothing.
+// mayAsk: what a comparison of lists asks for does not wait, and what nobody wants to know any more
+// costs nothing.
 func (k *link) mayAsk(a *ask) bool {
 	return a.forgot() || a.why.signal == SignalReconcile || k.pace.Allow()
 }

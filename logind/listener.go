@@ -46,8 +46,9 @@ func New(opts Options) *Listener {
 // Events returns the stream. It is closed when Run returns; events not taken by then are lost.
 func (l *Listener) Events() <-chan Event { return l.events }
 
-// Run listens until the context ends and then returns nil. It outlives every failure of the bus: it says so once,
-// goes on trying, and reports what happened meanwhile when it is back. It can be called once.
+// Run listens until the context ends and then returns nil. It outlives every failure of the bus: it
+// says so once, goes on trying, and reports what happened meanwhile when it is back. It can be
+// called once.
 func (l *Listener) Run(ctx context.Context) error {
 	if l.ran.Swap(true) {
 		return errors.New("logind: Run was called before; make a new Listener")
@@ -58,7 +59,7 @@ func (l *Listener) Run(ctx context.Context) error {
 
 	var pause backoff
 	for first := true; ctx.Err() == nil; {
-		conn, cancel, err := l.dial(ctx)
+		conn, cancel, err := dial(ctx, l.opts.Dial, l.opts.CallTimeout)
 		if err == nil {
 			if !first {
 				l.count(func(s *Stats) { s.Reconnects++ })
@@ -125,8 +126,8 @@ func (l *Listener) Stats() Stats {
 	return s
 }
 
-// Snapshot returns the sessions known at the moment, by ID. One whose user is not learned yet is left out; the other
-// properties can still be missing for the time of a call.
+// Snapshot returns the sessions known at the moment, by ID. One whose user is not learned yet is
+// left out; the other properties can still be missing for the time of a call.
 func (l *Listener) Snapshot() []Session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -140,18 +141,8 @@ func (l *Listener) Snapshot() []Session {
 	return all
 }
 
-// Session returns what is known of a live session, false if nothing is (yet).
-func (l *Listener) Session(id string) (Session, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.model.sessions[id]
-	if s == nil || s.info == nil {
-		return Session{}, false
-	}
-	return *s.info, true
-}
-
-// knows reports whether the removal of a unit says anything: of one that is known, or while lists are compared.
+// knows reports whether the removal of a unit says anything: of one that is known, or while lists
+// are compared.
 func (l *Listener) knows(unit string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -52,7 +52,8 @@ func TestLoginAndLogout(t *testing.T) {
 	h.want(map[string]string{
 		"user-1000.slice":   "ST",
 		"user@1000.service": "ST",
-		// A oneshot that stays active: its cgroup goes when it has started, and again after its ExecStop=.
+		// A oneshot that stays active: its cgroup goes when it has started, and again after its
+		// ExecStop=.
 		"user-runtime-dir@1000.service": "TT",
 	})
 	h.nothingElse("session-1.scope", "user-1000.slice", "user@1000.service", "user-runtime-dir@1000.service")

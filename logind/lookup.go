@@ -11,12 +11,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// find answers an ask about a unit, first by calls that load nothing: asking for a property of a unit that
-// is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go round for ever.
+// find answers an ask about a unit, first by calls that load nothing: asking for a property of a
+// unit that is gone makes systemd load the name, which sends UnitNew and UnitRemoved and could go
+// round for ever.
 //
-//   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that is all.
-//   - A service has an invocation ID besides, which tells a restart from a reload and a run from nothing.
-//   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its Slice.
+//   - GetUnitByControlGroup says whether the unit lives where we think, in one call. For most that
+//     is all.
+//   - A service has an invocation ID besides, which tells a restart from a reload and a run from
+//     nothing.
+//   - Only a unit that is not where its name says is asked for its cgroup, or, if it has none, its
+//     Slice.
 func (b *bus) find(ctx context.Context, a *ask) (r answer) {
 	q := &query{bus: b, ctx: ctx, name: a.unit.name, path: unitPath(a.unit.name)}
 	r = q.find(a)
@@ -44,12 +48,13 @@ func (q *query) find(a *ask) answer {
 			}
 			return r
 		}
-		if err != nil && !isError(err, errNoSuchUnit) && !refused(err) {
+		if err != nil && !IsError(err, errNoSuchUnit) && !refused(err) {
 			return answer{err: err}
 		}
 	} else if isScope(q.name) {
-		// A session's scope whose user logind has not told yet. Its job has just ended, so it is loaded unless it
-		// was very short; then this loads its name, which for a scope makes nobody ask again.
+		// A session's scope whose user logind has not told yet. Its job has just ended, so it is
+		// loaded unless it was very short; then this loads its name, which for a scope makes nobody
+		// ask again.
 		cgroup, err := q.cgroup()
 		if err != nil {
 			return answer{err: err}
@@ -65,7 +70,7 @@ func (q *query) find(a *ask) answer {
 		// One that stays loaded (failed) begins no new life without a job: no need to know.
 		return answer{}
 	}
-	if _, err := q.call(sdPath, sdIface+".GetUnit", q.name); isError(err, errNoSuchUnit) {
+	if _, err := inquire[dbus.ObjectPath](q, sdPath, sdIface+".GetUnit", q.name); IsError(err, errNoSuchUnit) {
 		return answer{}
 	} else if err != nil {
 		return answer{err: err}
@@ -85,36 +90,33 @@ func (q *query) find(a *ask) answer {
 	return r
 }
 
-// shipped reports whether a derived path rests on a unit that systemd ships with a Slice= of its own.
+// shipped reports whether a derived path rests on a unit that systemd ships with a Slice= of its
+// own.
 func shipped(guess string) bool {
 	_, ok := uidOf(guess)
 	return ok
 }
 
-// call asks PID 1.
-func (q *query) call(path dbus.ObjectPath, method string, args ...any) (*dbus.Call, error) {
-	c, err := q.bus.call(q.ctx, sdName, path, method, args...)
-	q.seq = max(q.seq, c.ResponseSequence)
-	return c, err
+// inquire asks PID 1 for one value.
+func inquire[T any](q *query, path dbus.ObjectPath, method string, args ...any) (T, error) {
+	value, at, err := fetch[T](q.ctx, q.bus, sdName, path, method, args...)
+	q.seq = max(q.seq, at)
+	return value, err
 }
 
-// refused reports whether PID 1 answered that it will not: then the unit's properties may still be had.
+// refused reports whether PID 1 answered that it will not: then the unit's properties may still be
+// had.
 func refused(err error) bool {
-	return isError(err, busName+".Error.AccessDenied") || isError(err, busName+".Error.UnknownMethod")
+	return IsError(err, busName+".Error.AccessDenied", busName+".Error.UnknownMethod")
 }
 
 // unitAt returns the object path of the unit whose cgroup this is or is in.
 func (q *query) unitAt(cgroup string) (dbus.ObjectPath, error) {
-	c, err := q.call(sdPath, sdIface+".GetUnitByControlGroup", cgroup)
-	if err != nil {
-		return "", err
-	}
-	var at dbus.ObjectPath
-	err = store(c, &at)
-	return at, err
+	return inquire[dbus.ObjectPath](q, sdPath, sdIface+".GetUnitByControlGroup", cgroup)
 }
 
-// place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not follow.
+// place asks a loaded unit for its cgroup, if it may have one, else for its slice, if that does not
+// follow.
 func (q *query) place(a *ask, mayLive bool, r *answer) error {
 	if mayLive {
 		cgroup, err := q.cgroup()
@@ -141,18 +143,15 @@ func (q *query) place(a *ask, mayLive bool, r *answer) error {
 
 // state asks for what every unit has in one call.
 func (q *query) state() (unitState, error) {
-	c, err := q.call(q.path, propsAll, sdName+".Unit")
+	props, err := inquire[properties](q, q.path, propsAll, sdName+".Unit")
 	if err != nil {
-		return unitState{}, err
-	}
-	var props map[string]dbus.Variant
-	if err := store(c, &props); err != nil {
 		return unitState{}, err
 	}
 	return parseUnit(q.name, props)
 }
 
-// cgroup asks for the unit's cgroup; "" if it has none. It is to become a path on this machine, so it is looked at.
+// cgroup asks for the unit's cgroup; "" if it has none. It is to become a path on this machine, so
+// it is looked at.
 func (q *query) cgroup() (string, error) {
 	cgroup, err := q.text("ControlGroup")
 	if err == nil && cgroup != "" && (cgroup[0] != '/' || pathpkg.Clean(cgroup) != cgroup) {
@@ -163,26 +162,13 @@ func (q *query) cgroup() (string, error) {
 
 // text returns a string property of the interface of the unit's type.
 func (q *query) text(property string) (string, error) {
-	c, err := q.call(q.path, propsGet, typeInterface(q.name), property)
-	if err != nil {
-		return "", err
-	}
-	var s string
-	err = store(c, &s)
-	return s, err
+	return inquire[string](q, q.path, propsGet, typeInterface(q.name), property)
 }
 
 // invocation returns the unit's invocation ID in hex.
 func (q *query) invocation() (string, error) {
-	c, err := q.call(q.path, propsGet, sdName+".Unit", "InvocationID")
-	if err != nil {
-		return "", err
-	}
-	var id []byte
-	if err := store(c, &id); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(id), nil
+	id, err := inquire[[]byte](q, q.path, propsGet, sdName+".Unit", "InvocationID")
+	return hex.EncodeToString(id), err
 }
 
 // unitPath returns the unit's object path.

@@ -6,55 +6,63 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// model decides: it turns what the bus says into events and into questions for the bus. It does no I/O, knows no
-// clock and no lock, and is driven by one goroutine (or a test), which takes events and asks after every step.
+// model decides: it turns what the bus says into events and into questions for the bus. It does no
+// I/O, knows no clock and no lock, and is driven by one goroutine (or a test), which takes events
+// and asks after every step.
 type model struct {
 	units    map[string]*unit
 	sessions map[string]*session // by ID
-	// early holds sessions whose scope ended before their SessionNew arrived: two processes send, and the bus keeps
-	// the order of each one's signals only.
+	// early holds sessions whose scope ended before their SessionNew arrived: two processes send,
+	// and the bus keeps the order of each one's signals only.
 	early map[string]bool
 
-	// systemd is false while PID 1 cannot be asked (not on the bus, refuses, does not answer). Sessions are then
-	// believed on logind's word alone.
+	// systemd is false while PID 1 cannot be asked (not on the bus, refuses, does not answer).
+	// Sessions are then believed on logind's word alone.
 	systemd bool
-	// reloading is set between Reloading(true) and Reloading(false). PID 1 frees every unit it has and loads them
-	// again, with an UnitRemoved for each: they mean nothing then.
+	// reloading is set between Reloading(true) and Reloading(false). PID 1 frees every unit it has
+	// and loads them again, with an UnitRemoved for each: they mean nothing then.
 	reloading bool
-	// unsure is set when a lookup failed for a reason other than the unit being gone: reconcile later.
+	// unsure is set when a lookup failed for a reason other than the unit being gone: reconcile
+	// later.
 	unsure bool
 
-	// removed remembers, while ListUnits or ListSessions is under way, what was removed and when, so that a list
-	// made before the removal does not bring it back. nil otherwise.
+	// removed remembers, while ListUnits or ListSessions is under way, what was removed and when,
+	// so that a list made before the removal does not bring it back. nil otherwise.
 	removed map[string]dbus.Sequence
 
 	events []Event
 	asks   []*ask
 }
 
-// unit is what is known of one unit with a cgroup. It is kept as long as systemd has the unit loaded.
+// unit is what is known of one unit with a cgroup. It is kept as long as systemd has the unit
+// loaded.
 type unit struct {
 	name string
-	// path is the cgroup's path; confirmed if systemd told it (its cgroup, or its Slice), else derived from names.
+	// path is the cgroup's path; confirmed if systemd told it (its cgroup, or its Slice), else
+	// derived from names.
 	path      string
 	confirmed bool
-	// reloaded: unit files were read again since path was confirmed, so that the next life may be in another slice.
+	// reloaded: unit files were read again since path was confirmed, so that the next life may be
+	// in another slice.
 	reloaded bool
 	session  *Session
 
 	alive bool // the cgroup was seen, its Teardown is not out yet
-	// lived, if set, is the proof of a life that no lookup has confirmed: a session was announced, a job was run.
+	// lived, if set, is the proof of a life that no lookup has confirmed: a session was announced,
+	// a job was run.
 	lived trigger
-	// id is the invocation ID of the life under way, lastID of the last one that ended. Services only: they are
-	// the ones that begin a new life without being unloaded.
+	// id is the invocation ID of the life under way, lastID of the last one that ended. Services
+	// only: they are the ones that begin a new life without being unloaded.
 	id, lastID string
-	// exited: a oneshot with RemainAfterExit=yes, "active" without a cgroup (user-runtime-dir@.service is one). Its
-	// ExecStop= makes the cgroup a second time under the same invocation ID.
+	// exited: a oneshot with RemainAfterExit=yes, "active" without a cgroup
+	// (user-runtime-dir@.service is one). Its ExecStop= makes the cgroup a second time under the
+	// same invocation ID.
 	exited bool
 
 	// ended: a Teardown is out since the unit was loaded. A scope lives once in that time.
 	ended bool
-	// asOf is when, among the signals, the last answer about the unit was given. Older signals tell nothing new.
+	// asOf is when, among the signals, the last answer about the unit was given. Older signals tell
+	// nothing new.
 	asOf dbus.Sequence
 
 	asking bool    // a lookup waits or is under way
@@ -72,7 +80,8 @@ type trigger struct {
 
 func (t trigger) set() bool { return t.signal != "" }
 
-// final reports whether the trigger itself says that the cgroup goes, so that it is believed when PID 1 cannot say.
+// final reports whether the trigger itself says that the cgroup goes, so that it is believed when
+// PID 1 cannot say.
 func (t trigger) final() bool {
 	return t.signal == SignalSessionRemoved || t.signal == SignalUserRemoved
 }
@@ -92,7 +101,8 @@ type ask struct {
 	unit    *unit
 	session *session
 	why     trigger
-	// guess is where to look for the unit first; exact if its absence there is proof enough that it is gone.
+	// guess is where to look for the unit first; exact if its absence there is proof enough that it
+	// is gone.
 	guess string
 	exact bool
 }
@@ -179,8 +189,8 @@ func (u *unit) where() (path string, derived bool) {
 	return derive(u.name, u.session), true
 }
 
-// check asks the bus whether the unit's cgroup lives. One question a unit at a time, so that answers keep the order
-// of the lives they tell of.
+// check asks the bus whether the unit's cgroup lives. One question a unit at a time, so that
+// answers keep the order of the lives they tell of.
 func (m *model) check(u *unit, why trigger) {
 	if u.asking {
 		if !u.again.final() {

@@ -17,7 +17,8 @@ type steps struct {
 
 func newSteps(t *testing.T) *steps { return &steps{T: t, model: newModel()} }
 
-// want compares what was decided since the last call, and returns the questions asked, of units only.
+// want compares what was decided since the last call, and returns the questions asked, of units
+// only.
 func (s *steps) want(events ...string) []*ask {
 	s.Helper()
 	var got []string
@@ -192,7 +193,8 @@ func TestModelSessionRemoved(t *testing.T) {
 	}
 }
 
-// logind can take seconds to answer when many log in at once; a hold must get into the scope before.
+// logind can take seconds to answer when many log in at once; a hold must get into the scope
+// before.
 func TestModelDoesNotWaitForLogind(t *testing.T) {
 	s := newSteps(t)
 	s.sessionNew("9", "/9", s.now)

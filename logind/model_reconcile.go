@@ -23,8 +23,8 @@ func (l listed) mayHaveCgroup() bool {
 	return !l.exited()
 }
 
-// exited reports whether a oneshot's processes have ended and the unit stays active (RemainAfterExit=yes); systemd
-// 252 has removed its cgroup then.
+// exited reports whether a oneshot's processes have ended and the unit stays active
+// (RemainAfterExit=yes); systemd 252 has removed its cgroup then.
 func (l listed) exited() bool { return l.active == "active" && l.sub == "exited" }
 
 // setSystemd records whether PID 1 can be asked. Without it, what logind announced is believed.
@@ -41,8 +41,8 @@ func (m *model) setSystemd(ok bool) {
 	}
 }
 
-// disconnected: the connection is gone, and with it every question under way. What is known stays; the reconcile after
-// the next connection asks again.
+// disconnected: the connection is gone, and with it every question under way. What is known stays;
+// the reconcile after the next connection asks again.
 func (m *model) disconnected() {
 	for _, u := range m.units {
 		u.asking, u.again, u.asOf = false, trigger{}, 0 // sequences begin anew
@@ -56,8 +56,9 @@ func (m *model) disconnected() {
 // systemdRestarted: another process is PID 1's voice on the bus. A reload it was in is over.
 func (m *model) systemdRestarted() { m.reloading = false }
 
-// reload takes a Reloading signal. It reports whether a reload has ended, after which the units must be listed again:
-// what was removed meanwhile could not be told from what was only loaded again.
+// reload takes a Reloading signal. It reports whether a reload has ended, after which the units
+// must be listed again: what was removed meanwhile could not be told from what was only loaded
+// again.
 func (m *model) reload(begins bool) (ended bool) {
 	m.reloading = begins
 	if begins {
@@ -81,9 +82,9 @@ func (m *model) stale(key string, list dbus.Sequence) bool {
 	return ok && removed > list
 }
 
-// unitsListed compares what is known with what PID 1 has loaded. The list can be older than a signal handled before
-// it, so it only says whom to ask about; the answers decide. deep asks about running services too, which may have
-// been restarted unseen.
+// unitsListed compares what is known with what PID 1 has loaded. The list can be older than a
+// signal handled before it, so it only says whom to ask about; the answers decide. deep asks about
+// running services too, which may have been restarted unseen.
 func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time.Time) {
 	if m.reloading {
 		return // a list made in the middle of a reload; the reload's end makes a new one
@@ -101,7 +102,8 @@ func (m *model) unitsListed(list []listed, seq dbus.Sequence, deep bool, at time
 			if known && (u.alive || u.lived.set()) {
 				m.check(u, why)
 			} else if isService(l.name) {
-				// Known, so that its UnitNew after a reload asks nothing, and its ExecStop= is not missed.
+				// Known, so that its UnitNew after a reload asks nothing, and its ExecStop= is not
+				// missed.
 				m.get(l.name).exited = l.exited()
 			}
 		case known && u.alive:

@@ -6,7 +6,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// sessionNew: logind announced a session. Its scope has been asked for, and may or may not live yet.
+// sessionNew: logind announced a session. Its scope has been asked for, and may or may not live
+// yet.
 func (m *model) sessionNew(id string, path dbus.ObjectPath, at time.Time) {
 	scope := sessionScope(id)
 	if !hasCgroup(scope) {
@@ -65,7 +66,8 @@ func (m *model) sessionAnswered(s *session, info *Session, gone bool) {
 	}
 }
 
-// believe starts the life of a session's scope or a user's slice on logind's word, while PID 1 cannot confirm it.
+// believe starts the life of a session's scope or a user's slice on logind's word, while PID 1
+// cannot confirm it.
 func (m *model) believe(u *unit) {
 	path, _ := u.where()
 	if !u.alive && u.lived.set() && path != "" {
@@ -73,7 +75,8 @@ func (m *model) believe(u *unit) {
 	}
 }
 
-// sessionRemoved: logind is done with the session. Usually the scope's UnitRemoved came before and nothing is left.
+// sessionRemoved: logind is done with the session. Usually the scope's UnitRemoved came before and
+// nothing is left.
 func (m *model) sessionRemoved(id string, seq dbus.Sequence, at time.Time) {
 	scope := sessionScope(id)
 	if m.removed != nil {
@@ -87,12 +90,13 @@ func (m *model) sessionRemoved(id string, seq dbus.Sequence, at time.Time) {
 	}
 }
 
-// userNew: logind knows a user again. systemd says when the slice lives; only without it logind's word counts.
+// userNew: logind knows a user again. systemd says when the slice lives; only without it logind's
+// word counts.
 func (m *model) userNew(uid uint32, at time.Time) {
 	if m.systemd {
 		return
 	}
-	u := m.get(userSlice(uid))
+	u := m.get(UserSlice(uid))
 	if !u.alive {
 		u.lived = trigger{signal: SignalUserNew, at: at}
 		m.believe(u)
@@ -101,13 +105,13 @@ func (m *model) userNew(uid uint32, at time.Time) {
 
 // userRemoved: the user's last session has ended and the user manager was stopped.
 func (m *model) userRemoved(uid uint32, at time.Time) {
-	if u := m.units[userSlice(uid)]; u != nil {
+	if u := m.units[UserSlice(uid)]; u != nil {
 		m.gone(u, trigger{signal: SignalUserRemoved, at: at})
 	}
 }
 
-// gone: logind says that the unit is done. PID 1 has the last word where it can be asked, because with
-// KillUserProcesses=no a scope can outlive its session.
+// gone: logind says that the unit is done. PID 1 has the last word where it can be asked, because
+// with KillUserProcesses=no a scope can outlive its session.
 func (m *model) gone(u *unit, why trigger) {
 	if !u.alive && !u.lived.set() {
 		return

@@ -13,8 +13,9 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// world is a machine on a bus that is as slow and as unfair as the bus may be. What each of the two senders sends,
-// signals and answers, stays in order; what of whom arrives first is chance, and so is when it is handled.
+// world is a machine on a bus that is as slow and as unfair as the bus may be. What each of the two
+// senders sends, signals and answers, stays in order; what of whom arrives first is chance, and so
+// is when it is handled.
 type world struct {
 	rng   *rand.Rand
 	m     *model
@@ -222,8 +223,8 @@ func play(seed uint64, jumps bool) *world {
 	return w
 }
 
-// Whatever arrives when: one Teardown a life, at most one Started and that before it, and in the end the model knows
-// exactly what lives.
+// Whatever arrives when: one Teardown a life, at most one Started and that before it, and in the
+// end the model knows exactly what lives.
 func TestModelInAnyOrder(t *testing.T) {
 	for seed := range uint64(1500) {
 		w := play(seed, false)
@@ -242,8 +243,8 @@ func TestModelInAnyOrder(t *testing.T) {
 	}
 }
 
-// Answers and signals come to the loop through different goroutines, so now and then an answer can overtake. Then a
-// Teardown may come twice, but none is lost.
+// Answers and signals come to the loop through different goroutines, so now and then an answer can
+// overtake. Then a Teardown may come twice, but none is lost.
 func TestModelWhenAnswersJump(t *testing.T) {
 	for seed := range uint64(1500) {
 		w := play(seed, true)

@@ -6,9 +6,10 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// unitNew: systemd loaded a unit. That alone says nothing (`systemctl status` does it); but a service that is about
-// to be started is looked for now, since a oneshot's job ends only after its cgroup. Scopes and slices are not: their
-// start job ends at once, and its JobRemoved is the better moment.
+// unitNew: systemd loaded a unit. That alone says nothing (`systemctl status` does it); but a
+// service that is about to be started is looked for now, since a oneshot's job ends only after its
+// cgroup. Scopes and slices are not: their start job ends at once, and its JobRemoved is the better
+// moment.
 func (m *model) unitNew(name string, at time.Time) {
 	if m.reloading || !isService(name) || !hasCgroup(name) || m.units[name] != nil {
 		return
@@ -16,8 +17,9 @@ func (m *model) unitNew(name string, at time.Time) {
 	m.check(m.get(name), trigger{signal: SignalUnitNew, at: at})
 }
 
-// unitRemoved: systemd unloaded a unit, so its cgroup is gone. systemd 252 says it several times for one session
-// scope (logind asks for the scope's properties, which loads the name again): only the first finds a record.
+// unitRemoved: systemd unloaded a unit, so its cgroup is gone. systemd 252 says it several times
+// for one session scope (logind asks for the scope's properties, which loads the name again): only
+// the first finds a record.
 func (m *model) unitRemoved(name string, seq dbus.Sequence, at time.Time) {
 	if m.reloading {
 		return
@@ -57,8 +59,9 @@ func (m *model) jobRemoved(name, result string, seq dbus.Sequence, at time.Time)
 	m.check(u, why)
 }
 
-// ran reports whether a job with that result may have run anything in the unit's cgroup. The other results
-// ("dependency", "skipped", "invalid", "assert", "unsupported", "collected", "once", ...) say that it did not.
+// ran reports whether a job with that result may have run anything in the unit's cgroup. The other
+// results ("dependency", "skipped", "invalid", "assert", "unsupported", "collected", "once", ...)
+// say that it did not.
 func ran(result string) bool {
 	switch result {
 	case "done", "failed", "timeout", "canceled":
@@ -100,15 +103,16 @@ func (m *model) answered(a *ask, r answer) {
 	again := u.again
 	u.again = trigger{}
 	if again.set() {
-		// The second job can have been the end of the life whose Teardown is just out; only a loaded service can
-		// be asked which.
+		// The second job can have been the end of the life whose Teardown is just out; only a
+		// loaded service can be asked which.
 		if !u.alive && !u.lived.set() && again.signal == SignalJobRemoved && r.loaded && isService(u.name) {
 			u.lived = again
 		}
 		m.check(u, again)
 	}
-	// A record is not dropped here even if the unit is gone: answers can overtake signals, and the record is what
-	// tells late ones from news. The UnitRemoved on its way drops it, or the next reconcile.
+	// A record is not dropped here even if the unit is gone: answers can overtake signals, and the
+	// record is what tells late ones from news. The UnitRemoved on its way drops it, or the next
+	// reconcile.
 }
 
 // seen: the cgroup lives. Is it the life we know?
@@ -138,8 +142,8 @@ func (m *model) unseen(u *unit, r answer, why trigger) {
 	}
 	ended := u.alive
 	if !ended && u.lived.set() {
-		// A unit that is unloaded already cannot be asked whether it ran; the proof we have must do.
-		// Otherwise the invocation ID tells a run from a stop of what did not run.
+		// A unit that is unloaded already cannot be asked whether it ran; the proof we have must
+		// do. Otherwise the invocation ID tells a run from a stop of what did not run.
 		ended = !isService(u.name) || !r.loaded || u.lived.exited || r.id != "" && r.id != u.lastID
 	}
 	if ended {

@@ -6,6 +6,142 @@ import (
 	"testing"
 )
 
+func TestSlicePath(t *testing.T) {
+	for _, c := range []struct{ name, want string }{
+		{"-.slice", "/"},
+		{"user.slice", "/user.slice"},
+		{"user-1000.slice", "/user.slice/user-1000.slice"},
+		{"a-b-c.slice", "/a.slice/a-b.slice/a-b-c.slice"},
+		{`system-foo\x2dbar.slice`, `/system.slice/system-foo\x2dbar.slice`},
+		{"memory.slice", "/_memory.slice"},
+		{"memory-low.slice", "/_memory.slice/memory-low.slice"},
+		{"cgroup.x.slice", "/_cgroup.x.slice"},
+		{"_x.slice", "/__x.slice"},
+		{"_x-y.slice", "/__x.slice/__x-y.slice"},
+		{".hidden.slice", "/_.hidden.slice"},
+	} {
+		if got, err := SlicePath(c.name); err != nil || got != c.want {
+			t.Errorf("SlicePath(%q) = %q, %v; want %q", c.name, got, err, c.want)
+		}
+	}
+	for _, bad := range []string{
+		"", ".slice", "--.slice", "-a.slice", "a-.slice", "a--b.slice", "a.service", "a", "a@b.slice", "a/b.slice",
+		"../x.slice", "a b.slice", strings.Repeat("a", 250) + ".slice", "ä.slice",
+	} {
+		if got, err := SlicePath(bad); err == nil {
+			t.Errorf("SlicePath(%q) = %q, want an error", bad, got)
+		}
+	}
+}
+
+func TestUnitCgroup(t *testing.T) {
+	for _, c := range []struct{ slice, unit, want string }{
+		{"user-1000.slice", "session-3.scope", "/user.slice/user-1000.slice/session-3.scope"},
+		{"-.slice", "init.scope", "/init.scope"},
+		{"system.slice", "cpu.service", "/system.slice/_cpu.service"},
+		{"system.slice", "cpufreq.service", "/system.slice/cpufreq.service"},
+		{"io.slice", "_odd.service", "/_io.slice/__odd.service"},
+		{"ignored for slices", "user-0.slice", "/user.slice/user-0.slice"},
+		{"system-getty.slice", "getty@tty1.service", "/system.slice/system-getty.slice/getty@tty1.service"},
+	} {
+		if got, err := UnitCgroup(c.slice, c.unit); err != nil || got != c.want {
+			t.Errorf("UnitCgroup(%q, %q) = %q, %v; want %q", c.slice, c.unit, got, err, c.want)
+		}
+	}
+	for _, bad := range [][2]string{{"", "a.service"}, {"a.service", "a.service"}, {"a.slice", "../a.service"}, {"a.slice", ""}} {
+		if got, err := UnitCgroup(bad[0], bad[1]); err == nil {
+			t.Errorf("UnitCgroup(%q, %q) = %q, want an error", bad[0], bad[1], got)
+		}
+	}
+}
+
+func FuzzSlicePath(f *testing.F) {
+	for _, s := range []string{"-.slice", "user-1000.slice", "a--b.slice", "memory-x.slice", "_.slice", "../.slice"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		p, err := SlicePath(name)
+		if err != nil {
+			return
+		}
+		if p != path.Clean(p) || p[0] != '/' {
+			t.Fatalf("SlicePath(%q) = %q is no clean absolute path", name, p)
+		}
+		if name == rootSlice {
+			return
+		}
+		if got := Unescape(path.Base(p)); got != name {
+			t.Fatalf("SlicePath(%q) = %q ends in %q", name, p, got)
+		}
+		// Each step is the slice above the next: a parent's path is the path of the parent's name.
+		if parent, _ := path.Split(p); parent != "/" {
+			parent = strings.TrimSuffix(parent, "/")
+			if again, err := SlicePath(Unescape(path.Base(parent))); err != nil || again != parent {
+				t.Fatalf("SlicePath(%q) = %q: its parent's path is %q, %v", name, p, again, err)
+			}
+		}
+	})
+}
+
+func FuzzUnitCgroup(f *testing.F) {
+	f.Add("user-1000.slice", "session-3.scope")
+	f.Add("-.slice", "init.scope")
+	f.Add("system.slice", "memory.service")
+	f.Add("a.slice", "/../b.service")
+	f.Fuzz(func(t *testing.T, slice, unit string) {
+		p, err := UnitCgroup(slice, unit)
+		if err != nil || strings.HasSuffix(unit, sliceSuffix) {
+			return
+		}
+		parent, err := SlicePath(slice)
+		if err != nil {
+			t.Fatalf("UnitCgroup(%q, %q) = %q, but the slice has no path: %v", slice, unit, p, err)
+		}
+		if p != path.Clean(p) || path.Dir(p) != parent || Unescape(path.Base(p)) != unit {
+			t.Fatalf("UnitCgroup(%q, %q) = %q", slice, unit, p)
+		}
+	})
+}
+
+func TestEscape(t *testing.T) {
+	for _, c := range []struct{ unit, want string }{
+		{"session-3.scope", "session-3.scope"},
+		{"_x.service", "__x.service"},
+		{".x.service", "_.x.service"},
+		{"cgroup.service", "_cgroup.service"},
+		{"cgroups.service", "cgroups.service"},
+		{"memory.slice", "_memory.slice"},
+		{"memory-x.slice", "memory-x.slice"},
+		{"pids.d.scope", "_pids.d.scope"},
+		{"hugetlb.service", "hugetlb.service"}, // no controller systemd knows
+		{"tasks", "_tasks"},
+		{"tasks.service", "tasks.service"},
+		{"", "_"},
+	} {
+		if got := Escape(c.unit); got != c.want {
+			t.Errorf("Escape(%q) = %q, want %q", c.unit, got, c.want)
+		}
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	for _, s := range []string{"a.service", "_a.service", "__", "memory.slice", "cgroup.procs", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, unit string) {
+		dir := Escape(unit)
+		if Unescape(dir) != unit {
+			t.Fatalf("Unescape(Escape(%q)) = %q", unit, Unescape(dir))
+		}
+		if dir != unit && dir != "_"+unit {
+			t.Fatalf("Escape(%q) = %q", unit, dir)
+		}
+		if dir == unit && needsEscape(dir) {
+			t.Fatalf("Escape(%q) = %q still looks like something else", unit, dir)
+		}
+	})
+}
+
 func TestDerive(t *testing.T) {
 	s := &Session{ID: "3", UID: 1000}
 	for _, c := range []struct {

@@ -10,27 +10,29 @@ import (
 
 // Options configure a Listener. The zero value listens on the system bus.
 type Options struct {
-	// Dial makes a private, authenticated connection that has said Hello (default: DialSystem). It must use
-	// dbus.NewSequentialSignalHandler: godbus's default handler loses the order of signals. The context lives as
-	// long as the connection is wanted; Dial is given up on after CallTimeout. Run closes the connection.
+	// Dial makes a private, authenticated connection that has said Hello (default: DialSystem). It
+	// must use dbus.NewSequentialSignalHandler: godbus's default handler loses the order of
+	// signals. The context lives as long as the connection is wanted; Dial is given up on after
+	// CallTimeout. Run closes the connection.
 	Dial func(ctx context.Context) (*dbus.Conn, error)
 	// Logger takes the messages (default: slog.Default()).
 	Logger *slog.Logger
-	// Name is taken on the bus, where the bus lets us and it is not "": a bus policy that names it says who may send to
-	// us what nobody asked for.
+	// Name is taken on the bus, where the bus lets us and it is not "": a bus policy that names it
+	// says who may send to us what nobody asked for.
 	Name string
-	// CallTimeout bounds every call on the bus (default 10 s: a daemon-reload keeps PID 1 silent for seconds on
-	// machines with thousands of units).
+	// CallTimeout bounds every call on the bus (default 10 s: a daemon-reload keeps PID 1 silent
+	// for seconds on machines with thousands of units).
 	CallTimeout time.Duration
-	// OnReloading is told when systemd begins to load its units again (daemon-reload, daemon-reexec), and when it is
-	// done. Called from the goroutine that reads the bus: it must not block. It may be nil.
+	// OnReloading is told when systemd begins to load its units again (daemon-reload,
+	// daemon-reexec), and when it is done. Called from the goroutine that reads the bus: it must
+	// not block. It may be nil.
 	OnReloading func(begins bool)
 }
 
 const (
 	defaultCallTimeout = 10 * time.Second
-	// maxCalls is how many lookups may be under way at once. PID 1 answers one after the other; a few in flight
-	// save the round trips, many would only make its queue long.
+	// maxCalls is how many lookups may be under way at once. PID 1 answers one after the other; a
+	// few in flight save the round trips, many would only make its queue long.
 	maxCalls = 8
 )
 

@@ -7,8 +7,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// parseSession reads the properties of org.freedesktop.login1.Session. The user must be there; what else is missing
-// (older logind) or of another type stays zero.
+// parseSession reads the properties of org.freedesktop.login1.Session. The user must be there; what
+// else is missing (older logind) or of another type stays zero.
 func parseSession(id string, props map[string]dbus.Variant) (*Session, error) {
 	s := &Session{
 		ID:         id,
@@ -56,8 +56,8 @@ func parseUnit(name string, props map[string]dbus.Variant) (unitState, error) {
 		return unitState{}, fmt.Errorf("unit %s: property LoadState is missing or no string", name)
 	}
 	return unitState{
-		// Asking for a name that is not loaded makes systemd load it, and this is what it then says of a scope
-		// that is gone.
+		// Asking for a name that is not loaded makes systemd load it, and this is what it then says
+		// of a scope that is gone.
 		loaded: load != "not-found",
 		listed: listed{name, prop[string](props, "ActiveState"), prop[string](props, "SubState")},
 		id:     hex.EncodeToString(prop[[]byte](props, "InvocationID")),

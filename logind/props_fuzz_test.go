@@ -8,7 +8,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// propsOf makes properties of words, of types that kinds choose: not those that are expected, as a rule.
+// propsOf makes properties of words, of types that kinds choose: not those that are expected, as a
+// rule.
 func propsOf(kinds []byte, names []string, words string, n uint32) map[string]dbus.Variant {
 	props := map[string]dbus.Variant{}
 	for i, name := range names {

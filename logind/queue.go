@@ -2,10 +2,12 @@ package logind
 
 import "sync"
 
-// queue holds the events the consumer has not taken yet. It has no bound, because the bus connection must be read
-// whatever the consumer does (dbus-daemon drops what is for a client that has too much to read, dbus-broker disconnects it), and it stays small: a
-// Started whose Teardown comes before anybody took it is dropped, as nobody can enter a directory that is gone. So it
-// holds at most one Started a live unit, and one Teardown for each life that ended unseen. No Teardown is ever dropped.
+// queue holds the events the consumer has not taken yet. It has no bound, because the bus
+// connection must be read whatever the consumer does (dbus-daemon drops what is for a client that
+// has too much to read, dbus-broker disconnects it), and it stays small: a Started whose Teardown
+// comes before anybody took it is dropped, as nobody can enter a directory that is gone. So it
+// holds at most one Started a live unit, and one Teardown for each life that ended unseen. No
+// Teardown is ever dropped.
 type queue struct {
 	mu      sync.Mutex
 	events  []Event // from head on; a dropped one has Kind 0
@@ -59,7 +61,8 @@ func (q *queue) take() (Event, bool) {
 	return Event{}, false
 }
 
-// compact moves the events together when half of the slice is of no use any more, so each event is moved about once.
+// compact moves the events together when half of the slice is of no use any more, so each event is
+// moved about once.
 func (q *queue) compact() {
 	if waste := q.head + q.dropped; waste < 64 || waste < len(q.events)/2 {
 		return

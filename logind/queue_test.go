@@ -39,7 +39,8 @@ func TestQueueDropsOnlyAStartThatNobodyCanUse(t *testing.T) {
 	}
 }
 
-// Whatever is put and taken in whatever turn: every Teardown comes out, in order, and what waits stays small.
+// Whatever is put and taken in whatever turn: every Teardown comes out, in order, and what waits
+// stays small.
 func TestQueueStaysSmallAndOrdered(t *testing.T) {
 	q := newQueue()
 	var want, got []string

@@ -20,8 +20,8 @@ type lists struct {
 	systemdOn, loginOn bool // were they on the bus?
 }
 
-// reconcile subscribes again, lists what there is, and lets the model compare. One at a time: what is asked for
-// meanwhile is done after it.
+// reconcile subscribes again, lists what there is, and lets the model compare. One at a time: what
+// is asked for meanwhile is done after it.
 func (k *link) reconcile(ctx context.Context, s scope) {
 	if k.reconciling {
 		k.wanted = k.wanted.with(s)

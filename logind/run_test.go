@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/scopereap/scopereap/internal/bustest"
 )
 
 // run runs a listener nobody listens to.
@@ -39,7 +41,8 @@ func wait(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// A bus that takes the connection and says nothing, and a Dial that heeds no context, are given up on.
+// A bus that takes the connection and says nothing, and a Dial that heeds no context, are given up
+// on.
 func TestSilentBus(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "bus")
 	silent, err := net.Listen("unix", socket)
@@ -54,12 +57,12 @@ func TestSilentBus(t *testing.T) {
 		"deaf dial":  func(context.Context) (*dbus.Conn, error) { <-release; return nil, errors.New("too late") },
 	} {
 		t.Run(what, func(t *testing.T) {
-			book := &logBook{}
+			book := &bustest.LogBook{}
 			l := New(Options{Dial: dial, CallTimeout: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(book, nil))})
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
 			go func() { done <- l.Run(ctx) }()
-			wait(t, "told", func() bool { return book.count("no connection to the system bus") == 1 })
+			wait(t, "told", func() bool { return book.Count("no connection to the system bus") == 1 })
 			cancel()
 			if err := <-done; err != nil {
 				t.Errorf("Run: %v", err)

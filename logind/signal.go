@@ -21,7 +21,7 @@ type source struct {
 // sources are the only places signals are taken from.
 func sources() []source {
 	return []source{
-		{busName, "/org/freedesktop/DBus", busName},
+		{busName, busPath, busName},
 		{loginName, loginPath, loginIface},
 		{sdName, sdPath, sdIface},
 	}
@@ -38,8 +38,9 @@ type notice struct {
 	owner  string          // NameOwnerChanged: new owner
 }
 
-// parseSignal reads a signal. owner tells the unique name that may send signals in a well-known name's place: match
-// rules filter broadcasts by sender, but any client may send us a signal directly with whatever content it likes.
+// parseSignal reads a signal. owner tells the unique name that may send signals in a well-known
+// name's place: match rules filter broadcasts by sender, but any client may send us a signal
+// directly with whatever content it likes.
 func parseSignal(s *dbus.Signal, owner func(name string) string) (notice, error) {
 	var from source
 	for _, c := range sources() {
@@ -62,7 +63,8 @@ func cutIface(name, iface string) (member string, ok bool) {
 	return "", false
 }
 
-// read takes the arguments of the signals that matter. Others of the same interfaces (SeatNew, ...) are no error.
+// read takes the arguments of the signals that matter. Others of the same interfaces (SeatNew, ...)
+// are no error.
 func (n notice) read(s *dbus.Signal) (notice, error) {
 	ok := true
 	switch n.member {

@@ -20,8 +20,8 @@ import (
 	"github.com/scopereap/scopereap/internal/bustest"
 )
 
-// Names that anybody has PID 1 load cost a bounded number of calls and nothing else, and what begins and ends in the
-// middle of it is seen, each life once.
+// Names that anybody has PID 1 load cost a bounded number of calls and nothing else, and what
+// begins and ends in the middle of it is seen, each life once.
 func TestStormOfLoads(t *testing.T) {
 	h := start(t, Options{}, nil)
 	before, began := h.l.Stats().Calls, time.Now()
@@ -57,8 +57,8 @@ func TestStormOfLoads(t *testing.T) {
 	}
 }
 
-// Units that are run and unloaded faster than they can be looked up are told of all the same, with a bounded number of
-// calls.
+// Units that are run and unloaded faster than they can be looked up are told of all the same, with
+// a bounded number of calls.
 func TestStormOfRuns(t *testing.T) {
 	h := start(t, Options{}, nil)
 	before, began := h.l.Stats(), time.Now()
@@ -104,8 +104,8 @@ func TestPaceOfLookups(t *testing.T) {
 	}
 }
 
-// Signals that a user sends straight to us are not even decoded, and all that logind and systemd say is heard beside
-// them.
+// Signals that a user sends straight to us are not even decoded, and all that logind and systemd
+// say is heard beside them.
 func TestStormOfStrangers(t *testing.T) {
 	h := start(t, Options{}, nil)
 	mallory := h.bus.Connect()
@@ -129,13 +129,13 @@ func TestStormOfStrangers(t *testing.T) {
 	}
 }
 
-// With the policy that is installed the bus itself throws away what users send straight to us, and what logind and
-// systemd say is heard.
+// With the policy that is installed the bus itself throws away what users send straight to us, and
+// what logind and systemd say is heard.
 func TestBusRefusesStrangers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become somebody else")
 	}
-	h := &harness{T: t, bus: bustest.StartBusWith(t, "../packaging/dbus/org.scopereap1.conf"), log: &logBook{}}
+	h := &harness{T: t, bus: bustest.StartBusWith(t, "../packaging/dbus/org.scopereap1.conf"), log: &bustest.LogBook{}}
 	if err := os.Chmod(filepath.Dir(strings.TrimPrefix(h.bus.Address, "unix:path=")), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestBusRefusesStrangers(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := mallory.Object(dest, "/").Call("org.freedesktop.DBus.Peer.Ping", 0)
-			if !isError(c.Err, busName+".Error.AccessDenied") {
+			if !IsError(c.Err, busName+".Error.AccessDenied") {
 				t.Fatalf("a call of %s: %v, want that the bus denies it", dest, c.Err)
 			}
 		}
@@ -169,7 +169,8 @@ func TestBusRefusesStrangers(t *testing.T) {
 	}
 }
 
-// connectAs is a client that the bus takes for another user: who connects is the thread's (SO_PEERCRED, unix(7)).
+// connectAs is a client that the bus takes for another user: who connects is the thread's
+// (SO_PEERCRED, unix(7)).
 func connectAs(t *testing.T, address string, uid int) *dbus.Conn {
 	t.Helper()
 	var conn *dbus.Conn

@@ -16,7 +16,8 @@ func TestBusLostInMidFlow(t *testing.T) {
 	h.bus.Stop()
 	h.m.Disconnect()
 	h.until("loss seen", func() bool { return !h.l.Stats().Connected })
-	// What happens while nobody hears: two sessions end, one comes, one comes and goes, cron is restarted.
+	// What happens while nobody hears: two sessions end, one comes, one comes and goes, cron is
+	// restarted.
 	h.m.RemoveSession("1")
 	h.m.RemoveSession("3")
 	h.m.AddSession(alice("4"))
@@ -46,10 +47,10 @@ func TestBusLostInMidFlow(t *testing.T) {
 	if s := h.l.Stats(); s.Reconnects == 0 || !s.Connected {
 		t.Errorf("stats %+v", s)
 	}
-	if n := h.log.count("no connection to the system bus"); n != 1 {
+	if n := h.log.Count("no connection to the system bus"); n != 1 {
 		t.Errorf("the loss was told %d times:\n%s", n, h.log)
 	}
-	if n := h.log.count("connected to the system bus again"); n != 1 {
+	if n := h.log.Count("connected to the system bus again"); n != 1 {
 		t.Errorf("the return was told %d times:\n%s", n, h.log)
 	}
 }
@@ -106,7 +107,7 @@ func TestSystemdReexec(t *testing.T) {
 func TestSystemdAway(t *testing.T) {
 	h := start(t, Options{}, nil)
 	h.m.StopSystemd()
-	h.until("told", func() bool { return h.log.count("org.freedesktop.systemd1 is not on the bus") == 1 })
+	h.until("told", func() bool { return h.log.Count("org.freedesktop.systemd1 is not on the bus") == 1 })
 	h.m.AddSession(alice("1"))
 	h.until("believed", func() bool { return h.lives("session-1.scope") == "S" })
 	if e := h.events("session-1.scope")[0]; !e.Derived || e.ControlGroup != "/user.slice/user-1000.slice/session-1.scope" {
@@ -224,20 +225,21 @@ func TestMethodsThatFail(t *testing.T) {
 			h.m.RemoveSession("3")
 			h.until("teardown without asking", func() bool { return h.lives("session-1.scope") == "ST" })
 			h.until("and of one that never could be asked about", func() bool { return h.lives("session-3.scope") == "T" })
-			h.until("told", func() bool { return h.log.count("WARN") > 0 })
+			h.until("told", func() bool { return h.log.Count("WARN") > 0 })
 			h.m.Heal()
 			h.until("found when it answers again", func() bool { return h.lives("session-2.scope") == "S" })
 			h.until("its properties too", func() bool { s := h.l.Snapshot(); return len(s) == 1 && s[0].Service == "sshd" })
 			h.sync()
 			h.want(map[string]string{"session-1.scope": "ST", "session-2.scope": "S", "session-3.scope": "T"})
-			if n := h.log.count("WARN"); n > 4 {
+			if n := h.log.Count("WARN"); n > 4 {
 				t.Errorf("told %d times:\n%s", n, h.log)
 			}
 		})
 	}
 }
 
-// A machine whose bus policy or systemd lacks GetUnitByControlGroup works all the same, with more calls.
+// A machine whose bus policy or systemd lacks GetUnitByControlGroup works all the same, with more
+// calls.
 func TestWithoutGetUnitByControlGroup(t *testing.T) {
 	h := start(t, Options{}, func(m *bustest.Machine) { m.Fail("GetUnitByControlGroup", bustest.Deny) })
 	h.m.AddSession(alice("1"))

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -328,7 +328,7 @@ func lingering(n int) string {
 }
 
 // inEffect says for how many of the users with a slice, " for 1 of 3 users (1 exempt)"; without users nothing.
-func inEffect(users []logind.SlicedUser) string {
+func inEffect(users []usermemcg.SlicedUser) string {
 	if len(users) == 0 {
 		return ""
 	}
@@ -352,7 +352,7 @@ func inEffect(users []logind.SlicedUser) string {
 const maxNames = 5
 
 // userNames names users, the first few.
-func userNames(users []logind.SlicedUser) string {
+func userNames(users []usermemcg.SlicedUser) string {
 	var names []string
 	for i, u := range users {
 		if i == maxNames {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/exitcode"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 )
 
 func pick[T any](t *testing.T, output string, all []column[T]) []column[T] {
@@ -46,7 +46,7 @@ func TestColumnsSound(t *testing.T) {
 	r := v1Report()
 	sound(t, statusColumns(), r.rows()[0])
 	sound(t, leaksColumns(), leaksFixture().Rows[0])
-	sound(t, lingerColumns(), logind.LingerUser{})
+	sound(t, lingerColumns(), linger.User{})
 	sound(t, auditColumns(), cronguard.AuditRow{})
 }
 

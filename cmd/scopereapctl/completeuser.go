@@ -7,7 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 const (
@@ -21,9 +22,9 @@ const (
 // they may be slow, and large.
 func completeLocal(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return completeArgs(func() []string {
-		users, _ := logind.NewUserDB(logind.UserDBOptions{}).Local()
+		list, _ := users.New(users.Options{}).Local()
 		var out []string
-		for _, u := range users[:min(len(users), mostUsers)] {
+		for _, u := range list[:min(len(list), mostUsers)] {
 			out = append(out, u.Name)
 		}
 		return out
@@ -38,10 +39,10 @@ func (f *lingerFlags) completeOurs(cmd *cobra.Command, args []string, typed stri
 		defer cancel()
 		// What goes wrong would be written into the middle of a command line.
 		cmd.SetErr(io.Discard)
-		users, _ := f.open(cmd, nil).List(ctx, logind.LingerRules{})
+		list, _ := f.open(cmd, nil).List(ctx, linger.Rules{})
 		var out []string
-		for _, u := range users[:min(len(users), mostUsers)] {
-			if u.SetBy == logind.SetByUs {
+		for _, u := range list[:min(len(list), mostUsers)] {
+			if u.SetBy == linger.SetByUs {
 				out = append(out, u.Name)
 			}
 		}

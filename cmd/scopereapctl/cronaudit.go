@@ -11,6 +11,7 @@ import (
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // cronAuditReport is what `cron audit --json` writes.
@@ -88,7 +89,7 @@ are left out: they may hold secrets.`,
 // or 0.
 func (a *app) cronAudit(ctx context.Context, root string, systemd int) (cronAuditReport, error) {
 	here := strings.TrimRight(root, "/") == ""
-	in := cronguard.AuditInput{Systemd: systemd, Lingers: logind.LingersBelow(root)}
+	in := cronguard.AuditInput{Systemd: systemd, Lingers: users.LingersBelow(root)}
 	if here {
 		if systemd == 0 {
 			r, err := ask(a, func(d daemon) (cronguard.AuditReport, error) { return d.cronAudit(ctx) })

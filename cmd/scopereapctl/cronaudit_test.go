@@ -8,7 +8,7 @@ import (
 
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/exitcode"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // cronTree is a machine shaped as Red Hat 9, with two users' jobs, one broken line and one who lingers.
@@ -50,7 +50,7 @@ func cronTreeAudit(t *testing.T, measured func(id string) (float64, bool)) cronA
 	t.Helper()
 	root := cronTree(t)
 	r, err := cronguard.AuditMachine(root,
-		cronguard.AuditInput{Systemd: 257, Lingers: logind.LingersBelow(root), Measured: measured})
+		cronguard.AuditInput{Systemd: 257, Lingers: users.LingersBelow(root), Measured: measured})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -26,7 +26,7 @@ type daemon interface {
 	policy(context.Context) (showReport, error)
 	lingerers(context.Context) (lingerReport, error)
 	cronAudit(context.Context) (cronguard.AuditReport, error)
-	setLinger(ctx context.Context, user string, on, dry bool) (logind.LingerChange, error)
+	setLinger(ctx context.Context, user string, on, dry bool) (linger.Change, error)
 }
 
 // defaultRunDir is scopereapd's runtime directory. Whoever names another, or other policy files, does not mean the

@@ -22,7 +22,7 @@ import (
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -69,7 +69,7 @@ func (*busNode) Leakers(string) (busapi.Leakers, error) {
 }
 
 func (*busNode) Linger(_ context.Context, rates bool) ([]busapi.LingerUser, string, error) {
-	u := busapi.LingerUser{UID: 1000, User: "alice", Known: true, Lingers: true, SetBy: logind.SetByUs,
+	u := busapi.LingerUser{UID: 1000, User: "alice", Known: true, Lingers: true, SetBy: linger.SetByUs,
 		Before: busapi.Unknown}
 	if u.After = busapi.Unknown; rates {
 		u.After = 3
@@ -118,9 +118,9 @@ func (n *busNode) SetLinger(_ context.Context, user string, on, dry bool) (busap
 		return busapi.LingerChange{}, busapi.Errorf(busapi.ErrNotFound, "no such user: ghost")
 	}
 	n.changed = append(n.changed, user)
-	c := busapi.LingerChange{Action: string(logind.LingerDisable), UID: 4711, User: user, Again: "a*"}
+	c := busapi.LingerChange{Action: string(linger.Disable), UID: 4711, User: user, Again: "a*"}
 	if on {
-		c.Action, c.Again = string(logind.LingerEnable), ""
+		c.Action, c.Again = string(linger.Enable), ""
 	}
 	return c, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/scopereap/scopereap/cronguard"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -65,6 +65,6 @@ func (socketDaemon) cronAudit(context.Context) (cronguard.AuditReport, error) {
 	return cronguard.AuditReport{}, control.ErrNoDaemon
 }
 
-func (socketDaemon) setLinger(context.Context, string, bool, bool) (logind.LingerChange, error) {
-	return logind.LingerChange{}, control.ErrNoDaemon
+func (socketDaemon) setLinger(context.Context, string, bool, bool) (linger.Change, error) {
+	return linger.Change{}, control.ErrNoDaemon
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -103,7 +103,7 @@ func (r showReport) loaded() (*policy.Loaded, error) {
 
 func (b *busDaemon) lingerers(ctx context.Context) (lingerReport, error) {
 	var users []busapi.LingerUser
-	r := lingerReport{Users: []logind.LingerUser{}}
+	r := lingerReport{Users: []linger.User{}}
 	if err := b.work(ctx, false, "ListLinger", nil, &users, &r.Error); err != nil {
 		return r, err
 	}
@@ -114,7 +114,7 @@ func (b *busDaemon) lingerers(ctx context.Context) (lingerReport, error) {
 		return &n
 	}
 	for _, u := range users {
-		r.Users = append(r.Users, logind.LingerUser{
+		r.Users = append(r.Users, linger.User{
 			UID: u.UID, Name: u.User, Known: u.Known, Lingers: u.Lingers, Rule: u.Rule, Since: control.FromBusTime(u.Since),
 			SetBy: u.SetBy, Note: u.Note, Before: rate(u.Before), After: rate(u.After),
 		})
@@ -131,14 +131,14 @@ func (b *busDaemon) cronAudit(ctx context.Context) (cronguard.AuditReport, error
 	return control.FromBusAudit(w), nil
 }
 
-func (b *busDaemon) setLinger(ctx context.Context, user string, on, dry bool) (logind.LingerChange, error) {
+func (b *busDaemon) setLinger(ctx context.Context, user string, on, dry bool) (linger.Change, error) {
 	member := "RemoveLinger"
 	if on {
 		member = "AddLinger"
 	}
-	var c logind.LingerChange
+	var c linger.Change
 	var action string
 	err := b.work(ctx, !dry, member, []any{user, dry}, &action, &c.Why, &c.UID, &c.Name, &c.Rule, &c.Again)
-	c.Action = logind.LingerAction(action)
+	c.Action = linger.Action(action)
 	return c, err
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/exitcode"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -25,9 +25,9 @@ type doctorReport struct {
 
 // sessionsReport is what doctor found of logins and their memcgs.
 type sessionsReport struct {
-	Memcgs sessionMemcgs         `json:"memcgs"`
-	State  logind.MemcgFreeState `json:"per_user"`
-	Limits []logind.MemoryLimit  `json:"limits"`
+	Memcgs sessionMemcgs     `json:"memcgs"`
+	State  usermemcg.State   `json:"per_user"`
+	Limits []usermemcg.Limit `json:"limits"`
 }
 
 func newDoctor(a *app) *cobra.Command {
@@ -82,7 +82,7 @@ func examined(f facts) doctorReport {
 	findings := diagnose(f)
 	return doctorReport{
 		Mode: f.Mode, MountPoint: f.MountPoint, Abilities: f.Abilities, AbilitiesFrom: f.AbilitiesFrom,
-		Sessions: sessionsReport{f.Sessions, f.MemcgFree, append([]logind.MemoryLimit{}, f.Limits...)},
+		Sessions: sessionsReport{f.Sessions, f.MemcgFree, append([]usermemcg.Limit{}, f.Limits...)},
 		Findings: findings, Todo: todo(findings), Policy: snippet(findings),
 	}
 }

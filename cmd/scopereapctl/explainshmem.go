@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // shmemPlace is where shared memory is that may pin dying memcgs. The kernel
@@ -48,8 +48,8 @@ const mostFiles = 50_000
 // left out: it is a help, and no proof.
 func shmemPlaces(proc string) []shmemPlace {
 	names := map[uint32]string{}
-	if users, err := logind.NewUserDB(logind.UserDBOptions{}).Local(); err == nil {
-		for _, u := range users {
+	if list, err := users.New(users.Options{}).Local(); err == nil {
+		for _, u := range list {
 			if names[u.UID] == "" {
 				names[u.UID] = u.Name
 			}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -26,8 +26,8 @@ type facts struct {
 	Policy    policy.Policy // what is on disk; the defaults where that has errors
 	PolicyErr error
 	Warnings  []policy.Warning
-	MemcgFree logind.MemcgFreeState // the users with a slice, and the drop-in of sessions.memcg
-	Limits    []logind.MemoryLimit  // that sessions.memcg = "per-user" makes mean nothing; nil where it is not wanted
+	MemcgFree usermemcg.State   // the users with a slice, and the drop-in of sessions.memcg
+	Limits    []usermemcg.Limit // that sessions.memcg = "per-user" makes mean nothing; nil where it is not wanted
 }
 
 // evictionOf is what is known of eviction: nothing (the zero Ability) where no daemon runs or none has tried.
@@ -91,11 +91,11 @@ const busPatience = 3 * time.Second
 
 // examineSessions looks who is logged in, and for the drop-in of sessions.memcg. What cannot be read is left out.
 func (a *app) examineSessions(ctx context.Context, m *machine, f *facts) {
-	o := logind.MemcgFreeOptions{CallTimeout: busPatience, Logger: slog.New(slog.DiscardHandler)}
+	o := usermemcg.Options{CallTimeout: busPatience, Logger: slog.New(slog.DiscardHandler)}
 	if m.Mode.V2() {
 		o.Cgroup = m.Root
 	}
-	free := logind.NewMemcgFree(o)
+	free := usermemcg.New(o)
 	f.MemcgFree, _ = free.State(ctx)
 	if f.perUser() && len(f.MemcgFree.Users) > 0 {
 		limited, cancel := context.WithTimeout(ctx, busPatience)

@@ -5,7 +5,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -117,8 +117,8 @@ func factsOf(r statusReport) facts {
 const perUserPath = "/run/systemd/system/user-.slice.d/50-scopereap-memcg.conf"
 
 // sliced are two users who are logged in and linger and one who lingers only, without the drop-in.
-func sliced(v2 bool) logind.MemcgFreeState {
-	return logind.MemcgFreeState{Supported: v2, Path: perUserPath, Conflicts: []logind.MemcgFreeConflict{}, Users: []logind.SlicedUser{
+func sliced(v2 bool) usermemcg.State {
+	return usermemcg.State{Supported: v2, Path: perUserPath, Conflicts: []usermemcg.Conflict{}, Users: []usermemcg.SlicedUser{
 		{UID: 1000, Name: "alice", LoggedIn: true, Lingers: true},
 		{UID: 1001, Name: `DOM\bob`, LoggedIn: true, Lingers: true},
 		{UID: 2000, Lingers: true},

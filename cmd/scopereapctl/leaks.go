@@ -15,7 +15,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 )
 
 func newLeaks(a *app) *cobra.Command {
@@ -80,7 +80,7 @@ JSON: {since, rows: [{kind, name, total: {sessions, teardowns, left}, last_hour:
 }
 
 // stateDirectory is scopereapd's.
-var stateDirectory = filepath.Dir(logind.LingerState)
+var stateDirectory = filepath.Dir(linger.DefaultState)
 
 // leaks asks the daemon for its ledger; where none runs, the last one saved is
 // read. interact: see daemon.

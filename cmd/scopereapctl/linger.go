@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // lingerFlags are what the verbs of linger have in common.
@@ -27,9 +28,9 @@ type lingerRate func(uid uint32) (perHour float64, ok bool)
 // teardownRate asks the ledger, the first time that somebody wants to know.
 func (a *app) teardownRate() lingerRate {
 	ctx := context.Background()
-	m, users := a.measured(ctx), logind.NewUserDB(logind.UserDBOptions{})
+	m, db := a.measured(ctx), users.New(users.Options{})
 	return func(uid uint32) (float64, bool) {
-		u, err := users.ByUID(ctx, uid)
+		u, err := db.ByUID(ctx, uid)
 		if err != nil {
 			return 0, false
 		}
@@ -57,24 +58,24 @@ scopereapd runs, polkit may let others add and remove (org.scopereap1.manage-lin
 		},
 	}
 	fl := cmd.PersistentFlags()
-	fl.StringVar(&f.state, "state", logind.LingerState, "the file in which scopereap remembers what it turned on")
-	fl.StringVar(&f.dir, "linger-dir", logind.LingerDir, "logind's directory of who lingers")
+	fl.StringVar(&f.state, "state", linger.DefaultState, "the file in which scopereap remembers what it turned on")
+	fl.StringVar(&f.dir, "linger-dir", users.DefaultLingerDir, "logind's directory of who lingers")
 	_ = fl.MarkHidden("state")
 	_ = fl.MarkHidden("linger-dir")
 	cmd.AddCommand(newLingerList(a, f, rate), newLingerAdd(a, f), newLingerRemove(a, f), newLingerReset(a, f))
 	return cmd
 }
 
-// open makes the library's Linger, with warnings on standard error.
-func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *logind.Linger {
-	return logind.NewLinger(logind.LingerOptions{
+// open makes the library's Keeper, with warnings on standard error.
+func (f *lingerFlags) open(cmd *cobra.Command, rate lingerRate) *linger.Keeper {
+	return linger.New(linger.Options{
 		State: f.state, LingerDir: f.dir, Rate: rate, Logger: slog.New(&warner{errorsTo(cmd)}),
 	})
 }
 
 // elsewhere: the flags name other files than the running daemon's.
 func (f *lingerFlags) elsewhere() bool {
-	return f.state != logind.LingerState || f.dir != logind.LingerDir
+	return f.state != linger.DefaultState || f.dir != users.DefaultLingerDir
 }
 
 // lingerers asks the daemon who lingers, or finds out here.
@@ -89,16 +90,16 @@ func (a *app) lingerers(cmd *cobra.Command, f *lingerFlags, rate lingerRate) (li
 			fmt.Fprintf(errorsTo(cmd), "scopereapctl: looking without scopereapd: %v\n", err)
 		}
 	}
-	r := lingerReport{Users: []logind.LingerUser{}}
+	r := lingerReport{Users: []linger.User{}}
 	loaded, err := a.loadPolicy()
 	if err != nil {
 		return r, err
 	}
-	users, err := f.open(cmd, rate).List(ctx, loaded.Policy.LingerRules())
-	if err != nil && users == nil && errors.Is(err, os.ErrPermission) {
+	list, err := f.open(cmd, rate).List(ctx, loaded.Policy.LingerRules())
+	if err != nil && list == nil && errors.Is(err, os.ErrPermission) {
 		return r, tryAsRoot(cmd, err)
 	}
-	r.Users = append(r.Users, users...)
+	r.Users = append(r.Users, list...)
 	if err != nil {
 		r.Error = err.Error()
 	}

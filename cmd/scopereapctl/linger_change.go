@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scopereap/scopereap/internal/control"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 )
 
 const lingerChangeJSON = `
@@ -34,7 +34,7 @@ polkit's leave (org.scopereap1.manage-linger).` + lingerChangeJSON,
 					return nil, err
 				}
 				l, rules := f.open(cmd, nil), loaded.Policy.LingerRules()
-				return func(ctx context.Context, user string) (logind.LingerChange, error) {
+				return func(ctx context.Context, user string) (linger.Change, error) {
 					return l.Add(ctx, rules, user, f.dryRun)
 				}, nil
 			})
@@ -53,14 +53,14 @@ scopereapd and polkit's leave (org.scopereap1.manage-linger).` + lingerChangeJSO
 		ValidArgsFunction: f.completeOurs,
 		RunE: func(cmd *cobra.Command, users []string) error {
 			return a.eachUser(cmd, f, users, false, func() (changeLinger, error) {
-				var rules logind.LingerRules
+				var rules linger.Rules
 				if loaded, err := a.loadPolicy(); err == nil {
 					rules = loaded.Policy.LingerRules()
 				} else { // it only tells what comes again; undoing must always work
 					fmt.Fprintf(errorsTo(cmd), "scopereapctl: %v\n", err)
 				}
 				l := f.open(cmd, nil)
-				return func(ctx context.Context, user string) (logind.LingerChange, error) {
+				return func(ctx context.Context, user string) (linger.Change, error) {
 					return l.Remove(ctx, rules, user, f.dryRun)
 				}, nil
 			})
@@ -105,7 +105,7 @@ func (f *lingerFlags) mayChange(cmd *cobra.Command) error {
 }
 
 // changeLinger turns a user's linger on or off.
-type changeLinger func(context.Context, string) (logind.LingerChange, error)
+type changeLinger func(context.Context, string) (linger.Change, error)
 
 // changer is the daemon where one answers, which decides who may, or else what here makes.
 func (a *app) changer(cmd *cobra.Command, f *lingerFlags, on bool, here func() (changeLinger, error)) changeLinger {
@@ -115,16 +115,16 @@ func (a *app) changer(cmd *cobra.Command, f *lingerFlags, on bool, here func() (
 		}
 		return here()
 	})
-	return func(ctx context.Context, user string) (logind.LingerChange, error) {
+	return func(ctx context.Context, user string) (linger.Change, error) {
 		if !f.elsewhere() {
-			c, err := ask(a, func(d daemon) (logind.LingerChange, error) { return d.setLinger(ctx, user, on, f.dryRun) })
+			c, err := ask(a, func(d daemon) (linger.Change, error) { return d.setLinger(ctx, user, on, f.dryRun) })
 			if !errors.Is(err, control.ErrNoDaemon) && !(f.dryRun && isRefused(err)) {
 				return c, unanswered(err)
 			}
 		}
 		do, err := own()
 		if err != nil {
-			return logind.LingerChange{}, &notBegun{err}
+			return linger.Change{}, &notBegun{err}
 		}
 		return do(ctx, user)
 	}
@@ -137,7 +137,7 @@ func (e *notBegun) Unwrap() error { return e.error }
 
 // eachUser does one thing to each user, going on after errors.
 func (a *app) eachUser(cmd *cobra.Command, f *lingerFlags, users []string, on bool, here func() (changeLinger, error)) error {
-	var list []logind.LingerChange
+	var list []linger.Change
 	var faults []error
 	do := a.changer(cmd, f, on, here)
 	for _, user := range users {
@@ -147,7 +147,7 @@ func (a *app) eachUser(cmd *cobra.Command, f *lingerFlags, users []string, on bo
 			return none.error
 		}
 		if c.Name == "" {
-			c.Name, c.Action = user, logind.LingerLeave
+			c.Name, c.Action = user, linger.Leave
 		}
 		if err != nil && c.Err == nil {
 			c.Err = err
@@ -162,10 +162,10 @@ func (a *app) eachUser(cmd *cobra.Command, f *lingerFlags, users []string, on bo
 }
 
 // told writes what was done.
-func (a *app) told(cmd *cobra.Command, f *lingerFlags, list []logind.LingerChange, err error) error {
+func (a *app) told(cmd *cobra.Command, f *lingerFlags, list []linger.Change, err error) error {
 	r := lingerChanges{DryRun: f.dryRun, Changes: []lingerChange{}}
 	for _, c := range list {
-		out := lingerChange{LingerChange: c}
+		out := lingerChange{Change: c}
 		if c.Err != nil {
 			out.Error = c.Err.Error()
 		}

@@ -12,23 +12,23 @@ import (
 
 	"github.com/scopereap/scopereap/internal/bustest"
 	"github.com/scopereap/scopereap/internal/exitcode"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 )
 
 func lingerers() lingerReport {
 	// Shown in the reader's time zone, so that it is the same in each.
 	at := func(h, m int) time.Time { return time.Date(2026, 11, 23, h, m, 0, 0, time.Local) }
 	n := func(f float64) *float64 { return &f }
-	return lingerReport{Users: []logind.LingerUser{
-		{Name: "stranger", Lingers: true, Since: at(9, 0), SetBy: logind.SetByAdministrator, Note: "there is no such user"},
-		{UID: 990, Known: true, Name: "svc-backup", Lingers: true, Rule: "svc-*", Since: at(8, 30), SetBy: logind.SetByUs,
+	return lingerReport{Users: []linger.User{
+		{Name: "stranger", Lingers: true, Since: at(9, 0), SetBy: linger.SetByAdministrator, Note: "there is no such user"},
+		{UID: 990, Known: true, Name: "svc-backup", Lingers: true, Rule: "svc-*", Since: at(8, 30), SetBy: linger.SetByUs,
 			Before: n(61), After: n(0)},
-		{UID: 1000, Known: true, Name: "alice", Lingers: true, Rule: logind.RuleAuto, Since: at(17, 5), SetBy: logind.SetByUs,
+		{UID: 1000, Known: true, Name: "alice", Lingers: true, Rule: linger.RuleAuto, Since: at(17, 5), SetBy: linger.SetByUs,
 			Before: n(12.5)},
-		{UID: 1001, Known: true, Name: "bob", Lingers: true, Since: at(7, 0), SetBy: logind.SetByAdministrator},
+		{UID: 1001, Known: true, Name: "bob", Lingers: true, Since: at(7, 0), SetBy: linger.SetByAdministrator},
 		{UID: 1002, Known: true, Name: "carol", Rule: "@staff"},
 		{UID: 1003, Known: true, Name: "dave", Rule: "1000-1999", Note: "somebody else turned it off"},
-		{UID: 1004, Known: true, Name: "odd\x1b[31mname", Lingers: true, Rule: "odd*", Since: at(7, 1), SetBy: logind.SetByUs},
+		{UID: 1004, Known: true, Name: "odd\x1b[31mname", Lingers: true, Rule: "odd*", Since: at(7, 1), SetBy: linger.SetByUs},
 	}}
 }
 
@@ -40,10 +40,10 @@ func TestLingerList(t *testing.T) {
 
 func TestLingerChanges(t *testing.T) {
 	r := lingerChanges{Changes: []lingerChange{
-		{LingerChange: logind.LingerChange{UID: 1000, Name: "alice", Action: logind.LingerEnable, Rule: logind.RuleCtl}},
-		{LingerChange: logind.LingerChange{UID: 1001, Name: "bob", Action: logind.LingerDisable, Rule: "b*", Again: "b*"}},
-		{LingerChange: logind.LingerChange{UID: 1002, Name: "carol", Action: logind.LingerLeave, Why: "linger is not on"}},
-		{LingerChange: logind.LingerChange{UID: 1003, Name: "dave", Err: errors.New("x")}, Error: "told elsewhere"},
+		{Change: linger.Change{UID: 1000, Name: "alice", Action: linger.Enable, Rule: linger.RuleCtl}},
+		{Change: linger.Change{UID: 1001, Name: "bob", Action: linger.Disable, Rule: "b*", Again: "b*"}},
+		{Change: linger.Change{UID: 1002, Name: "carol", Action: linger.Leave, Why: "linger is not on"}},
+		{Change: linger.Change{UID: 1003, Name: "dave", Err: errors.New("x")}, Error: "told elsewhere"},
 	}}
 	golden(t, "linger-changes", func(p printer) { r.text(p) })
 	r.DryRun = true
@@ -121,7 +121,7 @@ func TestLingerVerbs(t *testing.T) {
 	var out, errs bytes.Buffer
 	run([]string{"linger", "list", "--json", "--state", filepath.Join(dir, "lib/linger.json"), "--linger-dir",
 		filepath.Join(dir, "linger")}, &out, &errs)
-	var r struct{ Users []logind.LingerUser }
+	var r struct{ Users []linger.User }
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Users) != 1 || r.Users[0].Name != "root" {
 		t.Errorf("%v in %s%s", err, &out, &errs)
 	}

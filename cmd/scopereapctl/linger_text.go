@@ -5,13 +5,13 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
 )
 
 // lingerReport is what `linger list --json` writes.
 type lingerReport struct {
-	Users []logind.LingerUser `json:"users"`
-	Error string              `json:"error,omitempty"`
+	Users []linger.User `json:"users"`
+	Error string        `json:"error,omitempty"`
 }
 
 func (r lingerReport) text(p printer) {
@@ -34,23 +34,23 @@ func (r lingerReport) text(p printer) {
 const lingerShown = 7
 
 // lingerColumns are what linger list -o can list.
-func lingerColumns() []column[logind.LingerUser] {
+func lingerColumns() []column[linger.User] {
 	or := func(s string, there bool) string {
 		if !there || s == "" {
 			return "-"
 		}
 		return s
 	}
-	return []column[logind.LingerUser]{
-		{"user", "user", false, func(u logind.LingerUser) string { return pathWords(u.Name) }},
-		{"uid", "uid", true, func(u logind.LingerUser) string { return or(strconv.FormatUint(uint64(u.UID), 10), u.Known) }},
-		{"since", "since", false, func(u logind.LingerUser) string { return or(u.Since.Local().Format(time.DateTime), u.Lingers) }},
-		{"set-by", "set by", false, func(u logind.LingerUser) string { return or(u.SetBy, true) }},
-		{"before", "before/h", true, func(u logind.LingerUser) string { return perHour(u.Before) }},
-		{"after", "after/h", true, func(u logind.LingerUser) string { return perHour(u.After) }},
+	return []column[linger.User]{
+		{"user", "user", false, func(u linger.User) string { return pathWords(u.Name) }},
+		{"uid", "uid", true, func(u linger.User) string { return or(strconv.FormatUint(uint64(u.UID), 10), u.Known) }},
+		{"since", "since", false, func(u linger.User) string { return or(u.Since.Local().Format(time.DateTime), u.Lingers) }},
+		{"set-by", "set by", false, func(u linger.User) string { return or(u.SetBy, true) }},
+		{"before", "before/h", true, func(u linger.User) string { return perHour(u.Before) }},
+		{"after", "after/h", true, func(u linger.User) string { return perHour(u.After) }},
 		{"rule", "rule", false, ruleWords},
-		{"lingers", "lingers", false, func(u logind.LingerUser) string { return map[bool]string{true: "yes", false: "no"}[u.Lingers] }},
-		{"note", "note", false, func(u logind.LingerUser) string { return or(u.Note, true) }},
+		{"lingers", "lingers", false, func(u linger.User) string { return map[bool]string{true: "yes", false: "no"}[u.Lingers] }},
+		{"note", "note", false, func(u linger.User) string { return or(u.Note, true) }},
 	}
 }
 
@@ -63,7 +63,7 @@ func perHour(n *float64) string {
 }
 
 // ruleWords is the rule and what is to be said beside it.
-func ruleWords(u logind.LingerUser) string {
+func ruleWords(u linger.User) string {
 	rule := pathWords(u.Rule)
 	if rule == "" {
 		rule = "-"
@@ -83,9 +83,9 @@ type lingerChanges struct {
 	Changes []lingerChange `json:"changes"`
 }
 
-// lingerChange is logind.LingerChange with its error as text.
+// lingerChange is linger.Change with its error as text.
 type lingerChange struct {
-	logind.LingerChange
+	linger.Change
 	Error string `json:"error,omitempty"`
 }
 
@@ -93,20 +93,20 @@ type lingerChange struct {
 func (r lingerChanges) text(p printer) {
 	for _, c := range r.Changes {
 		if c.Error == "" {
-			fmt.Fprintf(p.w, "%s (%d): %s\n", pathWords(c.Name), c.UID, changeWords(c.LingerChange, r.DryRun))
+			fmt.Fprintf(p.w, "%s (%d): %s\n", pathWords(c.Name), c.UID, changeWords(c.Change, r.DryRun))
 		}
 	}
 }
 
-func changeWords(c logind.LingerChange, dry bool) string {
+func changeWords(c linger.Change, dry bool) string {
 	s := c.Why
 	switch c.Action {
-	case logind.LingerEnable:
+	case linger.Enable:
 		s = "linger turned on"
 		if dry {
 			s = "would turn linger on"
 		}
-	case logind.LingerDisable:
+	case linger.Disable:
 		s = "linger turned off"
 		if dry {
 			s = "would turn linger off"

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -238,11 +238,11 @@ func doctored(t *testing.T) map[string]facts {
 	pending.MemcgFree.Users[0].InEffect = true
 	pending.MemcgFree.Users[2].Exempt = "/etc/systemd/system/user-2000.slice.d/60-x.conf"
 	for uid := range uint32(6) {
-		pending.MemcgFree.Users = append(pending.MemcgFree.Users, logind.SlicedUser{UID: 3000 + uid, Lingers: true})
+		pending.MemcgFree.Users = append(pending.MemcgFree.Users, usermemcg.SlicedUser{UID: 3000 + uid, Lingers: true})
 	}
-	pending.MemcgFree.Conflicts = []logind.MemcgFreeConflict{{File: "/etc/systemd/system/user-.slice.d/90-x.conf", Line: 2,
+	pending.MemcgFree.Conflicts = []usermemcg.Conflict{{File: "/etc/systemd/system/user-.slice.d/90-x.conf", Line: 2,
 		Msg: "an empty DisableControllers= leaves users' slices the memory controller", Hint: "take the line out"}}
-	pending.Limits = []logind.MemoryLimit{{UID: 1000, Unit: "user-1000.slice", Setting: "MemoryMax", Bytes: 4 << 30},
+	pending.Limits = []usermemcg.Limit{{UID: 1000, Unit: "user-1000.slice", Setting: "MemoryMax", Bytes: 4 << 30},
 		{UID: 1001, Unit: "user@1001.service/app.slice/x.scope", Setting: "MemoryHigh", Bytes: 1 << 30}}
 
 	reparents := factsOf(monitoring())

@@ -18,6 +18,7 @@ import (
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -226,7 +227,7 @@ func (a *busAPI) SetLinger(ctx context.Context, user string, on, dry bool) (busa
 		err = c.Err
 	}
 	switch {
-	case errors.Is(err, logind.ErrUnknownUser):
+	case errors.Is(err, users.ErrUnknownUser):
 		return busapi.LingerChange{}, busapi.Errorf(busapi.ErrNotFound, "%v", err)
 	case err != nil:
 		return busapi.LingerChange{}, err

@@ -10,6 +10,7 @@ import (
 	"github.com/scopereap/scopereap/internal/busapi"
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 var errNoAncestors = busapi.Errorf(busapi.ErrNotSupported,
@@ -60,8 +61,8 @@ func (a *busAPI) Sessions() []busapi.Session {
 // Linger lists who lingers or should. What the rules say is left out where they cannot be answered.
 func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, string, error) {
 	incomplete := ""
-	users, err := a.triggers.linger.List(ctx, a.policy.Load().Policy.LingerRules())
-	if users == nil && err != nil {
+	lingerers, err := a.triggers.linger.List(ctx, a.policy.Load().Policy.LingerRules())
+	if lingerers == nil && err != nil {
 		return nil, "", err
 	}
 	if err != nil {
@@ -74,7 +75,7 @@ func (a *busAPI) Linger(ctx context.Context, rates bool) ([]busapi.LingerUser, s
 		return *r
 	}
 	var list []busapi.LingerUser
-	for _, u := range users {
+	for _, u := range lingerers {
 		list = append(list, busapi.LingerUser{
 			UID: u.UID, User: u.Name, Known: u.Known, Lingers: u.Lingers, Rule: u.Rule, SetBy: u.SetBy,
 			Since: control.BusTime(u.Since), Note: u.Note, Before: rate(u.Before), After: rate(u.After),
@@ -115,7 +116,7 @@ func (a *busAPI) CronAudit(ctx context.Context) (busapi.CronAudit, error) {
 	root := cmp.Or(a.flags.policyRoot, "/")
 	rep := a.account.Report()
 	r, err := cronguard.AuditMachine(root, cronguard.AuditInput{
-		Systemd: logind.SystemdVersion(ctx), Lingers: logind.LingersBelow(root),
+		Systemd: logind.SystemdVersion(ctx), Lingers: users.LingersBelow(root),
 		Measured: func(job string) (float64, bool) { return rep.CronPerDay(job, time.Now()) },
 	})
 	return control.BusAudit(r), err

@@ -8,7 +8,7 @@ import (
 
 	"github.com/scopereap/scopereap/internal/exitcode"
 	"github.com/scopereap/scopereap/internal/policy"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 )
 
 // generatorName is what scopereapd is called, by a link in
@@ -31,7 +31,7 @@ func generate(dirs []string, root string) error {
 	}
 	err = generateSandbox(loaded.Policy.Metrics, dirs[0])
 	if loaded.Policy.Sessions.Memcg == policy.SessionMemcgPerUser {
-		err = errors.Join(err, logind.NewMemcgFree(logind.MemcgFreeOptions{Root: root}).Generate(dirs[0]))
+		err = errors.Join(err, usermemcg.New(usermemcg.Options{Root: root}).Generate(dirs[0]))
 	}
 	return err
 }

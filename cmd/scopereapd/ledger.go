@@ -12,6 +12,7 @@ import (
 	"github.com/scopereap/scopereap/internal/atomicfile"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -25,7 +26,7 @@ type account struct {
 	path string
 	jobs *jobs
 
-	users *logind.UserDB
+	users *users.DB
 	mu    sync.Mutex
 	names map[uint32]string // of users, from their sessions and /etc/passwd
 	read  time.Time         // when /etc/passwd was
@@ -132,7 +133,7 @@ func (d *node) openLedger() *account {
 	a := &account{
 		path:  filepath.Join(d.flags.stateDir, ledger.FileName),
 		jobs:  newJobs(d.flags.policyRoot, d.log),
-		users: logind.NewUserDB(logind.UserDBOptions{Root: d.flags.policyRoot}),
+		users: users.New(users.Options{Root: d.flags.policyRoot}),
 		names: map[uint32]string{},
 	}
 	if _, err := os.Stat(d.flags.stateDir); err != nil {

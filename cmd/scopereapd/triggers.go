@@ -13,13 +13,15 @@ import (
 	"github.com/scopereap/scopereap/internal/policy"
 	"github.com/scopereap/scopereap/internal/sdlog"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 )
 
 // triggers takes away what makes memcgs die, as far as the policy asks for it:
 // users linger, and their sessions have no memcgs of their own.
 type triggers struct {
-	linger *logind.Linger
-	memcgs *logind.MemcgFree
+	linger *linger.Keeper
+	memcgs *usermemcg.DropIn
 	state  string        // of linger
 	kick   chan struct{} // look soon
 	said   map[string]bool
@@ -36,13 +38,13 @@ const (
 )
 
 // lingerState is the file's name in the state directory.
-var lingerState = filepath.Base(logind.LingerState)
+var lingerState = filepath.Base(linger.DefaultState)
 
 func (d *node) newTriggers() *triggers {
 	state := filepath.Join(d.flags.stateDir, lingerState)
 	return &triggers{
-		linger: logind.NewLinger(logind.LingerOptions{State: state, Logger: d.log, Rate: d.account.rate}),
-		memcgs: logind.NewMemcgFree(logind.MemcgFreeOptions{Logger: d.log, Root: d.flags.policyRoot}),
+		linger: linger.New(linger.Options{State: state, Logger: d.log, Rate: d.account.rate}),
+		memcgs: usermemcg.New(usermemcg.Options{Logger: d.log, Root: d.flags.policyRoot}),
 		state:  state,
 		kick:   make(chan struct{}, 1),
 		said:   map[string]bool{},
@@ -177,12 +179,12 @@ func undo(ctx context.Context, f flags) error {
 	ctx, cancel := context.WithTimeout(ctx, undoTime)
 	defer cancel()
 	log := sdlog.New(os.Stderr, slog.LevelInfo)
-	linger := logind.NewLinger(logind.LingerOptions{State: filepath.Join(f.stateDir, lingerState), Logger: log})
-	_, err := linger.Reset(ctx, false)
+	keeper := linger.New(linger.Options{State: filepath.Join(f.stateDir, lingerState), Logger: log})
+	_, err := keeper.Reset(ctx, false)
 	if err != nil {
 		err = fmt.Errorf("linger: %w", err)
 	}
-	_, memcgs := logind.NewMemcgFree(logind.MemcgFreeOptions{Logger: log, Root: f.policyRoot}).Remove(ctx)
+	_, memcgs := usermemcg.New(usermemcg.Options{Logger: log, Root: f.policyRoot}).Remove(ctx)
 	if memcgs != nil {
 		memcgs = fmt.Errorf("sessions without memcgs: %w", memcgs)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/scopereap/scopereap/internal/control"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // of is a listener whose clients are all of one user.
@@ -87,7 +88,7 @@ func TestLateJob(t *testing.T) {
 		}
 	}
 	a := &account{Ledger: ledger.New(), names: map[uint32]string{1001: "bob"},
-		jobs: newJobs(root, slog.New(slog.DiscardHandler)), users: logind.NewUserDB(logind.UserDBOptions{Root: root})}
+		jobs: newJobs(root, slog.New(slog.DiscardHandler)), users: users.New(users.Options{Root: root})}
 	search := make(chan struct{}) // the search waits for it, and the teardown's delivery must not
 	a.jobs.match = func(s logind.Session, at time.Time, procs []cronguard.Process) (string, bool) {
 		<-search

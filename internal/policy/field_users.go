@@ -5,10 +5,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
-type userList = []logind.UserPattern
+type userList = []users.Pattern
 
 // maxUserPattern is more bytes than any name or range has (LOGIN_NAME_MAX is 256 with its end).
 const maxUserPattern = 256
@@ -18,11 +18,11 @@ func usersField(key string, at func(*Policy) *userList) field {
 		key: key,
 		typ: "list of users",
 		set: func(p *Policy, v any) []*fault {
-			users, faults := readList(v, "users", readUser)
+			list, faults := readList(v, "users", readUser)
 			if len(faults) > 0 {
 				return faults
 			}
-			*at(p) = users
+			*at(p) = list
 			return nil
 		},
 		toml: func(p *Policy) string { return tomlList(*at(p)) },
@@ -33,25 +33,25 @@ func usersField(key string, at func(*Policy) *userList) field {
 // userForm is what stands for users.
 const userForm = `write a name, "@group", a UID, a range of UIDs such as "1000-1999", or a glob such as "svc-*"`
 
-func readUser(v any) (logind.UserPattern, *fault) {
+func readUser(v any) (users.Pattern, *fault) {
 	if n, ok := v.(int64); ok && n >= 0 {
 		v = strconv.FormatInt(n, 10) // a UID may stand without quotes
 	}
 	s, ok := v.(string)
 	if !ok {
-		return logind.UserPattern{}, notA("a user in quotes", v, userForm)
+		return users.Pattern{}, notA("a user in quotes", v, userForm)
 	}
 	if len(s) > maxUserPattern {
-		return logind.UserPattern{}, newFault(fmt.Sprintf("%s has %d bytes, no user's name has more than %d", quote(s), len(s), maxUserPattern-1), userForm)
+		return users.Pattern{}, newFault(fmt.Sprintf("%s has %d bytes, no user's name has more than %d", quote(s), len(s), maxUserPattern-1), userForm)
 	}
-	u, err := logind.ParseUserPattern(s)
+	u, err := users.ParsePattern(s)
 	if err != nil {
-		return logind.UserPattern{}, userFault(err.Error())
+		return users.Pattern{}, userFault(err.Error())
 	}
 	return u, nil
 }
 
-// userFault parts what logind says of a pattern, `"text": what is wrong; what to do`, into its two halves.
+// userFault parts what users says of a pattern, `"text": what is wrong; what to do`, into its two halves.
 func userFault(said string) *fault {
 	quoted, err := strconv.QuotedPrefix(said)
 	if err != nil {

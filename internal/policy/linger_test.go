@@ -6,7 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 func TestLingerRules(t *testing.T) {
@@ -15,17 +16,17 @@ func TestLingerRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pattern := func(s string) logind.UserPattern {
-		u, err := logind.ParseUserPattern(s)
+	pattern := func(s string) users.Pattern {
+		u, err := users.ParsePattern(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return u
 	}
-	want := logind.LingerRules{
-		Users: []logind.UserPattern{pattern("a"), pattern("@b")},
-		Never: []logind.UserPattern{pattern("c")},
-		Auto:  logind.LingerAuto{TeardownsPerHour: 6, MaxUsers: 5, ForgetAfter: 48 * time.Hour},
+	want := linger.Rules{
+		Users: []users.Pattern{pattern("a"), pattern("@b")},
+		Never: []users.Pattern{pattern("c")},
+		Auto:  linger.Auto{TeardownsPerHour: 6, MaxUsers: 5, ForgetAfter: 48 * time.Hour},
 	}
 	got := l.Policy.LingerRules()
 	if d := cmp.Diff(want, got); d != "" {

@@ -5,17 +5,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // One table in another, in every way that TOML lets it be written.
 func TestNestedTables(t *testing.T) {
-	users, err := logind.ParseUserPattern("a")
+	a, err := users.ParsePattern("a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Linger.Users = []logind.UserPattern{users}
+	want.Linger.Users = []users.Pattern{a}
 	want.Linger.Auto.MaxUsers = 3
 	for name, c := range map[string]struct {
 		in        string

@@ -3,7 +3,7 @@ package policy
 import (
 	"time"
 
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/users"
 )
 
 // Policy is everything an operator can set. It holds no pointers but its lists,
@@ -96,10 +96,10 @@ type Kernel struct {
 // Linger says which users' slices and managers stay when their last session ends.
 type Linger struct {
 	// Users lists who lingers.
-	Users []logind.UserPattern `toml:"users" json:"users"`
+	Users []users.Pattern `toml:"users" json:"users"`
 	// Never lists who is given linger in no case, neither by Users nor by Auto.
-	Never []logind.UserPattern `toml:"never" json:"never"`
-	Auto  LingerAuto           `toml:"auto" json:"auto"`
+	Never []users.Pattern `toml:"never" json:"never"`
+	Auto  LingerAuto      `toml:"auto" json:"auto"`
 }
 
 // LingerAuto says when a user earns linger by churn.
@@ -181,8 +181,8 @@ func Default() Policy {
 			MonitorOnly: MonitorAuto,
 		},
 		Linger: Linger{
-			Users: []logind.UserPattern{},
-			Never: []logind.UserPattern{},
+			Users: []users.Pattern{},
+			Never: []users.Pattern{},
 			Auto:  LingerAuto{MaxUsers: 20, ForgetAfter: Duration(24 * time.Hour)},
 		},
 		Sessions: Sessions{
