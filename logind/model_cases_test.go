@@ -240,3 +240,15 @@ func TestKnowsWhileListing(t *testing.T) {
 		t.Error("what nobody has heard of is known")
 	}
 }
+
+// TestModelReloadEndsWithItsBus: nobody says that a reload is over if the bus was lost in the middle of it.
+func TestModelReloadEndsWithItsBus(t *testing.T) {
+	s := newSteps(t)
+	s.jobRemoved("a.scope", "done", 1, s.now)
+	s.answered(s.one(), answer{loaded: true, alive: true, path: "/system.slice/a.scope"})
+	s.want("started a.scope JobRemoved")
+	s.reload(true)
+	s.disconnected()
+	s.unitRemoved("a.scope", 2, s.now)
+	s.want("teardown a.scope UnitRemoved")
+}

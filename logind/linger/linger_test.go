@@ -403,3 +403,25 @@ func TestLogindSilent(t *testing.T) {
 		t.Error("nonsense from ListUsers was believed")
 	}
 }
+
+// TestNeverWinsWhileARuleCannotBeAnswered: what nobody can answer keeps linger, but not that of a user who must not.
+func TestNeverWinsWhileARuleCannotBeAnswered(t *testing.T) {
+	r := newRig(t)
+	r.m.AddSession(bustest.Session{ID: "1", UID: 2002, User: "carol"})
+	r.m.AddSession(bustest.Session{ID: "2", UID: 2003, User: "dave"})
+	r.want("set", r.reconcile(rules("@staff")), "enable carol (@staff)\nenable dave (@staff)\n", "carol", "dave")
+	r.write(filepath.Join(r.root, "down"), "", 0o644)
+	r.want("down", r.reconcile(Rules{Users: named("@staff"), Never: named("dave")}), "disable dave (@staff)\n", "carol")
+}
+
+// TestResetWhereLogindRefuses: where logind is there, nobody goes behind its back.
+func TestResetWhereLogindRefuses(t *testing.T) {
+	r := newRig(t)
+	r.want("set", r.reconcile(rules("alice", "bob")), "enable alice (alice)\nenable bob (bob)\n", "alice", "bob")
+	r.m.FailLinger(1000, "org.freedesktop.DBus.Error.Failed", false)
+	c, err := r.l.Reset(context.Background(), false)
+	if err == nil {
+		t.Error("no error")
+	}
+	r.want("reset", changes(c), "disable alice (alice)\ndisable bob (bob)\n", "alice")
+}
