@@ -127,7 +127,7 @@ func (s *pamStack) class(i int) string {
 		return ClassUnknown
 	}
 	class := ClassAuto
-	if isCron(s.service) {
+	if s.service == "cron" { // Debian's: crond is above
 		class = "background" // what a session without a terminal gets
 	}
 	for _, a := range s.handlers[i].entry.args {
