@@ -1,9 +1,7 @@
 package cronguard
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 )
@@ -36,9 +34,6 @@ func newRewriter(t *pamTree, service, method string) (*rewriter, StackVerdict, e
 	}
 	return r, v, nil
 }
-
-// maxServices is how many PAM services are looked at. A machine has some thirty.
-const maxServices = 1000
 
 // verify makes sure that a rewritten file does what it should and nothing else.
 func verify(before, after *pamTree, r *rewriter, planned []string) error {
@@ -140,38 +135,6 @@ func (r *rewriter) replaced(h handler) string {
 		args = append(args, "class=none")
 	}
 	return signature(h, h.entry.name, args, r.level(h))
-}
-
-// services are the names of all files in the pam.d directories.
-func (t *pamTree) services() ([]string, error) {
-	var out []string
-	for _, dir := range pamDirs {
-		real, err := t.resolve(dir)
-		if err != nil {
-			continue
-		}
-		f, err := os.Open(t.host(real))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		names, err := f.Readdirnames(maxServices + 1)
-		f.Close()
-		if len(names) == 0 {
-			continue // empty, or not a directory
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, names...)
-	}
-	slices.Sort(out)
-	if out = slices.Compact(out); len(out) > maxServices {
-		return nil, refuse("there are more than %d files in %s: the guard does not look at them all", maxServices, etcPamDir)
-	}
-	return out, nil
 }
 
 // shared are the files that a guarded file was made from, beside itself.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -224,4 +225,39 @@ func (t *pamTree) usesDirectories() bool {
 		}
 	}
 	return false
+}
+
+// maxServices is how many PAM services are looked at. A machine has some thirty.
+const maxServices = 1000
+
+// services are the names of all files in the pam.d directories.
+func (t *pamTree) services() ([]string, error) {
+	var out []string
+	for _, dir := range pamDirs {
+		real, err := t.resolve(dir)
+		if err != nil {
+			continue
+		}
+		f, err := os.Open(t.host(real))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		names, err := f.Readdirnames(maxServices + 1)
+		f.Close()
+		if len(names) == 0 {
+			continue // empty, or not a directory
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, names...)
+	}
+	slices.Sort(out)
+	if out = slices.Compact(out); len(out) > maxServices {
+		return nil, fmt.Errorf("there are more than %d files in %s: the guard does not look at them all", maxServices, etcPamDir)
+	}
+	return out, nil
 }
