@@ -160,7 +160,7 @@ func (in AuditInput) judge(j Job) AuditRow {
 	if s.Guard.Kind != "" {
 		r.Guard, r.GuardWhy = s.Guard.Kind, s.Guard.Why
 	}
-	if r.Opens == Yes && r.Class == classNone && in.Systemd >= 258 {
+	if r.Opens == Yes && r.Class == ClassNone && in.Systemd >= ClassNoneSince {
 		r.Opens, r.SessionWhy = No, "pam_systemd makes none for class=none"
 	}
 	return r
@@ -205,15 +205,15 @@ func (r AuditRow) noManager() bool { return r.Class == string(RemedyLight) }
 
 func (in AuditInput) lingers(user string) bool { return in.Lingers != nil && in.Lingers(user) }
 
-// remedies are the best one and others, for this job on this systemd. A class does not help cronie's jobs: see ttyCron.
+// remedies are the best one and others, for this job on this systemd. A class does not help cronie's jobs.
 func (in AuditInput) remedies(r AuditRow) (Remedy, []Remedy) {
 	others := []Remedy{}
 	if r.Opens == No {
 		return RemedyNone, others
 	}
-	if !ttyCron[r.Service] {
+	if !ClassOverridden(r.Service) {
 		switch {
-		case in.Systemd >= 258:
+		case in.Systemd >= ClassNoneSince:
 			others = append(others, RemedyNoClass)
 		case in.Systemd >= 256 && !r.noManager():
 			others = append(others, RemedyLight)

@@ -12,12 +12,9 @@ const (
 	MethodNone   = "class=none" // pam_systemd stays and registers no session
 )
 
-// classNoneSince is the systemd in which pam_systemd learnt class=none.
-const classNoneSince = 258
-
 // method chooses the way for a service. Where the daemon sets PAM_TTY to "cron", pam_systemd overrides class=none.
 func method(service string, systemd int) string {
-	if systemd >= classNoneSince && !ttyCron[service] {
+	if systemd >= ClassNoneSince && !ClassOverridden(service) {
 		return MethodNone
 	}
 	return MethodPermit

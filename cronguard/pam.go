@@ -68,8 +68,11 @@ type StackVerdict struct {
 const (
 	ClassAuto    = ""        // pam_systemd chooses by itself
 	ClassUnknown = "unknown" // pam_env may set XDG_SESSION_CLASS
-	classNone    = "none"    // no session, from systemd 258
+	ClassNone    = "none"    // no session, from systemd ClassNoneSince on
 )
+
+// ClassNoneSince is the systemd in which pam_systemd learnt class=none.
+const ClassNoneSince = 258
 
 // SessionStack reads the session stack of a service below root as libpam does, and decides whether pam_systemd runs.
 // Where files cannot be read or understood the verdict is Unknown and the error says which and why.

@@ -113,14 +113,15 @@ func inList(s, list string) bool {
 	return false
 }
 
-// ttyCron are the services whose daemon sets PAM_TTY to "cron" (cronie's security.c). pam_systemd then takes class
-// "background" whatever its arguments and environment say (pam_systemd.c, still so in sources that know class=none).
-// Debian's cron does not: class=none on its line made no session (measured on systemd 262).
-var ttyCron = map[string]bool{"crond": true}
+// ClassOverridden reports whether a service's daemon sets PAM_TTY to "cron", as cronie does
+// (security.c). pam_systemd then takes class "background" whatever its arguments and environment
+// say (pam_systemd.c, still so in sources that know class=none). Debian's cron does not: class=none
+// on its line made no session (measured on systemd 262).
+func ClassOverridden(service string) bool { return service == "crond" }
 
 // class is the session class that pam_systemd at i asks for.
 func (s *pamStack) class(i int) string {
-	if ttyCron[s.service] {
+	if ClassOverridden(s.service) {
 		return "background"
 	}
 	if s.envClass(i) {

@@ -61,7 +61,7 @@ func (s *pamStack) walk() (walked, error) {
 	for i := range s.handlers {
 		if s.handlers[i].isSystemd() {
 			target = i
-			s.makes[i] = s.class(i) != classNone
+			s.makes[i] = s.class(i) != ClassNone
 		}
 	}
 	states := make([]map[way]bool, n+1)
