@@ -29,7 +29,7 @@ func makeBlock(service, what string, old, new []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s: %s\n", blockBegin, what)
 	fmt.Fprintf(&b, "%sundo with: scopereapctl cron unguard %s\n", blockMark, service)
-	for _, l := range splitLines(old) {
+	for l := range strings.Lines(string(old)) {
 		if strings.HasSuffix(l, "\n") {
 			b.WriteString(blockWas + l)
 		} else {
@@ -59,8 +59,9 @@ func revertBlocks(file string, data []byte) ([]byte, int, error) {
 		return nil, 0, &PamError{Place: Place{file, n}, Msg: msg,
 			Hint: "take scopereap's block out by hand: put back what its comments say was there"}
 	}
-	for i, l := range splitLines(data) {
-		n := i + 1
+	n := 0
+	for l := range strings.Lines(string(data)) {
+		n++
 		begin := strings.HasPrefix(l, blockBegin)
 		switch {
 		case begin && begun > 0:

@@ -318,3 +318,11 @@ func TestCache(t *testing.T) {
 		t.Errorf("%v without a root", err)
 	}
 }
+
+// Where a crontab should be, no link is followed.
+func TestTableFollowsNoLink(t *testing.T) {
+	dir := tree(t, map[string]string{"secret": "mine", "link": "-> secret"})
+	if data, _, err := readTable(filepath.Join(dir, "link")); err == nil {
+		t.Errorf("a crontab: %q", data)
+	}
+}
