@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"os"
@@ -38,7 +38,7 @@ func TestSessionStackDistributions(t *testing.T) {
 		{"arch", "anacron", No, "", Place{}},
 	}
 	for _, tt := range tests {
-		got, err := SessionStack(filepath.Join("testdata/pam", tt.tree), tt.service)
+		got, err := SessionStack(filepath.Join("testdata", tt.tree), tt.service)
 		if err != nil {
 			t.Errorf("%s %s: %v", tt.tree, tt.service, err)
 		}

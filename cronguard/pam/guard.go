@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"io/fs"
@@ -10,11 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// copyTree makes a root directory like one in testdata/pam.
+// copyTree makes a root directory like one in testdata.
 func copyTree(t testing.TB, name string) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata/pam", name))); err != nil {
+	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata", name))); err != nil {
 		t.Fatal(err)
 	}
 	return root
