@@ -43,7 +43,7 @@ func (p Plan) Apply() error {
 // cleanUp removes the temporary files of guards that were killed: libpam does not read them, but they are in its
 // directory.
 func (p Plan) cleanUp() error {
-	tree := newPamTree(p.root)
+	tree := newTree(p.root)
 	dir, err := tree.resolve(etcPamDir)
 	if err != nil {
 		return nil // there is none
@@ -71,7 +71,7 @@ func (p Plan) apply(item PlanItem) error {
 	if item.Action == ActionForget {
 		return forget(p.stateDir, item.Service, "")
 	}
-	tree := newPamTree(p.root)
+	tree := newTree(p.root)
 	dir, err := tree.resolve(etcPamDir)
 	if err != nil {
 		return err

@@ -56,7 +56,7 @@ func revertBlocks(file string, data []byte) ([]byte, int, error) {
 	var out, block, was []byte
 	blocks, begun := 0, 0
 	fail := func(n int, msg string) ([]byte, int, error) {
-		return nil, 0, &PamError{Place: Place{file, n}, Msg: msg,
+		return nil, 0, &Error{Place: Place{file, n}, Msg: msg,
 			Hint: "take scopereap's block out by hand: put back what its comments say was there"}
 	}
 	n := 0

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// PamError is what stands in the way of reading a PAM file.
-type PamError struct {
+// Error is what stands in the way of reading a PAM file.
+type Error struct {
 	Place
 	Msg  string // what is wrong
 	Hint string // what to do about it
@@ -17,7 +17,7 @@ type PamError struct {
 }
 
 // Error is file:line: what; hint.
-func (e *PamError) Error() string {
+func (e *Error) Error() string {
 	s := printable(e.File)
 	if e.Line > 0 {
 		s = e.Place.String()
@@ -30,7 +30,7 @@ func (e *PamError) Error() string {
 }
 
 // Unwrap gives the system's error.
-func (e *PamError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // noStackError says that no file tells what a service's stack is: libpam then refuses every session.
 type noStackError struct{ service string }

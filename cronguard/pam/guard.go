@@ -80,7 +80,7 @@ func PlanGuard(root, stateDir string, services []string, opt GuardOptions) (Plan
 		opt.Now = time.Now()
 	}
 	p := Plan{root: root, stateDir: stateDir}
-	tree := newPamTree(root)
+	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
 		services = guardServices[:]
@@ -111,7 +111,7 @@ func clean(services []string) []string {
 }
 
 // planGuard plans for one service. The tree that it returns, if any, is how things are afterwards.
-func planGuard(tree *pamTree, stateDir, service string, all []string, opt GuardOptions) (PlanItem, *pamTree) {
+func planGuard(tree *tree, stateDir, service string, all []string, opt GuardOptions) (PlanItem, *tree) {
 	item := PlanItem{Service: service, Action: ActionRefuse}
 	switch {
 	case service == "anacron":
@@ -133,14 +133,14 @@ func planGuard(tree *pamTree, stateDir, service string, all []string, opt GuardO
 
 // guarding is the planning for one service.
 type guarding struct {
-	tree     *pamTree
+	tree     *tree
 	stateDir string
 	service  string
 	all      []string
 	opt      GuardOptions
 }
 
-func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
+func (g *guarding) plan(item *PlanItem) (*tree, error) {
 	own, err := findOwn(g.tree, g.service)
 	if err != nil {
 		return nil, err
@@ -260,7 +260,7 @@ type ownFile struct {
 }
 
 // findOwn finds a service's file and refuses what is no plain file of root's.
-func findOwn(t *pamTree, service string) (ownFile, error) {
+func findOwn(t *tree, service string) (ownFile, error) {
 	o := ownFile{target: etcPamDir + "/" + service}
 	if !t.usesDirectories() {
 		return o, nil
@@ -292,7 +292,7 @@ func findOwn(t *pamTree, service string) (ownFile, error) {
 	}
 	o.data, _, err = t.read(o.target)
 	if err != nil {
-		return o, &PamError{Place: Place{File: o.target}, Msg: plainError(err).Error(), Err: err}
+		return o, &Error{Place: Place{File: o.target}, Msg: plainError(err).Error(), Err: err}
 	}
 	if o.data == nil {
 		o.data = []byte{}
@@ -318,8 +318,8 @@ func plainOwn(file string, info os.FileInfo) error {
 }
 
 // vendorFile is the distribution's file of a service below /usr.
-func vendorFile(t *pamTree, service string) (data []byte, path string) {
-	for _, dir := range pamDirs[1:] {
+func vendorFile(t *tree, service string) (data []byte, path string) {
+	for _, dir := range dirs[1:] {
 		if data, _, err := t.read(dir + "/" + service); err == nil {
 			return data, dir + "/" + service
 		}

@@ -16,7 +16,7 @@ var allReturns = func() []int {
 }()
 
 // returns are the results that a module can have.
-func (s *pamStack) returns(i int) []int {
+func (s *stack) returns(i int) []int {
 	h := s.handlers[i]
 	switch {
 	case h.mustFail:
@@ -120,7 +120,7 @@ func inList(s, list string) bool {
 func ClassOverridden(service string) bool { return service == "crond" }
 
 // class is the session class that pam_systemd at i asks for.
-func (s *pamStack) class(i int) string {
+func (s *stack) class(i int) string {
 	if ClassOverridden(s.service) {
 		return "background"
 	}
@@ -140,7 +140,7 @@ func (s *pamStack) class(i int) string {
 }
 
 // envClass reports whether a pam_env before i may set XDG_SESSION_CLASS, which pam_systemd prefers to its argument.
-func (s *pamStack) envClass(i int) bool {
+func (s *stack) envClass(i int) bool {
 	for _, h := range s.handlers[:i] {
 		if !h.is("pam_env.so") {
 			continue

@@ -25,10 +25,10 @@ const maxLineWritten = 1000
 
 // rewriter changes a service's file.
 type rewriter struct {
-	stack   *pamStack // session, of the file as it was
-	targets []int     // handlers to replace
+	stack   *stack // session, of the file as it was
+	targets []int  // handlers to replace
 	method  string
-	inlined []*pamFile
+	inlined []*file
 	flat    bool // a substack was inlined
 }
 
@@ -74,7 +74,7 @@ func (r *rewriter) rewrite() ([]byte, error) {
 }
 
 // leads reports whether an entry, reached by a chain of includes, is or leads to a target.
-func (r *rewriter) leads(e *pamEntry, chain []*pamEntry) bool {
+func (r *rewriter) leads(e *entry, chain []*entry) bool {
 	for _, i := range r.targets {
 		h := r.stack.handlers[i]
 		full := append(h.chain[:len(h.chain):len(h.chain)], h.entry)
@@ -93,20 +93,20 @@ func (r *rewriter) leads(e *pamEntry, chain []*pamEntry) bool {
 }
 
 // open is the file that an include leads to. It was read before.
-func (r *rewriter) open(e *pamEntry) *pamFile {
+func (r *rewriter) open(e *entry) *file {
 	f, err := r.stack.tree.open(e.name)
 	if err != nil || f == nil {
-		return &pamFile{path: e.name}
+		return &file{path: e.name}
 	}
 	return f
 }
 
 // inlineTop is what an include in the service's own file becomes. An @include brings the other types too: they stay
 // includes.
-func (r *rewriter) inlineTop(e *pamEntry) ([]byte, error) {
+func (r *rewriter) inlineTop(e *entry) ([]byte, error) {
 	var out []byte
 	if e.kind == kindAtInclude {
-		for _, typ := range pamTypes {
+		for _, typ := range types {
 			if typ == typeSession {
 				continue
 			}
@@ -123,13 +123,13 @@ func (r *rewriter) inlineTop(e *pamEntry) ([]byte, error) {
 	return append(out, lines...), err
 }
 
-func includeLine(typ string, e *pamEntry) []byte {
+func includeLine(typ string, e *entry) []byte {
 	tok := e.line.tokens[e.nameTok]
 	return fmt.Appendf(nil, "%s include %s\n", typ, e.file.data[tok.start:tok.end])
 }
 
 // inline is the session lines of the file that e includes, deeper only where that leads to a target.
-func (r *rewriter) inline(e *pamEntry, chain []*pamEntry) ([]byte, error) {
+func (r *rewriter) inline(e *entry, chain []*entry) ([]byte, error) {
 	f := r.open(e)
 	if e.kind == kindSubstack {
 		if err := r.mayFlatten(e); err != nil {
@@ -171,7 +171,7 @@ func (r *rewriter) inline(e *pamEntry, chain []*pamEntry) ([]byte, error) {
 
 // mayFlatten says whether the lines of a substack do the same without it: nothing in it ends or resets it, and nothing
 // anywhere jumps, for a jump counts a substack as one.
-func (r *rewriter) mayFlatten(e *pamEntry) error {
+func (r *rewriter) mayFlatten(e *entry) error {
 	for _, h := range r.stack.handlers {
 		if h.marker || h.entry.kind != kindModule {
 			continue
@@ -188,7 +188,7 @@ func (r *rewriter) mayFlatten(e *pamEntry) error {
 }
 
 // replace is a pam_systemd line made harmless, with a newline.
-func (r *rewriter) replace(e *pamEntry) []byte {
+func (r *rewriter) replace(e *entry) []byte {
 	toks := e.line.tokens[e.nameTok:]
 	data := e.file.data
 	var out []byte

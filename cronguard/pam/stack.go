@@ -16,31 +16,31 @@ const (
 
 // handler is one module of a flat stack, as libpam calls them one after the other.
 type handler struct {
-	entry    *pamEntry
-	level    int         // of substacks
-	marker   bool        // only marks where a substack begins
-	mustFail bool        // libpam could not make sense of the line: fails whenever it is reached
-	chain    []*pamEntry // the includes that led here, the service's own first
+	entry    *entry
+	level    int      // of substacks
+	marker   bool     // only marks where a substack begins
+	mustFail bool     // libpam could not make sense of the line: fails whenever it is reached
+	chain    []*entry // the includes that led here, the service's own first
 }
 
-// pamStack is the flat stack of one type of a service.
-type pamStack struct {
-	tree      *pamTree
+// stack is the flat stack of one type of a service.
+type stack struct {
+	tree      *tree
 	service   string
 	typ       string
 	file      string // its first file
 	own       bool   // file is the service's own in a pam.d
 	handlers  []handler
-	files     []*pamFile // all that were read, in order of first use, the first being file
-	maybeConf string     // set if it depends on how libpam was built: why
-	makes     []bool     // by walk: which handlers are a pam_systemd that makes a session
+	files     []*file // all that were read, in order of first use, the first being file
+	maybeConf string  // set if it depends on how libpam was built: why
+	makes     []bool  // by walk: which handlers are a pam_systemd that makes a session
 	loads     int
 }
 
 // stack reads a service's stack of a type, as _pam_init_handlers does.
-func (t *pamTree) stack(service, typ string) (*pamStack, error) {
+func (t *tree) stack(service, typ string) (*stack, error) {
 	if service == "" || strings.ContainsAny(service, "/\x00") || service == "." || service == ".." {
-		return nil, &PamError{Place: Place{File: service}, Msg: "is not the name of a PAM service"}
+		return nil, &Error{Place: Place{File: service}, Msg: "is not the name of a PAM service"}
 	}
 	if !t.usesDirectories() {
 		return t.confStack(service, typ)
@@ -64,7 +64,7 @@ func (t *pamTree) stack(service, typ string) (*pamStack, error) {
 	if f == nil && other == nil {
 		return nil, &noStackError{service}
 	}
-	s := &pamStack{tree: t, service: service, typ: typ}
+	s := &stack{tree: t, service: service, typ: typ}
 	if other != nil {
 		if s, err = t.load(service, typ, other); err != nil {
 			return s, err
@@ -79,14 +79,14 @@ func (t *pamTree) stack(service, typ string) (*pamStack, error) {
 }
 
 // load reads a stack that begins with f.
-func (t *pamTree) load(service, typ string, f *pamFile) (*pamStack, error) {
-	s := &pamStack{tree: t, service: service, typ: typ, file: f.path}
+func (t *tree) load(service, typ string, f *file) (*stack, error) {
+	s := &stack{tree: t, service: service, typ: typ, file: f.path}
 	return s, s.add(f, false, 0, 0, nil)
 }
 
 // add appends the handlers of a file. all says that it was included for this type alone, so that a line of no known
 // type counts as one of it, as in _pam_parse_conf_file.
-func (s *pamStack) add(f *pamFile, all bool, depth, level int, chain []*pamEntry) error {
+func (s *stack) add(f *file, all bool, depth, level int, chain []*entry) error {
 	s.note(f)
 	for _, e := range f.entries {
 		if err := s.addEntry(e, all, depth, level, chain); err != nil {
@@ -96,7 +96,7 @@ func (s *pamStack) add(f *pamFile, all bool, depth, level int, chain []*pamEntry
 	return nil
 }
 
-func (s *pamStack) note(f *pamFile) {
+func (s *stack) note(f *file) {
 	for _, known := range s.files {
 		if known == f {
 			return
@@ -105,9 +105,9 @@ func (s *pamStack) note(f *pamFile) {
 	s.files = append(s.files, f)
 }
 
-func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pamEntry) error {
+func (s *stack) addEntry(e *entry, all bool, depth, level int, chain []*entry) error {
 	if len(s.handlers) >= maxHandlers {
-		return &PamError{Place: e.place(), Msg: fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers),
+		return &Error{Place: e.place(), Msg: fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers),
 			Hint: "files that include each other make it grow: take the loop out"}
 	}
 	typ := e.typ
@@ -130,10 +130,10 @@ func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pa
 		level++
 	}
 	if s.loads++; s.loads > maxLoads {
-		return &PamError{Place: e.place(), Msg: fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service),
+		return &Error{Place: e.place(), Msg: fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service),
 			Hint: "files that include each other make it grow: take the loop out"}
 	}
-	var f *pamFile
+	var f *file
 	if e.name != "" && depth+1 < maxIncludeLevel {
 		var err error
 		if f, err = s.tree.open(e.name); err != nil {
@@ -151,8 +151,8 @@ func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pa
 }
 
 // confStack reads pam.conf, in which each line begins with a service.
-func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
-	f, err := t.file(pamConf)
+func (t *tree) confStack(service, typ string) (*stack, error) {
+	f, err := t.file(confFile)
 	if missing(err) {
 		return nil, &noStackError{service}
 	}
@@ -160,7 +160,7 @@ func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
 		return nil, err
 	}
 	for _, name := range []string{service, "other"} {
-		s := &pamStack{tree: t, service: service, typ: typ, file: pamConf}
+		s := &stack{tree: t, service: service, typ: typ, file: confFile}
 		s.note(f)
 		for _, e := range confEntries(f, name) {
 			if err := s.addEntry(e, false, 0, 0, nil); err != nil {
@@ -175,8 +175,8 @@ func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
 }
 
 // confEntries are the lines of pam.conf for a service.
-func confEntries(f *pamFile, service string) []*pamEntry {
-	var out []*pamEntry
+func confEntries(f *file, service string) []*entry {
+	var out []*entry
 	for i := range f.lines {
 		l := &f.lines[i]
 		if strings.EqualFold(l.tokens[0].text, service) {
@@ -188,8 +188,8 @@ func confEntries(f *pamFile, service string) []*pamEntry {
 
 // confLine says where pam.conf has a line for a service without a file: a libpam built to read both (Debian's) uses
 // it, others do not.
-func (t *pamTree) confLine(service, typ string) string {
-	f, err := t.file(pamConf)
+func (t *tree) confLine(service, typ string) string {
+	f, err := t.file(confFile)
 	if err != nil {
 		return ""
 	}

@@ -180,7 +180,7 @@ func TestSessionStackErrors(t *testing.T) {
 		{"link to itself", "-> crond2", "/etc/pam.d"},
 		{"a directory", "-> ../pam.d", "not a regular file"},
 		{"includes without end", wide, "take the loop out"},
-		{"huge", strings.Repeat("#", maxPamFile+1), "larger than"},
+		{"huge", strings.Repeat("#", maxFile+1), "larger than"},
 	}
 	for _, tt := range tests {
 		root := writeTree(t, map[string]string{"etc/pam.d/crond": tt.file})
@@ -201,7 +201,7 @@ func FuzzParsePam(f *testing.F) {
 	f.Add([]byte("\\\n\\\n[\n]"))
 	f.Add([]byte("-session\toptional pam_systemd.so\\"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lines, err := parsePam("f", data)
+		lines, err := parse("f", data)
 		if err != nil {
 			return
 		}
@@ -219,7 +219,7 @@ func FuzzParsePam(f *testing.F) {
 				}
 				at = tok.end
 			}
-			newEntry(&pamFile{path: "f", data: data}, l, l.tokens)
+			newEntry(&file{path: "f", data: data}, l, l.tokens)
 		}
 	})
 }
@@ -231,7 +231,7 @@ func BenchmarkParsePam(b *testing.B) {
 	b.SetBytes(int64(len(text)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if lines, err := parsePam("cron", []byte(text)); err != nil || len(lines) == 0 {
+		if lines, err := parse("cron", []byte(text)); err != nil || len(lines) == 0 {
 			b.Fatal(lines, err)
 		}
 	}

@@ -14,43 +14,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pamDirs are where libpam looks for a service, in this order (pam_private.h: PAM_CONFIG_DF, PAM_CONFIG_DIST_DF, and
+// dirs are where libpam looks for a service, in this order (pam_private.h: PAM_CONFIG_DF, PAM_CONFIG_DIST_DF, and
 // PAM_CONFIG_DIST2_DF, which is /usr/etc on SUSE and missing elsewhere).
-var pamDirs = [...]string{etcPamDir, "/usr/lib/pam.d", "/usr/etc/pam.d"}
+var dirs = [...]string{etcPamDir, "/usr/lib/pam.d", "/usr/etc/pam.d"}
 
 const (
 	etcPamDir = "/etc/pam.d"
-	pamConf   = "/etc/pam.conf"
+	confFile  = "/etc/pam.conf"
 )
 
 // Bounds for what somebody else wrote. Real PAM files have some hundred bytes and link once or twice.
 const (
-	maxPamFile  = 1 << 20 // bytes
+	maxFile     = 1 << 20 // bytes
 	maxSymlinks = 40      // as the kernel's (path_resolution(7))
 )
 
-// pamTree is the PAM configuration below a root directory, some of it replaced in memory. Paths in it are as a process
+// tree is the PAM configuration below a root directory, some of it replaced in memory. Paths in it are as a process
 // sees them whose root directory that is: links lead nowhere out of it.
-type pamTree struct {
+type tree struct {
 	root    string
 	overlay map[string][]byte // by resolved path
-	parsed  map[string]*pamFile
+	parsed  map[string]*file
 }
 
-func newPamTree(root string) *pamTree {
+func newTree(root string) *tree {
 	if root == "" {
 		root = "/"
 	}
-	return &pamTree{root: root, overlay: map[string][]byte{}, parsed: map[string]*pamFile{}}
+	return &tree{root: root, overlay: map[string][]byte{}, parsed: map[string]*file{}}
 }
 
 // with is the tree with one file replaced. target must not be a link.
-func (t *pamTree) with(target string, data []byte) (*pamTree, error) {
+func (t *tree) with(target string, data []byte) (*tree, error) {
 	real, err := t.resolve(target)
 	if err != nil {
 		return nil, err
 	}
-	n := newPamTree(t.root)
+	n := newTree(t.root)
 	for p, d := range t.overlay {
 		n.overlay[p] = d
 	}
@@ -59,10 +59,10 @@ func (t *pamTree) with(target string, data []byte) (*pamTree, error) {
 }
 
 // host is a path of the tree as this process opens it.
-func (t *pamTree) host(p string) string { return filepath.Join(t.root, p) }
+func (t *tree) host(p string) string { return filepath.Join(t.root, p) }
 
 // resolve follows links within the root. The last part of the path need not exist.
-func (t *pamTree) resolve(p string) (string, error) {
+func (t *tree) resolve(p string) (string, error) {
 	rest := strings.Split(p, "/")
 	cur := "/"
 	for links := 0; len(rest) > 0; {
@@ -107,7 +107,7 @@ func (t *pamTree) resolve(p string) (string, error) {
 
 // read gives a file's content and where it really lies. It opens nothing but regular files: a FIFO would block, a
 // device could do anything. /dev/null is an empty file.
-func (t *pamTree) read(p string) (data []byte, real string, err error) {
+func (t *tree) read(p string) (data []byte, real string, err error) {
 	if strings.ContainsRune(p, 0) {
 		return nil, "", fs.ErrNotExist
 	}
@@ -126,7 +126,7 @@ func (t *pamTree) read(p string) (data []byte, real string, err error) {
 
 var errNotRegular = errors.New("is not a regular file")
 
-// readRegular reads a regular file of at most maxPamFile bytes that is not a link.
+// readRegular reads a regular file of at most maxFile bytes that is not a link.
 func readRegular(host string) ([]byte, error) {
 	// O_NONBLOCK: opening a FIFO returns at once.
 	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -141,12 +141,12 @@ func readRegular(host string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPamFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxPamFile {
-		return nil, fmt.Errorf("is larger than %d bytes", maxPamFile)
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("is larger than %d bytes", maxFile)
 	}
 	return data, nil
 }
@@ -159,11 +159,11 @@ func missing(err error) bool {
 }
 
 // open finds and parses the file that libpam opens for a name: that of a service or an include. nil: there is none.
-func (t *pamTree) open(name string) (*pamFile, error) {
+func (t *tree) open(name string) (*file, error) {
 	candidates := []string{name}
 	if !strings.HasPrefix(name, "/") {
 		candidates = candidates[:0]
-		for _, dir := range pamDirs {
+		for _, dir := range dirs {
 			candidates = append(candidates, dir+"/"+name)
 		}
 	}
@@ -177,7 +177,7 @@ func (t *pamTree) open(name string) (*pamFile, error) {
 }
 
 // file reads and parses one file.
-func (t *pamTree) file(p string) (*pamFile, error) {
+func (t *tree) file(p string) (*file, error) {
 	p = path.Clean(p)
 	if f := t.parsed[p]; f != nil {
 		return f, nil
@@ -188,15 +188,15 @@ func (t *pamTree) file(p string) (*pamFile, error) {
 	case missing(err):
 		return nil, err
 	case errors.Is(err, fs.ErrPermission):
-		return nil, &PamError{Place: Place{File: p}, Msg: "not allowed to read it", Hint: "run this as root", Err: err}
+		return nil, &Error{Place: Place{File: p}, Msg: "not allowed to read it", Hint: "run this as root", Err: err}
 	default:
-		return nil, &PamError{Place: Place{File: p}, Msg: plainError(err).Error(), Hint: "see what it is, and mend or remove it", Err: err}
+		return nil, &Error{Place: Place{File: p}, Msg: plainError(err).Error(), Hint: "see what it is, and mend or remove it", Err: err}
 	}
-	lines, err := parsePam(p, data)
+	lines, err := parse(p, data)
 	if err != nil {
 		return nil, err
 	}
-	f := &pamFile{path: p, real: real, data: data, lines: lines}
+	f := &file{path: p, real: real, data: data, lines: lines}
 	for i := range f.lines {
 		f.entries = append(f.entries, newEntry(f, &f.lines[i], f.lines[i].tokens))
 	}
@@ -214,8 +214,8 @@ func plainError(err error) error {
 }
 
 // usesDirectories reports whether there is a pam.d at all: without one libpam reads pam.conf.
-func (t *pamTree) usesDirectories() bool {
-	for _, dir := range pamDirs {
+func (t *tree) usesDirectories() bool {
+	for _, dir := range dirs {
 		real, err := t.resolve(dir)
 		if err != nil {
 			continue
@@ -231,9 +231,9 @@ func (t *pamTree) usesDirectories() bool {
 const maxServices = 1000
 
 // services are the names of all files in the pam.d directories.
-func (t *pamTree) services() ([]string, error) {
+func (t *tree) services() ([]string, error) {
 	var out []string
-	for _, dir := range pamDirs {
+	for _, dir := range dirs {
 		real, err := t.resolve(dir)
 		if err != nil {
 			continue

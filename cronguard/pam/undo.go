@@ -9,7 +9,7 @@ import (
 // record of one. It only reads.
 func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
 	p := Plan{root: root, stateDir: stateDir}
-	tree := newPamTree(root)
+	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
 		services = guardServices[:]
@@ -28,7 +28,7 @@ func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
 	return p, nil
 }
 
-func planUnguard(t *pamTree, stateDir string, item *PlanItem) error {
+func planUnguard(t *tree, stateDir string, item *PlanItem) error {
 	record, err := loadRecord(stateDir, item.Service)
 	if err != nil {
 		return err

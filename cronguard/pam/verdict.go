@@ -77,10 +77,10 @@ const ClassNoneSince = 258
 // SessionStack reads the session stack of a service below root as libpam does, and decides whether pam_systemd runs.
 // Where files cannot be read or understood the verdict is Unknown and the error says which and why.
 func SessionStack(root, service string) (StackVerdict, error) {
-	return newPamTree(root).verdict(service)
+	return newTree(root).verdict(service)
 }
 
-func (t *pamTree) verdict(service string) (StackVerdict, error) {
+func (t *tree) verdict(service string) (StackVerdict, error) {
 	service = strings.ToLower(service) // as pam_start does
 	v := StackVerdict{Service: service}
 	if service == "anacron" {
@@ -105,7 +105,7 @@ func (t *pamTree) verdict(service string) (StackVerdict, error) {
 }
 
 // judge makes a verdict of all the ways through a stack.
-func (s *pamStack) judge(w walked) StackVerdict {
+func (s *stack) judge(w walked) StackVerdict {
 	v := StackVerdict{Service: s.service, File: s.file, Runs: w.runs()}
 	for i, h := range s.handlers {
 		if h.isSystemd() && w.reached[i] {
@@ -129,7 +129,7 @@ func (s *pamStack) judge(w walked) StackVerdict {
 }
 
 // whyNot says what keeps pam_systemd from running.
-func (s *pamStack) whyNot(w walked) string {
+func (s *stack) whyNot(w walked) string {
 	for i, h := range s.handlers {
 		if !h.isSystemd() {
 			continue
@@ -146,7 +146,7 @@ func (s *pamStack) whyNot(w walked) string {
 }
 
 // name is a module and its place, for messages.
-func (s *pamStack) name(i int) string {
+func (s *stack) name(i int) string {
 	if i < 0 {
 		return "a module"
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as it is.
-func newRewriter(t *pamTree, service, method string) (*rewriter, StackVerdict, error) {
+func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, error) {
 	s, err := t.stack(service, typeSession)
 	if err != nil {
 		return nil, StackVerdict{}, err
@@ -36,7 +36,7 @@ func newRewriter(t *pamTree, service, method string) (*rewriter, StackVerdict, e
 }
 
 // verify makes sure that a rewritten file does what it should and nothing else.
-func verify(before, after *pamTree, r *rewriter, planned []string) error {
+func verify(before, after *tree, r *rewriter, planned []string) error {
 	service := r.stack.service
 	s, err := after.stack(service, typeSession)
 	if err != nil {
@@ -49,7 +49,7 @@ func verify(before, after *pamTree, r *rewriter, planned []string) error {
 	if w.runs() != No {
 		return refuse("pam_systemd would still make sessions after the change (%s): nothing was changed", s.judge(w).Why)
 	}
-	for _, typ := range pamTypes {
+	for _, typ := range types {
 		old, err := before.stack(service, typ)
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ func signature(h handler, name string, args []string, level int) string {
 	return fmt.Sprintf("%t %t %v %q %q %d", h.mustFail, h.entry.silent, h.entry.actions, name, args, level)
 }
 
-func (r *rewriter) signatures(s *pamStack) []string {
+func (r *rewriter) signatures(s *stack) []string {
 	var out []string
 	for _, h := range s.handlers {
 		out = append(out, signature(h, h.entry.name, h.entry.args, r.level(h)))
@@ -145,7 +145,7 @@ func shared(r *rewriter, created bool, from string, base []byte) []sharedFile {
 	}
 	for _, f := range r.inlined {
 		s := sharedFile{Name: f.path, Path: f.path, SHA256: sha256Hex(f.data)}
-		for _, dir := range pamDirs {
+		for _, dir := range dirs {
 			if path.Dir(f.path) == dir {
 				s.Name = path.Base(f.path)
 			}

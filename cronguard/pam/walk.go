@@ -53,7 +53,7 @@ func (w walked) runs() Tri {
 }
 
 // walk follows every way through the stack, as _pam_dispatch_aux does for one.
-func (s *pamStack) walk() (walked, error) {
+func (s *stack) walk() (walked, error) {
 	n := len(s.handlers)
 	w := walked{ends: map[end]bool{}, reached: make([]bool, n), fork: -1, skip: -1}
 	target := -1
@@ -78,7 +78,7 @@ func (s *pamStack) walk() (walked, error) {
 				}
 				states[next][to] = true
 				if len(states[next]) > maxWays {
-					return w, &PamError{Place: h.entry.place(), Msg: fmt.Sprintf("the stack of %s has too many ways through it", s.service)}
+					return w, &Error{Place: h.entry.place(), Msg: fmt.Sprintf("the stack of %s has too many ways through it", s.service)}
 				}
 				past = past || i < target && next > target
 				on = on || next <= target
@@ -105,7 +105,7 @@ type result struct {
 }
 
 // results are the different things that can come of a module.
-func (s *pamStack) results(i int) []result {
+func (s *stack) results(i int) []result {
 	h := s.handlers[i]
 	if h.marker {
 		return []result{{actIgnore, false}}
@@ -126,7 +126,7 @@ func (s *pamStack) results(i int) []result {
 }
 
 // step is one round of libpam's loop: the state after handler i and the handler that comes next.
-func (s *pamStack) step(i int, from way, r result) (way, int) {
+func (s *stack) step(i int, from way, r result) (way, int) {
 	level := s.handlers[i].level
 	if from.prev < level {
 		from.subs[level] = from.mood
@@ -172,6 +172,6 @@ func (s *pamStack) step(i int, from way, r result) (way, int) {
 }
 
 // inside reports whether there is a handler i, at that level or deeper.
-func (s *pamStack) inside(i, level int) bool {
+func (s *stack) inside(i, level int) bool {
 	return i < len(s.handlers) && s.handlers[i].level >= level
 }
