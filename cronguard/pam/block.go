@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// A line that the guard replaces becomes a block. The lines that were there stay in it as comments, so that the block
-// can be taken out again without any other record; the sum tells whether somebody has edited inside.
+// A line that the guard replaces becomes a block. The lines that were there stay in it as comments,
+// so that the block can be taken out again without any other record; the sum tells whether somebody
+// has edited inside.
 //
 //	# scopereap: begin: ...
 //	# scopereap: undo with: scopereapctl cron unguard SERVICE
@@ -51,7 +52,8 @@ func sha256Hex(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// revertBlocks takes the guard's blocks out of a file: what was there before, and how many there were.
+// revertBlocks takes the guard's blocks out of a file: what was there before, and how many there
+// were.
 func revertBlocks(file string, data []byte) ([]byte, int, error) {
 	var out, block, was []byte
 	blocks, begun := 0, 0

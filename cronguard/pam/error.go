@@ -8,6 +8,20 @@ import (
 	"unicode/utf8"
 )
 
+// Place is a line of a file. File is as on the machine whose root directory was given.
+type Place struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // from 1; 0: none
+}
+
+// String is file:line, "" for no place.
+func (p Place) String() string {
+	if p.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", printable(p.File), p.Line)
+}
+
 // Error is what stands in the way of reading a PAM file.
 type Error struct {
 	Place
@@ -32,7 +46,8 @@ func (e *Error) Error() string {
 // Unwrap gives the system's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// noStackError says that no file tells what a service's stack is: libpam then refuses every session.
+// noStackError says that no file tells what a service's stack is: libpam then refuses every
+// session.
 type noStackError struct{ service string }
 
 func (e *noStackError) Error() string {

@@ -42,8 +42,8 @@ func FuzzGuardRecord(f *testing.F) {
 	})
 }
 
-// Whatever is in a file, taking the guard's blocks out of it is understood or refused, and puts back to the byte what a
-// block was made of.
+// Whatever is in a file, taking the guard's blocks out of it is understood or refused, and puts
+// back to the byte what a block was made of.
 func FuzzRevertBlocks(f *testing.F) {
 	f.Add([]byte("session optional pam_systemd.so\n"), []byte("auth required a.so\n"), []byte("last"))
 	f.Add([]byte("session optional pam_systemd.so"), []byte(""), []byte(""))

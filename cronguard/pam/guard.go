@@ -1,22 +1,32 @@
 package pam
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
 )
 
 // DefaultStateDir is where the guard keeps what it needs to undo its work.
 const DefaultStateDir = "/var/lib/scopereap/cronguard"
 
-// GuardServices are the PAM services that the guard changes, and no others.
-var guardServices = [...]string{"cron", "crond", "atd"}
+// GuardServices lists the PAM services that the guard changes, and no others.
+func GuardServices() []string { return []string{"cron", "crond", "atd"} }
 
-// GuardServices lists the PAM services that the guard may change.
-func GuardServices() []string { return guardServices[:] }
+// notGuarded is why the guard leaves a service alone that is none of GuardServices; else "".
+func notGuarded(service string) string {
+	if slices.Contains(GuardServices(), service) {
+		return ""
+	}
+	return "is not a cron service; the guard changes " + strings.Join(GuardServices(), ", ") + " and no others"
+}
 
 // GuardOptions are what a guard depends on beside the files.
 type GuardOptions struct {
@@ -72,9 +82,9 @@ type Plan struct {
 // Changes reports whether Apply has anything to do.
 func (p Plan) Changes() bool { return slices.ContainsFunc(p.Items, PlanItem.changes) }
 
-// PlanGuard plans to keep pam_systemd out of the session stacks of services below root. No services: those of cron,
-// crond and atd that run it or are guarded. It only reads. An error concerns the whole; what concerns one service is
-// in its item.
+// PlanGuard plans to keep pam_systemd out of the session stacks of services below root. No
+// services: those of cron, crond and atd that run it or are guarded. It only reads. An error
+// concerns the whole; what concerns one service is in its item.
 func PlanGuard(root, stateDir string, services []string, opt GuardOptions) (Plan, error) {
 	if opt.Now.IsZero() {
 		opt.Now = time.Now()
@@ -83,7 +93,7 @@ func PlanGuard(root, stateDir string, services []string, opt GuardOptions) (Plan
 	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
-		services = guardServices[:]
+		services = GuardServices()
 	}
 	services = clean(services)
 	for _, service := range services {
@@ -113,13 +123,12 @@ func clean(services []string) []string {
 // planGuard plans for one service. The tree that it returns, if any, is how things are afterwards.
 func planGuard(tree *tree, stateDir, service string, all []string, opt GuardOptions) (PlanItem, *tree) {
 	item := PlanItem{Service: service, Action: ActionRefuse}
-	switch {
-	case service == "anacron":
+	if service == "anacron" {
 		v, _ := tree.verdict(service)
 		item.Action, item.Why = ActionNothing, v.Why
 		return item, nil
-	case !slices.Contains(guardServices[:], service):
-		item.Why = "is not a cron service; the guard changes " + strings.Join(guardServices[:], ", ") + " and no others"
+	}
+	if item.Why = notGuarded(service); item.Why != "" {
 		return item, nil
 	}
 	g := guarding{tree: tree, stateDir: stateDir, service: service, all: all, opt: opt}
@@ -153,9 +162,9 @@ func (g *guarding) plan(item *PlanItem) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	item.Before = own.data
 	base, blocks := own.data, 0
 	if own.there {
+		item.Before = own.data
 		if base, blocks, err = revertBlocks(own.target, own.data); err != nil {
 			return nil, err
 		}
@@ -165,12 +174,6 @@ func (g *guarding) plan(item *PlanItem) (*tree, error) {
 		// Our copy, untouched: the distribution's file is what counts, if it is still there.
 		if vendor, path := vendorFile(g.tree, g.service); path != "" {
 			base, created, from = vendor, true, path
-		}
-	}
-	if created {
-		item.Before = nil
-		if own.there {
-			item.Before = own.data
 		}
 	}
 	old, err := g.tree.with(own.target, base)
@@ -211,7 +214,7 @@ func (g *guarding) plan(item *PlanItem) (*tree, error) {
 	switch {
 	case string(after) != string(item.Before) || item.Before == nil:
 		item.Action = ActionChange
-		item.Diff = unified(diffName(own.target, item.Before), diffName(own.target, after), item.Before, after)
+		item.Diff = unified(own.target, item.Before, after)
 		if own.there {
 			item.record.Prior = sha256Hex(own.data)
 		}
@@ -233,20 +236,25 @@ func (g *guarding) without(item *PlanItem) error {
 		item.Action, item.Why = ActionNothing, "has no PAM file of its own; "+v.Why
 		return nil
 	}
-	if pathDir(v.File) == "/etc" {
-		return refuse("its stack is in %s, which the guard does not change; by hand: take pam_systemd at %s out", v.File, v.At)
+	if path.Dir(v.File) == "/etc" {
+		return fmt.Errorf("its stack is in %s, which the guard does not change; by hand: take pam_systemd at %s out", v.File, v.At)
 	}
 	item.Action = ActionNothing
 	item.Why = "has no PAM file of its own; were it installed it would use " + v.File + ", which the guard does not change"
 	return nil
 }
 
-// diffName is the file's name in a diff.
-func diffName(file string, data []byte) string {
-	if data == nil {
-		return os.DevNull
+// unified is a unified diff of a file; nil: there is none. It is "" where nothing changes.
+func unified(file string, before, after []byte) string {
+	name := func(data []byte) string {
+		if data == nil {
+			return os.DevNull
+		}
+		return file
 	}
-	return file
+	text := diff.Diff(name(before), before, name(after), after)
+	_, text, _ = bytes.Cut(text, []byte("\n")) // its first line is "diff OLD NEW"
+	return string(text)
 }
 
 // ownFile is a service's own PAM file.
@@ -265,17 +273,17 @@ func findOwn(t *tree, service string) (ownFile, error) {
 	if !t.usesDirectories() {
 		return o, nil
 	}
-	dir, err := t.resolve(etcPamDir)
+	dir, err := t.Resolve(etcPamDir)
 	if err != nil {
 		return o, err
 	}
-	info, err := os.Lstat(t.host(dir + "/" + service))
+	info, err := os.Lstat(t.Host(dir + "/" + service))
 	if errors.Is(err, os.ErrNotExist) {
 		o.data, o.origin = vendorFile(t, service)
 		o.mode = 0o644
 		if o.origin != "" {
-			if _, err := os.Stat(t.host(dir)); err != nil {
-				return o, refuse("there is no %s to put the changed copy of %s into: make it first", etcPamDir, o.origin)
+			if _, err := os.Stat(t.Host(dir)); err != nil {
+				return o, fmt.Errorf("there is no %s to put the changed copy of %s into: make it first", etcPamDir, o.origin)
 			}
 		}
 		return o, nil
@@ -290,9 +298,9 @@ func findOwn(t *tree, service string) (ownFile, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		o.uid, o.gid = int(st.Uid), int(st.Gid)
 	}
-	o.data, _, err = t.read(o.target)
+	o.data, err = t.read(o.target)
 	if err != nil {
-		return o, &Error{Place: Place{File: o.target}, Msg: plainError(err).Error(), Err: err}
+		return o, unreadable(o.target, err, "")
 	}
 	if o.data == nil {
 		o.data = []byte{}
@@ -304,15 +312,15 @@ func findOwn(t *tree, service string) (ownFile, error) {
 func plainOwn(file string, info os.FileInfo) error {
 	switch {
 	case info.Mode()&os.ModeSymlink != 0:
-		return refuse("%s is a symbolic link: what it leads to may be others' too; by hand: make it a file of its own", file)
+		return fmt.Errorf("%s is a symbolic link: what it leads to may be others' too; by hand: make it a file of its own", file)
 	case !info.Mode().IsRegular():
-		return refuse("%s is not a regular file: see what it is", file)
+		return fmt.Errorf("%s is not a regular file: see what it is", file)
 	case info.Mode().Perm()&0o022 != 0:
-		return refuse("%s may be written by others than root: chmod go-w it and see what is in it", file)
+		return fmt.Errorf("%s may be written by others than root: chmod go-w it and see what is in it", file)
 	}
 	// The user who runs this counts as root: for the command they are the same.
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return refuse("%s belongs to user %d, not to root: chown it and see what is in it", file, st.Uid)
+		return fmt.Errorf("%s belongs to user %d, not to root: chown it and see what is in it", file, st.Uid)
 	}
 	return nil
 }
@@ -320,16 +328,9 @@ func plainOwn(file string, info os.FileInfo) error {
 // vendorFile is the distribution's file of a service below /usr.
 func vendorFile(t *tree, service string) (data []byte, path string) {
 	for _, dir := range dirs[1:] {
-		if data, _, err := t.read(dir + "/" + service); err == nil {
+		if data, err := t.read(dir + "/" + service); err == nil {
 			return data, dir + "/" + service
 		}
 	}
 	return nil, ""
-}
-
-func pathDir(p string) string {
-	if i := strings.LastIndexByte(p, '/'); i > 0 {
-		return p[:i]
-	}
-	return "/"
 }

@@ -80,7 +80,8 @@ func planned(p Plan) map[string]Action {
 	return out
 }
 
-// On every distribution: guarded, nobody else touched, a second time nothing to do, and back to the byte.
+// On every distribution: guarded, nobody else touched, a second time nothing to do, and back to the
+// byte.
 func TestGuardDistributions(t *testing.T) {
 	tests := []struct {
 		tree    string
@@ -321,7 +322,8 @@ func TestGuardInterrupted(t *testing.T) {
 	}
 }
 
-// Whatever the files hold: no panic, and a guard that is made does what it should and can be undone to the byte.
+// Whatever the files hold: no panic, and a guard that is made does what it should and can be undone
+// to the byte.
 func FuzzGuard(f *testing.F) {
 	f.Add([]byte("session include s\n"), []byte(rule+system+"session include u\n"), []byte(pwd))
 	f.Add([]byte("@include s"), []byte("@include u\nauth required x.so"), []byte(system))
@@ -350,20 +352,29 @@ func FuzzGuard(f *testing.F) {
 func TestUnified(t *testing.T) {
 	tests := []struct{ a, b, want string }{
 		{"a\n", "a\n", ""},
-		{"a\nb\nc\n", "a\nx\nc\n", "--- o\n+++ n\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n"},
-		{"", "a\n", "--- o\n+++ n\n@@ -0,0 +1,1 @@\n+a\n"},
-		{"a", "a\n", "--- o\n+++ n\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n"},
+		{"a\nb\nc\n", "a\nx\nc\n", "--- f\n+++ f\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n"},
+		{"", "a\n", "--- f\n+++ f\n@@ -0,0 +1,1 @@\n+a\n"},
+		{"a", "a\n", "--- f\n+++ f\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n"},
 		{"1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\n2\n3\n4\n6\n7\n8\n9\nx\n",
-			"--- o\n+++ n\n@@ -2,8 +2,8 @@\n 2\n 3\n 4\n-5\n 6\n 7\n 8\n 9\n+x\n"},
+			"--- f\n+++ f\n@@ -2,8 +2,8 @@\n 2\n 3\n 4\n-5\n 6\n 7\n 8\n 9\n+x\n"},
 	}
 	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, unified("o", "n", []byte(tt.a), []byte(tt.b))); diff != "" {
+		if diff := cmp.Diff(tt.want, unified("f", []byte(tt.a), []byte(tt.b))); diff != "" {
 			t.Errorf("%q %q:\n%s", tt.a, tt.b, diff)
+		}
+	}
+	for got, want := range map[string]string{
+		unified("f", nil, []byte("a\n")): "--- /dev/null\n+++ f\n@@ -0,0 +1,1 @@\n+a\n",
+		unified("f", []byte("a\n"), nil): "--- f\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-a\n",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
 
-// A file that others than root may write to is not taken for root's word, neither when it is planned nor when it is done.
+// A file that others than root may write to is not taken for root's word, neither when it is
+// planned nor when it is done.
 func TestGuardRefusesWhatOthersMayWrite(t *testing.T) {
 	for mode, refused := range map[os.FileMode]bool{
 		0o644: false, 0o600: false, 0o755: false, 0o664: true, 0o646: true, 0o620: true, 0o602: true, 0o666: true,

@@ -2,13 +2,13 @@ package pam
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
 // file is a file of PAM lines.
 type file struct {
 	path    string // as libpam opens it
-	real    string // with links followed
 	data    []byte
 	lines   []line
 	entries []*entry // one a line
@@ -27,8 +27,9 @@ type token struct {
 	start, end int // bytes of the file, with the brackets
 }
 
-// parse splits a file into logical lines and those into tokens, as libpam's pam_line.c and _pam_tokenize (libpam
-// 1.7; before that _pam_assemble_line). What versions of libpam read differently is an error.
+// parse splits a file into logical lines and those into tokens, as libpam's pam_line.c and
+// _pam_tokenize (libpam 1.7; before that _pam_assemble_line). What versions of libpam read
+// differently is an error.
 func parse(file string, data []byte) ([]line, error) {
 	var lines []line
 	var text []byte // the logical line so far,
@@ -98,8 +99,8 @@ func lineStart(data []byte, from int) int { return bytes.LastIndexByte(data[:fro
 
 func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' }
 
-// tokenize splits at blanks. [a b] is one token without its brackets, in which \] is a bracket; what follows a closing
-// bracket at once is the next token.
+// tokenize splits at blanks. [a b] is one token without its brackets, in which \] is a bracket;
+// what follows a closing bracket at once is the next token.
 func tokenize(text []byte, at []int) []token {
 	var out []token
 	for i := 0; ; {
@@ -170,7 +171,8 @@ func (e *entry) place() Place { return Place{e.file.path, e.line.first} }
 // raw is the entry as the file has it.
 func (e *entry) raw() []byte { return e.file.data[e.line.start:e.line.end] }
 
-// newEntry reads tokens, which are a line's without the service of a line of pam.conf. There may be none.
+// newEntry reads tokens, which are a line's without the service of a line of pam.conf. There may be
+// none.
 func newEntry(f *file, line *line, tokens []token) *entry {
 	e := &entry{file: f, line: line}
 	skipped := len(line.tokens) - len(tokens)
@@ -187,10 +189,8 @@ func newEntry(f *file, line *line, tokens []token) *entry {
 		e.kind, e.name, e.nameTok = kindAtInclude, word(1), skipped+1
 		return e
 	}
-	for _, known := range types {
-		if typ == known {
-			e.typ = known
-		}
+	if slices.Contains(types[:], typ) {
+		e.typ = typ
 	}
 	e.control, e.name, e.nameTok = word(1), word(2), skipped+2
 	switch strings.ToLower(e.control) {
@@ -201,11 +201,7 @@ func newEntry(f *file, line *line, tokens []token) *entry {
 		e.kind = kindSubstack
 		return e
 	}
-	if len(tokens) > 1 {
-		e.actions = parseControl(e.control)
-	} else {
-		e.actions.fill(actBad)
-	}
+	e.actions = parseControl(e.control)
 	for _, tok := range tokens[min(3, len(tokens)):] {
 		e.args = append(e.args, tok.text)
 	}

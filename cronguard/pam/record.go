@@ -17,8 +17,8 @@ import (
 
 const recordVersion = 1
 
-// guardRecord is what the guard remembers of a service's file, in STATEDIR/SERVICE.json. The file as it was before is
-// beside it.
+// guardRecord is what the guard remembers of a service's file, in STATEDIR/SERVICE.json. The file
+// as it was before is beside it.
 type guardRecord struct {
 	Version int          `json:"version"`
 	Service string       `json:"service"`
@@ -44,7 +44,8 @@ type sharedFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// made reports whether data is what the guard wrote, or was about to replace when it was interrupted.
+// made reports whether data is what the guard wrote, or was about to replace when it was
+// interrupted.
 func (r *guardRecord) made(data []byte) bool {
 	sum := sha256Hex(data)
 	return sum == r.After || sum == r.Prior
@@ -59,7 +60,8 @@ func (r *guardRecord) same(o *guardRecord) bool {
 
 func recordName(service string) string { return service + ".json" }
 
-// backupName has the content's sum, so that a new backup does not overwrite the one that a record still names.
+// backupName has the content's sum, so that a new backup does not overwrite the one that a record
+// still names.
 func backupName(service, sum string) string { return service + "." + sum[:12] + ".before" }
 
 // loadRecord reads a service's record. nil: there is none.
@@ -85,8 +87,8 @@ func loadRecord(stateDir, service string) (*guardRecord, error) {
 	return r, nil
 }
 
-// parseRecord reads the text of a service's record. What it names is below /etc/pam.d and in the state directory, and
-// nowhere else.
+// parseRecord reads the text of a service's record. What it names is below /etc/pam.d and in the
+// state directory, and nowhere else.
 func parseRecord(data []byte, service string) (*guardRecord, error) {
 	var r guardRecord
 	if err := json.Unmarshal(data, &r); err != nil {

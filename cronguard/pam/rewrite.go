@@ -3,6 +3,7 @@ package pam
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,7 +13,8 @@ const (
 	MethodNone   = "class=none" // pam_systemd stays and registers no session
 )
 
-// method chooses the way for a service. Where the daemon sets PAM_TTY to "cron", pam_systemd overrides class=none.
+// method chooses the way for a service. Where the daemon sets PAM_TTY to "cron", pam_systemd
+// overrides class=none.
 func method(service string, systemd int) string {
 	if systemd >= ClassNoneSince && !ClassOverridden(service) {
 		return MethodNone
@@ -31,13 +33,6 @@ type rewriter struct {
 	inlined []*file
 	flat    bool // a substack was inlined
 }
-
-// refusal is why a guard does not change a file.
-type refusal struct{ msg string }
-
-func (r *refusal) Error() string { return r.msg }
-
-func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
 
 // rewrite makes the new file.
 func (r *rewriter) rewrite() ([]byte, error) {
@@ -67,7 +62,7 @@ func (r *rewriter) rewrite() ([]byte, error) {
 	out = append(out, own.data[last:]...)
 	for i, l := range bytes.Split(out, []byte("\n")) {
 		if len(l) > maxLineWritten {
-			return nil, refuse("line %d of the new %s would have more than %d bytes, which old versions of libpam do not read as one", i+1, own.path, maxLineWritten)
+			return nil, fmt.Errorf("line %d of the new %s would have more than %d bytes, which old versions of libpam do not read as one", i+1, own.path, maxLineWritten)
 		}
 	}
 	return out, nil
@@ -77,15 +72,8 @@ func (r *rewriter) rewrite() ([]byte, error) {
 func (r *rewriter) leads(e *entry, chain []*entry) bool {
 	for _, i := range r.targets {
 		h := r.stack.handlers[i]
-		full := append(h.chain[:len(h.chain):len(h.chain)], h.entry)
-		if len(full) <= len(chain) || full[len(chain)] != e {
-			continue
-		}
-		same := true
-		for j := range chain {
-			same = same && full[j] == chain[j]
-		}
-		if same {
+		full := append(slices.Clip(h.chain), h.entry)
+		if n := len(chain); n < len(full) && full[n] == e && slices.Equal(full[:n], chain) {
 			return true
 		}
 	}
@@ -101,8 +89,8 @@ func (r *rewriter) open(e *entry) *file {
 	return f
 }
 
-// inlineTop is what an include in the service's own file becomes. An @include brings the other types too: they stay
-// includes.
+// inlineTop is what an include in the service's own file becomes. An @include brings the other
+// types too: they stay includes.
 func (r *rewriter) inlineTop(e *entry) ([]byte, error) {
 	var out []byte
 	if e.kind == kindAtInclude {
@@ -128,7 +116,8 @@ func includeLine(typ string, e *entry) []byte {
 	return fmt.Appendf(nil, "%s include %s\n", typ, e.file.data[tok.start:tok.end])
 }
 
-// inline is the session lines of the file that e includes, deeper only where that leads to a target.
+// inline is the session lines of the file that e includes, deeper only where that leads to a
+// target.
 func (r *rewriter) inline(e *entry, chain []*entry) ([]byte, error) {
 	f := r.open(e)
 	if e.kind == kindSubstack {
@@ -138,16 +127,16 @@ func (r *rewriter) inline(e *entry, chain []*entry) ([]byte, error) {
 		r.flat = true
 	}
 	r.inlined = append(r.inlined, f)
-	chain = append(chain[:len(chain):len(chain)], e)
+	chain = append(slices.Clip(chain), e)
 	var out []byte
 	for _, in := range f.entries {
 		leads := r.leads(in, chain)
 		switch {
 		case in.kind != kindAtInclude && in.typ == "":
-			return nil, refuse("%s: libpam does not know this line's type; mend the line first", in.place())
+			return nil, fmt.Errorf("%s: libpam does not know this line's type; mend the line first", in.place())
 		case in.kind == kindAtInclude && !leads:
 			if in.name == "" {
-				return nil, refuse("%s: an @include without a file; mend the line first", in.place())
+				return nil, fmt.Errorf("%s: an @include without a file; mend the line first", in.place())
 			}
 			out = append(out, includeLine(typeSession, in)...)
 		case in.kind != kindAtInclude && in.typ != typeSession:
@@ -169,8 +158,8 @@ func (r *rewriter) inline(e *entry, chain []*entry) ([]byte, error) {
 	return out, nil
 }
 
-// mayFlatten says whether the lines of a substack do the same without it: nothing in it ends or resets it, and nothing
-// anywhere jumps, for a jump counts a substack as one.
+// mayFlatten says whether the lines of a substack do the same without it: nothing in it ends or
+// resets it, and nothing anywhere jumps, for a jump counts a substack as one.
 func (r *rewriter) mayFlatten(e *entry) error {
 	for _, h := range r.stack.handlers {
 		if h.marker || h.entry.kind != kindModule {
@@ -178,7 +167,7 @@ func (r *rewriter) mayFlatten(e *entry) error {
 		}
 		for _, a := range h.entry.actions {
 			if a > 0 || h.level > 0 && (a == actDone || a == actDie || a == actReset) {
-				return refuse("%s: pam_systemd comes through a substack, and with %s in the stack its lines would not do the same "+
+				return fmt.Errorf("%s: pam_systemd comes through a substack, and with %s in the stack its lines would not do the same "+
 					"if they were inlined; by hand: replace the substack line by the substack's session lines as far as they "+
 					"are wanted, without pam_systemd", e.place(), h.entry.place())
 			}

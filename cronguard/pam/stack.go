@@ -3,11 +3,12 @@ package pam
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
-// Bounds. PAM_SUBSTACK_MAX_LEVEL is libpam's (pam_private.h); the others keep files that include each other many times
-// over from taking all of a root program's time.
+// Bounds. PAM_SUBSTACK_MAX_LEVEL is libpam's (pam_private.h); the others keep files that include
+// each other many times over from taking all of a root program's time.
 const (
 	maxIncludeLevel = 16
 	maxHandlers     = 512
@@ -84,11 +85,17 @@ func (t *tree) load(service, typ string, f *file) (*stack, error) {
 	return s, s.add(f, false, 0, 0, nil)
 }
 
-// add appends the handlers of a file. all says that it was included for this type alone, so that a line of no known
-// type counts as one of it, as in _pam_parse_conf_file.
+// add appends the handlers of a file. all says that it was included for this type alone, so that a
+// line of no known type counts as one of it, as in _pam_parse_conf_file.
 func (s *stack) add(f *file, all bool, depth, level int, chain []*entry) error {
-	s.note(f)
-	for _, e := range f.entries {
+	return s.addEntries(f, f.entries, all, depth, level, chain)
+}
+
+func (s *stack) addEntries(f *file, entries []*entry, all bool, depth, level int, chain []*entry) error {
+	if !slices.Contains(s.files, f) {
+		s.files = append(s.files, f)
+	}
+	for _, e := range entries {
 		if err := s.addEntry(e, all, depth, level, chain); err != nil {
 			return err
 		}
@@ -96,19 +103,9 @@ func (s *stack) add(f *file, all bool, depth, level int, chain []*entry) error {
 	return nil
 }
 
-func (s *stack) note(f *file) {
-	for _, known := range s.files {
-		if known == f {
-			return
-		}
-	}
-	s.files = append(s.files, f)
-}
-
 func (s *stack) addEntry(e *entry, all bool, depth, level int, chain []*entry) error {
 	if len(s.handlers) >= maxHandlers {
-		return &Error{Place: e.place(), Msg: fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers),
-			Hint: "files that include each other make it grow: take the loop out"}
+		return tooLarge(e, fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers))
 	}
 	typ := e.typ
 	if typ == "" && e.kind != kindAtInclude && !all {
@@ -130,8 +127,7 @@ func (s *stack) addEntry(e *entry, all bool, depth, level int, chain []*entry) e
 		level++
 	}
 	if s.loads++; s.loads > maxLoads {
-		return &Error{Place: e.place(), Msg: fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service),
-			Hint: "files that include each other make it grow: take the loop out"}
+		return tooLarge(e, fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service))
 	}
 	var f *file
 	if e.name != "" && depth+1 < maxIncludeLevel {
@@ -145,9 +141,13 @@ func (s *stack) addEntry(e *entry, all bool, depth, level int, chain []*entry) e
 		s.handlers = append(s.handlers, h)
 		return nil
 	}
-	chain = append(chain[:len(chain):len(chain)], e)
+	chain = append(slices.Clip(chain), e)
 	// Debian's @include takes the types that its own file was asked for.
 	return s.add(f, all || e.kind != kindAtInclude, depth+1, level, chain)
+}
+
+func tooLarge(e *entry, msg string) error {
+	return &Error{Place: e.place(), Msg: msg, Hint: "files that include each other make it grow: take the loop out"}
 }
 
 // confStack reads pam.conf, in which each line begins with a service.
@@ -161,11 +161,8 @@ func (t *tree) confStack(service, typ string) (*stack, error) {
 	}
 	for _, name := range []string{service, "other"} {
 		s := &stack{tree: t, service: service, typ: typ, file: confFile}
-		s.note(f)
-		for _, e := range confEntries(f, name) {
-			if err := s.addEntry(e, false, 0, 0, nil); err != nil {
-				return nil, err
-			}
+		if err := s.addEntries(f, confEntries(f, name), false, 0, 0, nil); err != nil {
+			return nil, err
 		}
 		if len(s.handlers) > 0 || name == "other" {
 			return s, nil
@@ -186,8 +183,8 @@ func confEntries(f *file, service string) []*entry {
 	return out
 }
 
-// confLine says where pam.conf has a line for a service without a file: a libpam built to read both (Debian's) uses
-// it, others do not.
+// confLine says where pam.conf has a line for a service without a file: a libpam built to read both
+// (Debian's) uses it, others do not.
 func (t *tree) confLine(service, typ string) string {
 	f, err := t.file(confFile)
 	if err != nil {
@@ -201,7 +198,6 @@ func (t *tree) confLine(service, typ string) string {
 	return ""
 }
 
-// isSystemd reports whether a handler is pam_systemd.
 func (h handler) isSystemd() bool { return h.is("pam_systemd.so") }
 
 func (h handler) is(module string) bool {

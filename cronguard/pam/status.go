@@ -38,13 +38,13 @@ func GuardStatus(root, stateDir, service string) (GuardState, error) {
 		return st, err
 	}
 	marked := false
-	data, _, err := tree.read(st.File)
+	data, err := tree.read(st.File)
 	switch {
 	case err == nil:
 		_, blocks, err := revertBlocks(st.File, data)
 		marked = blocks > 0 || err != nil
 	case !missing(err):
-		return st, &Error{Place: Place{File: st.File}, Msg: plainError(err).Error(), Err: err}
+		return st, unreadable(st.File, err, "")
 	}
 	if record == nil && !marked {
 		st.Why = "there is no guard"

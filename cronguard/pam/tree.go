@@ -1,21 +1,26 @@
 package pam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/scopereap/scopereap/internal/files"
 )
 
-// dirs are where libpam looks for a service, in this order (pam_private.h: PAM_CONFIG_DF, PAM_CONFIG_DIST_DF, and
-// PAM_CONFIG_DIST2_DF, which is /usr/etc on SUSE and missing elsewhere).
+// Dirs are the directories in which libpam looks for a service's file.
+func Dirs() []string { return dirs[:] }
+
+// dirs are where libpam looks for a service, in this order (pam_private.h: PAM_CONFIG_DF,
+// PAM_CONFIG_DIST_DF, and PAM_CONFIG_DIST2_DF, which is /usr/etc on SUSE and missing elsewhere).
 var dirs = [...]string{etcPamDir, "/usr/lib/pam.d", "/usr/etc/pam.d"}
 
 const (
@@ -23,149 +28,74 @@ const (
 	confFile  = "/etc/pam.conf"
 )
 
-// Bounds for what somebody else wrote. Real PAM files have some hundred bytes and link once or twice.
-const (
-	maxFile     = 1 << 20 // bytes
-	maxSymlinks = 40      // as the kernel's (path_resolution(7))
-)
+// maxFile bounds what somebody else wrote, in bytes. Real PAM files have some hundred.
+const maxFile = 1 << 20
 
-// tree is the PAM configuration below a root directory, some of it replaced in memory. Paths in it are as a process
-// sees them whose root directory that is: links lead nowhere out of it.
+// tree is the PAM configuration below a root directory, some of it replaced in memory. Paths in it
+// are as a process sees them whose root directory that is: links lead nowhere out of it.
 type tree struct {
-	root    string
+	files.Root
 	overlay map[string][]byte // by resolved path
 	parsed  map[string]*file
 }
 
 func newTree(root string) *tree {
-	if root == "" {
-		root = "/"
-	}
-	return &tree{root: root, overlay: map[string][]byte{}, parsed: map[string]*file{}}
+	return &tree{Root: files.Root(cmp.Or(root, "/")), overlay: map[string][]byte{}, parsed: map[string]*file{}}
 }
 
 // with is the tree with one file replaced. target must not be a link.
 func (t *tree) with(target string, data []byte) (*tree, error) {
-	real, err := t.resolve(target)
+	real, err := t.Resolve(target)
 	if err != nil {
 		return nil, err
 	}
-	n := newTree(t.root)
-	for p, d := range t.overlay {
-		n.overlay[p] = d
-	}
+	n := newTree(string(t.Root))
+	maps.Copy(n.overlay, t.overlay)
 	n.overlay[real] = data
 	return n, nil
 }
 
-// host is a path of the tree as this process opens it.
-func (t *tree) host(p string) string { return filepath.Join(t.root, p) }
-
-// resolve follows links within the root. The last part of the path need not exist.
-func (t *tree) resolve(p string) (string, error) {
-	rest := strings.Split(p, "/")
-	cur := "/"
-	for links := 0; len(rest) > 0; {
-		part := rest[0]
-		rest = rest[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			cur = path.Dir(cur)
-			continue
-		}
-		next := path.Join(cur, part)
-		info, err := os.Lstat(t.host(next))
-		if errors.Is(err, fs.ErrNotExist) && len(rest) == 0 {
-			return next, nil
-		}
-		if err != nil {
-			return "", err
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			cur = next
-			continue
-		}
-		if links++; links > maxSymlinks {
-			return "", &fs.PathError{Op: "open", Path: p, Err: unix.ELOOP}
-		}
-		to, err := os.Readlink(t.host(next))
-		if err != nil {
-			return "", err
-		}
-		if to == os.DevNull {
-			return to, nil // there in every root, mounted or not
-		}
-		if strings.HasPrefix(to, "/") {
-			cur = "/"
-		}
-		rest = append(strings.Split(to, "/"), rest...)
-	}
-	return cur, nil
-}
-
-// read gives a file's content and where it really lies. It opens nothing but regular files: a FIFO would block, a
-// device could do anything. /dev/null is an empty file.
-func (t *tree) read(p string) (data []byte, real string, err error) {
+// read gives a file's content. It opens nothing but regular files: a FIFO would block, a device
+// could do anything. /dev/null is an empty file.
+func (t *tree) read(p string) ([]byte, error) {
 	if strings.ContainsRune(p, 0) {
-		return nil, "", fs.ErrNotExist
+		return nil, fs.ErrNotExist
 	}
-	if real, err = t.resolve(p); err != nil {
-		return nil, "", err
+	real, err := t.Resolve(p)
+	if err != nil {
+		return nil, err
 	}
 	if data, ok := t.overlay[real]; ok {
-		return data, real, nil
+		return data, nil
 	}
 	if real == os.DevNull {
-		return nil, real, nil
+		return nil, nil
 	}
-	data, err = readRegular(t.host(real))
-	return data, real, err
+	return readRegular(t.Host(real))
 }
-
-var errNotRegular = errors.New("is not a regular file")
 
 // readRegular reads a regular file of at most maxFile bytes that is not a link.
 func readRegular(host string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO returns at once.
-	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
+	data, _, err := files.ReadRegular(host, maxFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("is larger than %d bytes", maxFile)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errNotRegular
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("is larger than %d bytes", maxFile)
-	}
-	return data, nil
+	return data, err
 }
 
-// missing reports an error for which libpam looks in the next directory. It runs as root, so a file that this process
-// may not read is not missing.
+// missing reports an error for which libpam looks in the next directory. It runs as root, so a file
+// that this process may not read is not missing.
 func missing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) ||
 		errors.Is(err, unix.ENAMETOOLONG)
 }
 
-// open finds and parses the file that libpam opens for a name: that of a service or an include. nil: there is none.
+// open finds and parses the file that libpam opens for a name: that of a service or an include.
+// nil: there is none.
 func (t *tree) open(name string) (*file, error) {
 	candidates := []string{name}
 	if !strings.HasPrefix(name, "/") {
-		candidates = candidates[:0]
-		for _, dir := range dirs {
-			candidates = append(candidates, dir+"/"+name)
-		}
+		candidates = []string{dirs[0] + "/" + name, dirs[1] + "/" + name, dirs[2] + "/" + name}
 	}
 	for _, p := range candidates {
 		f, err := t.file(p)
@@ -182,7 +112,7 @@ func (t *tree) file(p string) (*file, error) {
 	if f := t.parsed[p]; f != nil {
 		return f, nil
 	}
-	data, real, err := t.read(p)
+	data, err := t.read(p)
 	switch {
 	case err == nil:
 	case missing(err):
@@ -190,18 +120,23 @@ func (t *tree) file(p string) (*file, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &Error{Place: Place{File: p}, Msg: "not allowed to read it", Hint: "run this as root", Err: err}
 	default:
-		return nil, &Error{Place: Place{File: p}, Msg: plainError(err).Error(), Hint: "see what it is, and mend or remove it", Err: err}
+		return nil, unreadable(p, err, "see what it is, and mend or remove it")
 	}
 	lines, err := parse(p, data)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{path: p, real: real, data: data, lines: lines}
+	f := &file{path: p, data: data, lines: lines}
 	for i := range f.lines {
 		f.entries = append(f.entries, newEntry(f, &f.lines[i], f.lines[i].tokens))
 	}
 	t.parsed[p] = f
 	return f, nil
+}
+
+// unreadable is what the system said when a file was read.
+func unreadable(p string, err error, hint string) error {
+	return &Error{Place: Place{File: p}, Msg: plainError(err).Error(), Hint: hint, Err: err}
 }
 
 // plainError is a system's error without the path, which the message has already.
@@ -216,11 +151,11 @@ func plainError(err error) error {
 // usesDirectories reports whether there is a pam.d at all: without one libpam reads pam.conf.
 func (t *tree) usesDirectories() bool {
 	for _, dir := range dirs {
-		real, err := t.resolve(dir)
+		real, err := t.Resolve(dir)
 		if err != nil {
 			continue
 		}
-		if info, err := os.Stat(t.host(real)); err == nil && info.IsDir() {
+		if info, err := os.Stat(t.Host(real)); err == nil && info.IsDir() {
 			return true
 		}
 	}
@@ -234,11 +169,11 @@ const maxServices = 1000
 func (t *tree) services() ([]string, error) {
 	var out []string
 	for _, dir := range dirs {
-		real, err := t.resolve(dir)
+		real, err := t.Resolve(dir)
 		if err != nil {
 			continue
 		}
-		f, err := os.Open(t.host(real))
+		f, err := os.Open(t.Host(real))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -1,25 +1,20 @@
 package pam
 
-import (
-	"slices"
-	"strings"
-)
-
-// PlanUnguard plans to give services' files back. No services: all of cron, crond and atd that have a guard or the
-// record of one. It only reads.
+// PlanUnguard plans to give services' files back. No services: all of cron, crond and atd that have
+// a guard or the record of one. It only reads.
 func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
 	p := Plan{root: root, stateDir: stateDir}
 	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
-		services = guardServices[:]
+		services = GuardServices()
 	}
 	for _, service := range clean(services) {
-		item := PlanItem{Service: service, Action: ActionRefuse}
-		if !slices.Contains(guardServices[:], service) {
-			item.Why = "is not a cron service; the guard changes " + strings.Join(guardServices[:], ", ") + " and no others"
-		} else if err := planUnguard(tree, stateDir, &item); err != nil {
-			item.Action, item.Why = ActionRefuse, err.Error()
+		item := PlanItem{Service: service, Action: ActionRefuse, Why: notGuarded(service)}
+		if item.Why == "" {
+			if err := planUnguard(tree, stateDir, &item); err != nil {
+				item.Action, item.Why = ActionRefuse, err.Error()
+			}
 		}
 		if asked || item.Action != ActionNothing {
 			p.Items = append(p.Items, item)
@@ -48,7 +43,7 @@ func planUnguard(t *tree, stateDir string, item *PlanItem) error {
 	item.Before = own.data
 	change := func(after []byte, why string) error {
 		item.Action, item.After, item.Why = ActionChange, after, why
-		item.Diff = unified(diffName(item.File, item.Before), diffName(item.File, after), item.Before, after)
+		item.Diff = unified(item.File, item.Before, after)
 		switch {
 		case after == nil:
 			item.Action = ActionRemove

@@ -32,26 +32,7 @@ func (t Tri) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // ParseTri reads what String writes; anything else is Unknown.
 func ParseTri(s string) Tri {
-	for _, t := range []Tri{Yes, No} {
-		if s == t.String() {
-			return t
-		}
-	}
-	return Unknown
-}
-
-// Place is a line of a file. File is as on the machine whose root directory was given.
-type Place struct {
-	File string `json:"file"`
-	Line int    `json:"line"` // from 1; 0: none
-}
-
-// String is file:line, "" for no place.
-func (p Place) String() string {
-	if p.File == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", printable(p.File), p.Line)
+	return map[string]Tri{"yes": Yes, "no": No}[s]
 }
 
 // StackVerdict says whether pam_systemd runs when a service opens a session.
@@ -74,8 +55,9 @@ const (
 // ClassNoneSince is the systemd in which pam_systemd learnt class=none.
 const ClassNoneSince = 258
 
-// SessionStack reads the session stack of a service below root as libpam does, and decides whether pam_systemd runs.
-// Where files cannot be read or understood the verdict is Unknown and the error says which and why.
+// SessionStack reads the session stack of a service below root as libpam does, and decides whether
+// pam_systemd runs. Where files cannot be read or understood the verdict is Unknown and the error
+// says which and why.
 func SessionStack(root, service string) (StackVerdict, error) {
 	return newTree(root).verdict(service)
 }
@@ -88,12 +70,9 @@ func (t *tree) verdict(service string) (StackVerdict, error) {
 		v.Why = "anacron does not use PAM: its jobs run in the session or unit that started it"
 		return v, nil
 	}
-	s, err := t.stack(service, typeSession)
+	s, w, err := t.session(service)
 	if err == nil {
-		var w walked
-		if w, err = s.walk(); err == nil {
-			return s.judge(w), nil
-		}
+		return s.judge(w), nil
 	}
 	var none *noStackError
 	if errors.As(err, &none) {

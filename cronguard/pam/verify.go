@@ -4,15 +4,13 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 )
 
-// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as it is.
+// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as
+// it is.
 func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, error) {
-	s, err := t.stack(service, typeSession)
-	if err != nil {
-		return nil, StackVerdict{}, err
-	}
-	w, err := s.walk()
+	s, w, err := t.session(service)
 	if err != nil {
 		return nil, StackVerdict{}, err
 	}
@@ -24,7 +22,7 @@ func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, erro
 		}
 	}
 	if len(r.targets) > 0 && !s.own {
-		return nil, v, refuse("%s has no session lines, so those of %s count, which the guard does not change; "+
+		return nil, v, fmt.Errorf("%s has no session lines, so those of %s count, which the guard does not change; "+
 			"by hand: give %s session lines of its own", etcPamDir+"/"+service, s.file, service)
 	}
 	for _, i := range r.targets {
@@ -38,23 +36,19 @@ func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, erro
 // verify makes sure that a rewritten file does what it should and nothing else.
 func verify(before, after *tree, r *rewriter, planned []string) error {
 	service := r.stack.service
-	s, err := after.stack(service, typeSession)
+	v, err := after.verdict(service)
 	if err != nil {
-		return refuse("the changed file would not be understood (%v): nothing was changed", err)
+		return fmt.Errorf("the changed file would not be understood (%v): nothing was changed", err)
 	}
-	w, err := s.walk()
-	if err != nil {
-		return refuse("the changed file would not be understood (%v): nothing was changed", err)
-	}
-	if w.runs() != No {
-		return refuse("pam_systemd would still make sessions after the change (%s): nothing was changed", s.judge(w).Why)
+	if v.Runs != No {
+		return fmt.Errorf("pam_systemd would still make sessions after the change (%s): nothing was changed", v.Why)
 	}
 	for _, typ := range types {
 		old, err := before.stack(service, typ)
 		if err != nil {
 			return err
 		}
-		new, err := after.stack(service, typ)
+		is, err := after.stack(service, typ)
 		if err != nil {
 			return err
 		}
@@ -64,8 +58,8 @@ func verify(before, after *tree, r *rewriter, planned []string) error {
 				want[i] = r.replaced(old.handlers[i])
 			}
 		}
-		if !slices.Equal(r.squeeze(want), r.squeeze(r.signatures(new))) {
-			return refuse("the %s modules of %s would not be the same after the change: nothing was changed", typ, service)
+		if !slices.Equal(r.squeeze(want), r.squeeze(r.signatures(is))) {
+			return fmt.Errorf("the %s modules of %s would not be the same after the change: nothing was changed", typ, service)
 		}
 	}
 	services, err := before.services()
@@ -79,7 +73,7 @@ func verify(before, after *tree, r *rewriter, planned []string) error {
 		was, wasErr := before.verdict(other)
 		is, isErr := after.verdict(other)
 		if was.Runs != is.Runs || was.Class != is.Class || (wasErr == nil) != (isErr == nil) {
-			return refuse("the change would reach %s too, which uses %s's file: nothing was changed; by hand: give %s a file of its own",
+			return fmt.Errorf("the change would reach %s too, which uses %s's file: nothing was changed; by hand: give %s a file of its own",
 				printable(other), service, printable(other))
 		}
 	}
@@ -126,7 +120,7 @@ func (r *rewriter) replaced(h handler) string {
 	var args []string
 	had := false
 	for _, a := range h.entry.args {
-		if len(a) >= 6 && a[:6] == "class=" {
+		if strings.HasPrefix(a, "class=") {
 			a, had = "class=none", true
 		}
 		args = append(args, a)

@@ -1,6 +1,9 @@
 package pam
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // impression is what the modules so far have made of a stack (pam_dispatch.c).
 type impression uint8
@@ -39,8 +42,9 @@ type end struct{ opened, ran bool }
 // maxWays is how many states are followed before one module. Real stacks have a handful.
 const maxWays = 1 << 8
 
-// runs judges by the ways in which the session opens, if there are any: a job whose session is refused does not run.
-// For No it takes all ways, because pam_systemd may have registered a session before a later module fails.
+// runs judges by the ways in which the session opens, if there are any: a job whose session is
+// refused does not run. For No it takes all ways, because pam_systemd may have registered a session
+// before a later module fails.
 func (w walked) runs() Tri {
 	opens := w.ends[end{true, true}] || w.ends[end{true, false}]
 	switch {
@@ -50,6 +54,16 @@ func (w walked) runs() Tri {
 		return Yes
 	}
 	return Unknown
+}
+
+// session is a service's session stack, and what all ways through it have in common.
+func (t *tree) session(service string) (*stack, walked, error) {
+	s, err := t.stack(service, typeSession)
+	if err != nil {
+		return nil, walked{}, err
+	}
+	w, err := s.walk()
+	return s, w, err
 }
 
 // walk follows every way through the stack, as _pam_dispatch_aux does for one.
@@ -113,12 +127,9 @@ func (s *stack) results(i int) []result {
 	if h.entry.kind != kindModule { // an include that could not be loaded
 		return []result{{actBad, false}}
 	}
-	seen := map[result]bool{}
 	var out []result
 	for _, ret := range s.returns(i) {
-		r := result{h.entry.actions[ret], ret == retSuccess}
-		if !seen[r] {
-			seen[r] = true
+		if r := (result{h.entry.actions[ret], ret == retSuccess}); !slices.Contains(out, r) {
 			out = append(out, r)
 		}
 	}
