@@ -19,8 +19,8 @@ const (
 	RemedyNone    Remedy = "-"                // nothing to do
 	RemedyGuard   Remedy = "guard"            // scopereapctl cron guard
 	RemedyNoClass Remedy = "class=none"       // on the pam_systemd line, from systemd 258
-	RemedyLight   Remedy = "background-light" // class=, from systemd 256: a scope, but no user manager
-	RemedyLinger  Remedy = "linger"           // for the job's user: a scope, but the slice and the manager stay
+	RemedyLight   Remedy = "background-light" // class=, from systemd 256: no user manager
+	RemedyLinger  Remedy = "linger"           // for the user: slice and manager stay
 	RemedyDisable Remedy = "disable the job"
 )
 
@@ -35,7 +35,8 @@ type AuditInput struct {
 	Systemd  int                     // its version; 0: not known
 	Services map[string]AuditService // by PAM service; see AuditServices
 	Lingers  func(user string) bool  // nil: nobody does
-	// Measured is how many memcgs a job leaves a day by the ledger, under Job.ID; nil: there is none.
+	// Measured is how many memcgs a job leaves a day by the ledger, under Job.ID; nil: there is
+	// none.
 	Measured func(jobID string) (perDay float64, ok bool)
 	// UserStopDelay is logind's UserStopDelaySec=; 0: its default, 10 s.
 	UserStopDelay time.Duration
@@ -44,12 +45,14 @@ type AuditInput struct {
 // AuditRow is what a job costs and what helps. Several of a user's at jobs are one row.
 type AuditRow struct {
 	Job
-	// Opens: whether a logind session is made for the job; SessionWhy has the pam_systemd line or the reason.
+	// Opens: whether a logind session is made for the job; SessionWhy has the pam_systemd line or
+	// the reason.
 	Opens      pam.Tri   `json:"opens_session"`
 	Class      string    `json:"class,omitempty"`
 	At         pam.Place `json:"at"` // the pam_systemd line
 	SessionWhy string    `json:"session_why"`
-	// Expected memcgs a day (cgroup v2); 0 where no session opens, as many as might be where that is not known.
+	// Expected memcgs a day (cgroup v2); 0 where no session opens, as many as might be where that
+	// is not known.
 	Expected float64 `json:"expected_per_day"`
 	// Measured memcgs a day, null where nothing was.
 	Measured *float64      `json:"measured_per_day"`
@@ -83,8 +86,8 @@ func AuditMachine(root string, in AuditInput) (AuditReport, error) {
 	return r, nil
 }
 
-// AuditServices asks about every PAM service that the jobs use. What cannot be read becomes a Problem, and its verdict
-// is Unknown.
+// AuditServices asks about every PAM service that the jobs use. What cannot be read becomes a
+// Problem, and its verdict is Unknown.
 func AuditServices(inv *Inventory, root, stateDir string) (map[string]AuditService, []Problem) {
 	out := map[string]AuditService{}
 	var problems []Problem
@@ -106,7 +109,8 @@ func AuditServices(inv *Inventory, root, stateDir string) (map[string]AuditServi
 	return out, problems
 }
 
-// Audit says of each job what it costs and what helps, worst first: by what was measured, else by what is expected.
+// Audit says of each job what it costs and what helps, worst first: by what was measured, else by
+// what is expected.
 func Audit(inv *Inventory, in AuditInput) []AuditRow {
 	rows := []AuditRow{}
 	seen := map[string]bool{}
@@ -168,18 +172,21 @@ func (in AuditInput) judge(j Job) AuditRow {
 	return r
 }
 
-// Memcgs that come and go on cgroup v2: each session's scope, and for a user who does not linger the slice, the user
-// manager and the runtime directory, with the first and the last of sessions that overlap.
+// Memcgs that come and go on cgroup v2: each session's scope, and for a user who does not linger
+// the slice, the user manager and the runtime directory, with the first and the last of sessions
+// that overlap.
 const (
 	perSession = 1
 	perUser    = 3
 )
 
-// defaultStopDelay is how long logind keeps a user's slice after the last session (UserStopDelaySec=).
+// defaultStopDelay is how long logind keeps a user's slice after the last session
+// (UserStopDelaySec=).
 const defaultStopDelay = 10 * time.Second
 
-// expect fills in how many memcgs a day each row leaves. Jobs begin at whole minutes, so all of a user's that begin in
-// one minute share a slice, and there can be no more lives of it in a day than minutes, or than delays.
+// expect fills in how many memcgs a day each row leaves. Jobs begin at whole minutes, so all of a
+// user's that begin in one minute share a slice, and there can be no more lives of it in a day than
+// minutes, or than delays.
 func (in AuditInput) expect(rows []AuditRow) {
 	delay := max(time.Minute, cmp.Or(in.UserStopDelay, defaultStopDelay))
 	most := float64(24*time.Hour) / float64(delay)
@@ -202,12 +209,14 @@ func (in AuditInput) expect(rows []AuditRow) {
 	}
 }
 
-// noManager reports whether the session's class starts no user manager, so that the slice is all there is beside it.
+// noManager reports whether the session's class starts no user manager, so that the slice is all
+// there is beside it.
 func (r AuditRow) noManager() bool { return r.Class == string(RemedyLight) }
 
 func (in AuditInput) lingers(user string) bool { return in.Lingers != nil && in.Lingers(user) }
 
-// remedies are the best one and others, for this job on this systemd. A class does not help cronie's jobs.
+// remedies are the best one and others, for this job on this systemd. A class does not help
+// cronie's jobs.
 func (in AuditInput) remedies(r AuditRow) (Remedy, []Remedy) {
 	others := []Remedy{}
 	if r.Opens == pam.No {

@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// tree writes files below a new root. A name ending in / is a directory, "-> x" a link to x, "#!" a script.
+// tree writes files below a new root. A name ending in / is a directory, "-> x" a link to x, "#!" a
+// script.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -316,13 +317,5 @@ func TestCache(t *testing.T) {
 	inv, err := c.Inventory(now.Add(lookEvery))
 	if err == nil || inv != third {
 		t.Errorf("%v without a root", err)
-	}
-}
-
-// Where a crontab should be, no link is followed.
-func TestTableFollowsNoLink(t *testing.T) {
-	dir := tree(t, map[string]string{"secret": "mine", "link": "-> secret"})
-	if data, _, err := readTable(filepath.Join(dir, "link")); err == nil {
-		t.Errorf("a crontab: %q", data)
 	}
 }
