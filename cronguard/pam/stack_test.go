@@ -106,6 +106,7 @@ func TestSessionStackControl(t *testing.T) {
 		{"reset", "crond", "session [default=reset] pam_x.so\n" + system, Yes},
 		{"jump too far", "crond", "session [default=5] pam_x.so\n" + system + "session required pam_unix.so\n", No},
 		{"die", "crond", "session [success=die] pam_permit.so\n" + system, No},
+		{"a line without a control fails", "crond", "session\nsession sufficient pam_permit.so\n" + system, Yes},
 		{"bad control goes on", "crond", "session [sucess=die] pam_permit.so\n" + system, Yes},
 		{"commented out", "crond", "#" + system + pwd, No},
 		{"another module", "crond", "session optional pam_systemd_home.so\n", No},
