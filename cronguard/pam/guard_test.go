@@ -305,6 +305,19 @@ func TestGuardInterrupted(t *testing.T) {
 	if got := planned(unguard(t, root, state)); got["crond"] != ActionForget {
 		t.Errorf("unguard: %v", got)
 	}
+	// A crash after the backup and before the record, or in unguard between their removal.
+	if err := p.Items[0].record.save(state, p.Items[0].backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(state, recordName("crond"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := planned(unguard(t, root, state)); got["crond"] != ActionForget {
+		t.Errorf("unguard: %v", got)
+	}
+	if left, _ := backups(state, "crond"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 	if err := p.Items[0].record.save(state, p.Items[0].backup); err != nil {
 		t.Fatal(err)
 	}

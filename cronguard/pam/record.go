@@ -135,6 +135,12 @@ func (r *guardRecord) save(stateDir string, backup []byte) error {
 	return atomicfile.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
 }
 
+// backups are the paths of a service's backups. One that no record names is left by a guard that was
+// killed after it had saved the backup, or an unguard that was killed after it had removed the record.
+func backups(stateDir, service string) ([]string, error) {
+	return filepath.Glob(filepath.Join(stateDir, service+".*.before"))
+}
+
 // forget removes a service's record, and then its backups but keep.
 func forget(stateDir, service, keep string) error {
 	if keep == "" {
@@ -143,7 +149,7 @@ func forget(stateDir, service, keep string) error {
 			return fmt.Errorf("forget the guard's record: %w", err)
 		}
 	}
-	olds, err := filepath.Glob(filepath.Join(stateDir, service+".*.before"))
+	olds, err := backups(stateDir, service)
 	if err != nil {
 		return err
 	}

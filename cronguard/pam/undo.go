@@ -33,12 +33,19 @@ func planUnguard(t *tree, stateDir string, item *PlanItem) error {
 		return err
 	}
 	item.File = own.target
-	if !own.there {
+	unguarded := func() error {
 		item.Action, item.Why = ActionNothing, "there is no guard"
-		if record != nil {
-			item.Action, item.Why = ActionForget, "the guarded file is gone: only the record is forgotten"
+		if olds, _ := backups(stateDir, item.Service); len(olds) > 0 {
+			item.Action, item.Why = ActionForget, "there is no guard: only the backup of an interrupted one is forgotten"
 		}
 		return nil
+	}
+	switch {
+	case !own.there && record != nil:
+		item.Action, item.Why = ActionForget, "the guarded file is gone: only the record is forgotten"
+		return nil
+	case !own.there:
+		return unguarded()
 	}
 	item.Before = own.data
 	change := func(after []byte, why string) error {
@@ -80,6 +87,5 @@ func planUnguard(t *tree, stateDir string, item *PlanItem) error {
 		item.Why = "the guard's block is no longer in the file, which somebody has replaced or put back: only the record is forgotten"
 		return nil
 	}
-	item.Action, item.Why = ActionNothing, "there is no guard"
-	return nil
+	return unguarded()
 }
