@@ -30,8 +30,7 @@ func notGuarded(service string) string {
 
 // GuardOptions are what a guard depends on beside the files.
 type GuardOptions struct {
-	SystemdVersion int       // 0: not known
-	Now            time.Time // for the record; zero: now
+	SystemdVersion int // 0: not known
 }
 
 // Action is what a plan does for a service.
@@ -86,9 +85,6 @@ func (p Plan) Changes() bool { return slices.ContainsFunc(p.Items, PlanItem.chan
 // services: those of cron, crond and atd that run it or are guarded. It only reads. An error
 // concerns the whole; what concerns one service is in its item.
 func PlanGuard(root, stateDir string, services []string, opt GuardOptions) (Plan, error) {
-	if opt.Now.IsZero() {
-		opt.Now = time.Now()
-	}
 	p := Plan{root: root, stateDir: stateDir}
 	tree := newTree(root)
 	asked := len(services) > 0
@@ -206,7 +202,7 @@ func (g *guarding) plan(item *PlanItem) (*tree, error) {
 	item.After = after
 	item.record = &guardRecord{Version: recordVersion, Service: g.service, Target: own.target, Created: created,
 		Method: r.method, Before: sha256Hex(base), After: sha256Hex(after), Mode: uint32(own.mode.Perm()),
-		UID: own.uid, GID: own.gid, Shared: shared(r, created, from, base), Time: g.opt.Now.UTC(),
+		UID: own.uid, GID: own.gid, Shared: shared(r, created, from, base), Time: time.Now().UTC(),
 		Systemd: g.opt.SystemdVersion}
 	item.record.Backup = backupName(g.service, item.record.Before)
 	item.backup = base

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +25,7 @@ type guardRecord struct {
 	Version int          `json:"version"`
 	Service string       `json:"service"`
 	Target  string       `json:"target"`          // the file that was changed
-	Created bool         `json:"created"`         // there was none: it is a changed copy of the distribution's
+	Created bool         `json:"created"`         // it is a changed copy of the distribution's
 	Method  string       `json:"method"`          // MethodPermit or MethodNone
 	Backup  string       `json:"backup"`          // name in the state directory
 	Before  string       `json:"before"`          // sha256 of the backup
@@ -42,6 +44,24 @@ type sharedFile struct {
 	Name   string `json:"name"` // as libpam looks for it
 	Path   string `json:"path"` // where it was found
 	SHA256 string `json:"sha256"`
+}
+
+// shared are the files that a guarded file was made from, beside itself.
+func shared(r *rewriter, created bool, from string, base []byte) []sharedFile {
+	var out []sharedFile
+	if created {
+		out = append(out, sharedFile{Name: from, Path: from, SHA256: sha256Hex(base)})
+	}
+	for _, f := range r.inlined {
+		s := sharedFile{Name: f.path, Path: f.path, SHA256: sha256Hex(f.data)}
+		if slices.Contains(dirs[:], path.Dir(f.path)) {
+			s.Name = path.Base(f.path)
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // made reports whether data is what the guard wrote, or was about to replace when it was

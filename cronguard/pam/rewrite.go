@@ -34,6 +34,32 @@ type rewriter struct {
 	flat    bool // a substack was inlined
 }
 
+// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as
+// it is.
+func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, error) {
+	s, w, err := t.session(service)
+	if err != nil {
+		return nil, StackVerdict{}, err
+	}
+	v := s.judge(w)
+	r := &rewriter{stack: s, method: method}
+	for i := range s.handlers {
+		if w.reached[i] && s.makes[i] {
+			r.targets = append(r.targets, i)
+		}
+	}
+	if len(r.targets) > 0 && !s.own {
+		return nil, v, fmt.Errorf("%s has no session lines, so those of %s count, which the guard does not change; "+
+			"by hand: give %s session lines of its own", etcPamDir+"/"+service, s.file, service)
+	}
+	for _, i := range r.targets {
+		if method == MethodNone && s.envClass(i) {
+			r.method = MethodPermit // XDG_SESSION_CLASS would count for more than class=none
+		}
+	}
+	return r, v, nil
+}
+
 // rewrite makes the new file.
 func (r *rewriter) rewrite() ([]byte, error) {
 	own := r.stack.files[0]

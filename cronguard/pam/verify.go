@@ -2,36 +2,9 @@ package pam
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 )
-
-// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as
-// it is.
-func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, error) {
-	s, w, err := t.session(service)
-	if err != nil {
-		return nil, StackVerdict{}, err
-	}
-	v := s.judge(w)
-	r := &rewriter{stack: s, method: method}
-	for i := range s.handlers {
-		if w.reached[i] && s.makes[i] {
-			r.targets = append(r.targets, i)
-		}
-	}
-	if len(r.targets) > 0 && !s.own {
-		return nil, v, fmt.Errorf("%s has no session lines, so those of %s count, which the guard does not change; "+
-			"by hand: give %s session lines of its own", etcPamDir+"/"+service, s.file, service)
-	}
-	for _, i := range r.targets {
-		if method == MethodNone && s.envClass(i) {
-			r.method = MethodPermit // XDG_SESSION_CLASS would count for more than class=none
-		}
-	}
-	return r, v, nil
-}
 
 // verify makes sure that a rewritten file does what it should and nothing else.
 func verify(before, after *tree, r *rewriter, planned []string) error {
@@ -129,24 +102,4 @@ func (r *rewriter) replaced(h handler) string {
 		args = append(args, "class=none")
 	}
 	return signature(h, h.entry.name, args, r.level(h))
-}
-
-// shared are the files that a guarded file was made from, beside itself.
-func shared(r *rewriter, created bool, from string, base []byte) []sharedFile {
-	var out []sharedFile
-	if created {
-		out = append(out, sharedFile{Name: from, Path: from, SHA256: sha256Hex(base)})
-	}
-	for _, f := range r.inlined {
-		s := sharedFile{Name: f.path, Path: f.path, SHA256: sha256Hex(f.data)}
-		for _, dir := range dirs {
-			if path.Dir(f.path) == dir {
-				s.Name = path.Base(f.path)
-			}
-		}
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
 }

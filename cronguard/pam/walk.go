@@ -32,7 +32,7 @@ type way struct {
 type walked struct {
 	ends    map[end]bool
 	reached []bool // which modules may be called
-	fork    int    // the last module before pam_systemd whose result decides whether it runs; -1: none
+	fork    int    // the last module before pam_systemd that decides whether it runs; -1: none
 	skip    int    // the last module before pam_systemd that leads past it in any case; -1: none
 }
 
