@@ -155,8 +155,9 @@ func (r *guardRecord) save(stateDir string, backup []byte) error {
 	return atomicfile.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
 }
 
-// backups are the paths of a service's backups. One that no record names is left by a guard that was
-// killed after it had saved the backup, or an unguard that was killed after it had removed the record.
+// backups are the paths of a service's backups. One that no record names is left by a guard that
+// was killed after it had saved the backup, or by an unguard that was killed after it had removed
+// the record.
 func backups(stateDir, service string) ([]string, error) {
 	return filepath.Glob(filepath.Join(stateDir, service+".*.before"))
 }

@@ -21,7 +21,8 @@ func TestSessionStackDistributions(t *testing.T) {
 		{"debian12", "cron", No, "", Place{}},
 		{"debian12", "atd", No, "", Place{}},
 		{"debian12", "sshd", Yes, "", Place{"/etc/pam.d/common-session", 5}},
-		{"debian12", "crond", Yes, "background", Place{"/etc/pam.d/common-session", 5}}, // that of other
+		// That of other.
+		{"debian12", "crond", Yes, "background", Place{"/etc/pam.d/common-session", 5}},
 		{"ubuntu", "cron", Yes, "background", Place{"/etc/pam.d/common-session", 6}},
 		{"ubuntu", "CRON", Yes, "background", Place{"/etc/pam.d/common-session", 6}},
 		{"rhel7", "crond", Yes, "background", Place{auth, 9}},
