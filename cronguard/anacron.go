@@ -2,6 +2,7 @@ package cronguard
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,8 +21,8 @@ var anacronNames = map[string]float64{
 	"@annualy": daysInYear, // misspelt so in anacron's readtab.c, and kept there
 }
 
-// parseAnacrontab reads an anacrontab: period in days, delay in minutes, name of the job, command. Broken lines are
-// told, the others are read.
+// parseAnacrontab reads an anacrontab: period in days, delay in minutes, name of the job, command.
+// Broken lines are told, the others are read.
 func parseAnacrontab(text string) ([]anacronLine, []fault) {
 	t := table{}
 	var lines []anacronLine
@@ -92,4 +93,29 @@ func parseAnacronLine(text string) (*anacronLine, error) {
 		}
 	}
 	return &anacronLine{Schedule: s, Ident: words[2], Command: command}, nil
+}
+
+// anacronBins is where anacron is, if it is installed. Its table may be left from when it was.
+var anacronBins = []string{"/usr/sbin/anacron", "/usr/bin/anacron", "/sbin/anacron"}
+
+func (r *reader) anacron() {
+	const file = "/etc/anacrontab"
+	text, _, err := r.read(file)
+	if err != nil {
+		r.failed(file, err)
+		return
+	}
+	if !slices.ContainsFunc(anacronBins, r.exists) {
+		r.problem(file, 0, "anacron is not installed: its jobs do not run and are not listed; remove the file")
+		return
+	}
+	lines, faults := parseAnacrontab(text)
+	r.faults(file, faults)
+	for _, l := range lines {
+		r.add(Job{
+			ID: fmt.Sprintf("%s:%d", file, l.Line), Source: Anacron, File: file, Line: l.Line, Schedule: l.Schedule,
+			User: "root", Command: l.Command, RunsPerDay: l.Schedule.RunsPerDay(),
+			NoSession: "anacron asks PAM for nothing: it runs where it was started",
+		})
+	}
 }

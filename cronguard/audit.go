@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/scopereap/scopereap/cronguard/pam"
 )
 
 // Remedy is what would keep a job from leaving dying memcgs.
@@ -17,15 +19,15 @@ const (
 	RemedyNone    Remedy = "-"                // nothing to do
 	RemedyGuard   Remedy = "guard"            // scopereapctl cron guard
 	RemedyNoClass Remedy = "class=none"       // on the pam_systemd line, from systemd 258
-	RemedyLight   Remedy = "background-light" // class=, from systemd 256: a scope, but no user manager
-	RemedyLinger  Remedy = "linger"           // for the job's user: a scope, but the slice and the manager stay
+	RemedyLight   Remedy = "background-light" // class=, from systemd 256: no user manager
+	RemedyLinger  Remedy = "linger"           // for the user: slice and manager stay
 	RemedyDisable Remedy = "disable the job"
 )
 
 // AuditService is what is known of the PAM service that opens a job's session.
 type AuditService struct {
-	Stack StackVerdict
-	Guard GuardState
+	Stack pam.StackVerdict
+	Guard pam.GuardState
 }
 
 // AuditInput is what an audit judges by, beside the jobs.
@@ -33,7 +35,8 @@ type AuditInput struct {
 	Systemd  int                     // its version; 0: not known
 	Services map[string]AuditService // by PAM service; see AuditServices
 	Lingers  func(user string) bool  // nil: nobody does
-	// Measured is how many memcgs a job leaves a day by the ledger, under Job.ID; nil: there is none.
+	// Measured is how many memcgs a job leaves a day by the ledger, under Job.ID; nil: there is
+	// none.
 	Measured func(jobID string) (perDay float64, ok bool)
 	// UserStopDelay is logind's UserStopDelaySec=; 0: its default, 10 s.
 	UserStopDelay time.Duration
@@ -42,19 +45,21 @@ type AuditInput struct {
 // AuditRow is what a job costs and what helps. Several of a user's at jobs are one row.
 type AuditRow struct {
 	Job
-	// Opens: whether a logind session is made for the job; SessionWhy has the pam_systemd line or the reason.
-	Opens      Tri    `json:"opens_session"`
-	Class      string `json:"class,omitempty"`
-	At         Place  `json:"at"` // the pam_systemd line
-	SessionWhy string `json:"session_why"`
-	// Expected memcgs a day (cgroup v2); 0 where no session opens, as many as might be where that is not known.
+	// Opens: whether a logind session is made for the job; SessionWhy has the pam_systemd line or
+	// the reason.
+	Opens      pam.Tri   `json:"opens_session"`
+	Class      string    `json:"class,omitempty"`
+	At         pam.Place `json:"at"` // the pam_systemd line
+	SessionWhy string    `json:"session_why"`
+	// Expected memcgs a day (cgroup v2); 0 where no session opens, as many as might be where that
+	// is not known.
 	Expected float64 `json:"expected_per_day"`
 	// Measured memcgs a day, null where nothing was.
-	Measured *float64  `json:"measured_per_day"`
-	Remedy   Remedy    `json:"remedy"`
-	Others   []Remedy  `json:"other_remedies"`
-	Guard    GuardKind `json:"guard"`
-	GuardWhy string    `json:"guard_why,omitempty"`
+	Measured *float64      `json:"measured_per_day"`
+	Remedy   Remedy        `json:"remedy"`
+	Others   []Remedy      `json:"other_remedies"`
+	Guard    pam.GuardKind `json:"guard"`
+	GuardWhy string        `json:"guard_why,omitempty"`
 }
 
 // AuditReport is an audit of a whole machine: what `scopereapctl cron audit --json` writes.
@@ -73,7 +78,7 @@ func AuditMachine(root string, in AuditInput) (AuditReport, error) {
 	if err != nil {
 		return r, err
 	}
-	services, more := AuditServices(inv, root, filepath.Join(root, DefaultStateDir))
+	services, more := AuditServices(inv, root, filepath.Join(root, pam.DefaultStateDir))
 	in.Services = services
 	r.Jobs = Audit(inv, in)
 	r.Problems = append(append(r.Problems, inv.Problems...), more...)
@@ -81,8 +86,8 @@ func AuditMachine(root string, in AuditInput) (AuditReport, error) {
 	return r, nil
 }
 
-// AuditServices asks about every PAM service that the jobs use. What cannot be read becomes a Problem, and its verdict
-// is Unknown.
+// AuditServices asks about every PAM service that the jobs use. What cannot be read becomes a
+// Problem, and its verdict is Unknown.
 func AuditServices(inv *Inventory, root, stateDir string) (map[string]AuditService, []Problem) {
 	out := map[string]AuditService{}
 	var problems []Problem
@@ -92,11 +97,11 @@ func AuditServices(inv *Inventory, root, stateDir string) (map[string]AuditServi
 		}
 		var s AuditService
 		var err error
-		if s.Stack, err = SessionStack(root, j.Service); err != nil {
-			s.Stack.Runs, s.Stack.Why = Unknown, err.Error()
+		if s.Stack, err = pam.SessionStack(root, j.Service); err != nil {
+			s.Stack.Runs, s.Stack.Why = pam.Unknown, err.Error()
 			problems = append(problems, Problem{File: "/etc/pam.d/" + j.Service, Text: err.Error()})
 		}
-		if s.Guard, err = GuardStatus(root, stateDir, j.Service); err != nil {
+		if s.Guard, err = pam.GuardStatus(root, stateDir, j.Service); err != nil {
 			problems = append(problems, Problem{File: "/etc/pam.d/" + j.Service, Text: err.Error()})
 		}
 		out[j.Service] = s
@@ -104,7 +109,8 @@ func AuditServices(inv *Inventory, root, stateDir string) (map[string]AuditServi
 	return out, problems
 }
 
-// Audit says of each job what it costs and what helps, worst first: by what was measured, else by what is expected.
+// Audit says of each job what it costs and what helps, worst first: by what was measured, else by
+// what is expected.
 func Audit(inv *Inventory, in AuditInput) []AuditRow {
 	rows := []AuditRow{}
 	seen := map[string]bool{}
@@ -141,14 +147,14 @@ func (r AuditRow) weight() float64 {
 
 // rank puts what may open a session before what does not.
 func (r AuditRow) rank() int {
-	return map[Tri]int{Yes: 0, Unknown: 1, No: 2}[r.Opens]
+	return map[pam.Tri]int{pam.Yes: 0, pam.Unknown: 1, pam.No: 2}[r.Opens]
 }
 
 // judge says whether a job opens a session.
 func (in AuditInput) judge(j Job) AuditRow {
-	r := AuditRow{Job: j, Others: []Remedy{}, Guard: GuardNone}
+	r := AuditRow{Job: j, Others: []Remedy{}, Guard: pam.GuardNone}
 	if j.Service == "" {
-		r.Opens, r.SessionWhy = No, j.NoSession
+		r.Opens, r.SessionWhy = pam.No, j.NoSession
 		return r
 	}
 	s, ok := in.Services[j.Service]
@@ -160,36 +166,39 @@ func (in AuditInput) judge(j Job) AuditRow {
 	if s.Guard.Kind != "" {
 		r.Guard, r.GuardWhy = s.Guard.Kind, s.Guard.Why
 	}
-	if r.Opens == Yes && r.Class == classNone && in.Systemd >= 258 {
-		r.Opens, r.SessionWhy = No, "pam_systemd makes none for class=none"
+	if r.Opens == pam.Yes && r.Class == pam.ClassNone && in.Systemd >= pam.ClassNoneSince {
+		r.Opens, r.SessionWhy = pam.No, "pam_systemd makes none for class=none"
 	}
 	return r
 }
 
-// Memcgs that come and go on cgroup v2: each session's scope, and for a user who does not linger the slice, the user
-// manager and the runtime directory, with the first and the last of sessions that overlap.
+// Memcgs that come and go on cgroup v2: each session's scope, and for a user who does not linger
+// the slice, the user manager and the runtime directory, with the first and the last of sessions
+// that overlap.
 const (
 	perSession = 1
 	perUser    = 3
 )
 
-// defaultStopDelay is how long logind keeps a user's slice after the last session (UserStopDelaySec=).
+// defaultStopDelay is how long logind keeps a user's slice after the last session
+// (UserStopDelaySec=).
 const defaultStopDelay = 10 * time.Second
 
-// expect fills in how many memcgs a day each row leaves. Jobs begin at whole minutes, so all of a user's that begin in
-// one minute share a slice, and there can be no more lives of it in a day than minutes, or than delays.
+// expect fills in how many memcgs a day each row leaves. Jobs begin at whole minutes, so all of a
+// user's that begin in one minute share a slice, and there can be no more lives of it in a day than
+// minutes, or than delays.
 func (in AuditInput) expect(rows []AuditRow) {
 	delay := max(time.Minute, cmp.Or(in.UserStopDelay, defaultStopDelay))
 	most := float64(24*time.Hour) / float64(delay)
 	runs := map[string]float64{}
 	for _, r := range rows {
-		if r.Opens != No && !r.noManager() {
+		if r.Opens != pam.No && !r.noManager() {
 			runs[r.User] += r.RunsPerDay
 		}
 	}
 	for i := range rows {
 		r := &rows[i]
-		if r.Opens == No {
+		if r.Opens == pam.No {
 			continue
 		}
 		r.Expected = r.RunsPerDay * perSession
@@ -200,20 +209,22 @@ func (in AuditInput) expect(rows []AuditRow) {
 	}
 }
 
-// noManager reports whether the session's class starts no user manager, so that the slice is all there is beside it.
+// noManager reports whether the session's class starts no user manager, so that the slice is all
+// there is beside it.
 func (r AuditRow) noManager() bool { return r.Class == string(RemedyLight) }
 
 func (in AuditInput) lingers(user string) bool { return in.Lingers != nil && in.Lingers(user) }
 
-// remedies are the best one and others, for this job on this systemd. A class does not help cronie's jobs: see ttyCron.
+// remedies are the best one and others, for this job on this systemd. A class does not help
+// cronie's jobs.
 func (in AuditInput) remedies(r AuditRow) (Remedy, []Remedy) {
 	others := []Remedy{}
-	if r.Opens == No {
+	if r.Opens == pam.No {
 		return RemedyNone, others
 	}
-	if !ttyCron[r.Service] {
+	if !pam.ClassOverridden(r.Service) {
 		switch {
-		case in.Systemd >= 258:
+		case in.Systemd >= pam.ClassNoneSince:
 			others = append(others, RemedyNoClass)
 		case in.Systemd >= 256 && !r.noManager():
 			others = append(others, RemedyLight)
@@ -234,9 +245,9 @@ func Advice(rows []AuditRow) string {
 	for _, r := range rows {
 		total += r.weight()
 		switch {
-		case r.Opens == Yes && r.Remedy == RemedyGuard:
+		case r.Opens == pam.Yes && r.Remedy == RemedyGuard:
 			byService[r.Service] += r.weight()
-		case r.Opens == Unknown && unknown == "":
+		case r.Opens == pam.Unknown && unknown == "":
 			unknown = fmt.Sprintf("Whether the jobs of %s open sessions is not known: %s.", r.Service, r.SessionWhy)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scopereap/scopereap/cronguard/pam"
 )
 
 func job(id, user, service, when string) Job {
@@ -18,7 +20,7 @@ func job(id, user, service, when string) Job {
 }
 
 func opens(class string) AuditService {
-	return AuditService{Stack: StackVerdict{Runs: Yes, Class: class, At: Place{File: "/etc/pam.d/x", Line: 3}}}
+	return AuditService{Stack: pam.StackVerdict{Runs: pam.Yes, Class: class, At: pam.Place{File: "/etc/pam.d/x", Line: 3}}}
 }
 
 func audited(rows []AuditRow) []string {
@@ -74,7 +76,7 @@ func TestAudit(t *testing.T) {
 				"r no 0.00 -",
 			}},
 		{"long delay", AuditInput{Systemd: 258, UserStopDelay: time.Hour,
-			Services: map[string]AuditService{"crond": {Stack: StackVerdict{Runs: Unknown}}, "atd": opens("none")}},
+			Services: map[string]AuditService{"crond": {Stack: pam.StackVerdict{Runs: pam.Unknown}}, "atd": opens("none")}},
 			[]string{
 				"c1 unknown 1476.00 guard, linger, disable the job",
 				"c2 unknown 1476.00 guard, linger, disable the job",
@@ -83,7 +85,7 @@ func TestAudit(t *testing.T) {
 				"r no 0.00 -",
 				"at:dan no 0.00 -",
 			}},
-		{"no session", AuditInput{Services: map[string]AuditService{"crond": {Stack: StackVerdict{Runs: No}},
+		{"no session", AuditInput{Services: map[string]AuditService{"crond": {Stack: pam.StackVerdict{Runs: pam.No}},
 			"atd": opens("background-light")}},
 			[]string{"at:dan yes 0.00 guard, disable the job", "c1 no 0.00 -", "c2 no 0.00 -", "b no 0.00 -", "r no 0.00 -",
 				"a no 0.00 -"}},
@@ -107,13 +109,13 @@ func TestAdvice(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ got, want string }{
 		"opens":   {Advice(rows(opens(""))), "Best: scopereapctl cron guard crond takes away 100 % of these memcgs"},
-		"unknown": {Advice(rows(AuditService{Stack: StackVerdict{Why: "so"}})), "not known: so."},
+		"unknown": {Advice(rows(AuditService{Stack: pam.StackVerdict{Why: "so"}})), "not known: so."},
 	} {
 		if !strings.Contains(c.got, c.want) {
 			t.Errorf("%s: %q, want %q", name, c.got, c.want)
 		}
 	}
-	if s := Advice(rows(AuditService{Stack: StackVerdict{Runs: No}})); s != "" {
+	if s := Advice(rows(AuditService{Stack: pam.StackVerdict{Runs: pam.No}})); s != "" {
 		t.Errorf("advice where nothing is wrong: %q", s)
 	}
 }
@@ -132,8 +134,8 @@ func TestAuditServices(t *testing.T) {
 		t.Error(problems)
 	}
 	rows := Audit(inv, AuditInput{Services: services})
-	if r := rows[0]; r.ID != "/etc/cron.d/app.v2:1" || r.Opens != Yes || r.At.String() != "/etc/pam.d/password-auth:2" ||
-		r.Guard != GuardNone {
+	if r := rows[0]; r.ID != "/etc/cron.d/app.v2:1" || r.Opens != pam.Yes || r.At.String() != "/etc/pam.d/password-auth:2" ||
+		r.Guard != pam.GuardNone {
 		t.Errorf("%+v", r)
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// maxLine is the most bytes of a crontab line: cronie's MAX_COMMAND. maxVixie is what Debian's cron takes of a command.
+// maxLine is the most bytes of a crontab line: cronie's MAX_COMMAND. maxVixie is what Debian's cron
+// takes of a command.
 const (
 	maxLine  = 128 << 10
 	maxVixie = 998
@@ -209,8 +210,8 @@ func cutWords(text string, n int) (words []string, rest string) {
 	return words, text
 }
 
-// commandOf is what the shell gets of a line's command: up to the first %, after which comes its standard input, with
-// each \% made a % (cronie's do_command.c).
+// commandOf is what the shell gets of a line's command: up to the first %, after which comes its
+// standard input, with each \% made a % (cronie's do_command.c).
 func commandOf(text string) string {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -228,4 +229,83 @@ func commandOf(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// envBlank are the characters that cron's reader of environment lines skips.
+const envBlank = " \t\r\v\f"
+
+// parseEnv reads an environment line: NAME = VALUE, each of them in single or double quotes or in
+// none. What is not one is a line with a job. (cronie's env.c, Debian's is the same.)
+func parseEnv(text string) (name, value string, ok bool) {
+	text = strings.TrimLeft(text, envBlank)
+	name, rest, ok := envName(text)
+	if !ok {
+		return "", "", false
+	}
+	rest = strings.TrimLeft(rest, envBlank)
+	if !strings.HasPrefix(rest, "=") {
+		return "", "", false
+	}
+	rest = strings.TrimLeft(rest[1:], envBlank)
+	if rest == "" || rest[0] != '"' && rest[0] != '\'' {
+		return name, strings.TrimRight(rest, envBlank), true
+	}
+	end := strings.IndexByte(rest[1:], rest[0])
+	if end < 0 || strings.Trim(rest[end+2:], envBlank) != "" {
+		return "", "", false
+	}
+	return name, rest[1 : end+1], true
+}
+
+// envName takes the name off an environment line.
+func envName(text string) (name, rest string, ok bool) {
+	if text == "" {
+		return "", "", false
+	}
+	if q := text[0]; q == '"' || q == '\'' {
+		end := strings.IndexByte(text[1:], q)
+		if end < 0 || strings.Contains(text[1:end+1], "=") {
+			return "", "", false
+		}
+		return text[1 : end+1], text[end+2:], true
+	}
+	end := strings.IndexAny(text, envBlank+"=")
+	if end < 0 {
+		return "", "", false
+	}
+	return text[:end], text[end:], true
+}
+
+// zones are the time zones that crontabs have named, by that name. Where the machine has none of
+// this name it is nil. One is some 4 KB, and to look for one is up to five file operations; a
+// crontab may have 50,000 lines that name one.
+type zones map[string]*time.Location
+
+// Bounds of zones. A person's crontab has one or two; tzdata has some 600 names.
+const (
+	maxTableZones = 16 // that one crontab may be the first to name
+	maxZones      = 500
+	maxZoneName   = 255 // bytes; tzdata's longest has some 30
+)
+
+// zone finds a time zone. known is false where the bounds leave it out; loc is nil also where there
+// is none.
+func (t *table) zone(name string) (loc *time.Location, known bool) {
+	if loc, known = t.rules.Zones[name]; known {
+		return loc, true
+	}
+	if len(name) > maxZoneName {
+		return nil, true
+	}
+	if t.zones == maxTableZones || len(t.rules.Zones) >= maxZones {
+		return nil, false
+	}
+	t.zones++
+	name = strings.Clone(name) // it is kept, and must not keep the whole crontab
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		loc = nil
+	}
+	t.rules.Zones[name] = loc
+	return loc, true
 }

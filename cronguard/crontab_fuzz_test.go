@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// FuzzTable: no panic, lines that are in the file, rates that can be, and each schedule read again is the same.
+// FuzzTable: no panic, lines that are in the file, rates that can be, and each schedule read again
+// is the same.
 func FuzzTable(f *testing.F) {
 	f.Add("*/5 * * * * root x\nA='b'\n@reboot root y\n", true, true)
 	f.Add("0~9 1,2-4/2 * jan-mar 5-7 a\\%b%c\r\nCRON_TZ=UTC\n", false, true)

@@ -41,8 +41,9 @@ func allocated() (live, total int64) {
 	return int64(m.HeapAlloc), int64(m.TotalAlloc)
 }
 
-// A user's crontab of 9,990 lines cost 30 MB for good and 5.8 s for one session. Now a user has maxUserJobs jobs, the
-// audit says that there are more, and to find a session's job takes next to nothing; other users' jobs are found as ever.
+// A user's crontab of 9,990 lines cost 30 MB for good and 5.8 s for one session. Now a user has
+// maxUserJobs jobs, the audit says that there are more, and to find a session's job takes next to
+// nothing; other users' jobs are found as ever.
 func TestHugeCrontab(t *testing.T) {
 	root := hugeRoot(t)
 	before, _ := allocated()
@@ -89,8 +90,8 @@ func TestHugeCrontab(t *testing.T) {
 	runtime.KeepAlive(inv)
 }
 
-// A user's crontab may name a time zone in each of its lines. That was a file to read for each of 50,000 lines, and a zone
-// to keep for each of a thousand jobs, at every reading.
+// A user's crontab may name a time zone in each of its lines. That was a file to read for each of
+// 50,000 lines, and a zone to keep for each of a thousand jobs, at every reading.
 func TestHugeZones(t *testing.T) {
 	if _, err := time.LoadLocation("Europe/Berlin"); err != nil {
 		t.Skip(err)
@@ -169,7 +170,8 @@ func loaded(inv *Inventory) map[*time.Location]bool {
 	return out
 }
 
-// A session's processes may show what they like. One that has zeroed its arguments was 4 MiB, and 64 of them 256 MiB.
+// A session's processes may show what they like. One that has zeroed its arguments was 4 MiB, and
+// 64 of them 256 MiB.
 func TestHugeCommandLines(t *testing.T) {
 	files := map[string]string{"10/task/10/children": ""}
 	for pid := 11; pid < 11+maxProcesses; pid++ {
@@ -189,7 +191,8 @@ func TestHugeCommandLines(t *testing.T) {
 	if took := now - total; took > 16*maxCmdlines {
 		t.Errorf("to read them took %d kB", took>>10)
 	}
-	// Seven fit, each a little longer than an eighth. Of the eighth nothing is shown, not even what there was room for.
+	// Seven fit, each a little longer than an eighth. Of the eighth nothing is shown, not even what
+	// there was room for.
 	for i, p := range procs {
 		if want := map[bool]int{true: maxArgs}[i < 7]; len(p.Args) != want {
 			t.Errorf("process %d has %d arguments, want %d", i, len(p.Args), want)
@@ -216,7 +219,8 @@ func TestManyWords(t *testing.T) {
 	}
 }
 
-// BenchmarkHugeMatch is one session of a user with as many jobs as may be, and as many processes, all alike.
+// BenchmarkHugeMatch is one session of a user with as many jobs as may be, and as many processes,
+// all alike.
 func BenchmarkHugeMatch(b *testing.B) {
 	inv, err := ReadInventory(hugeRoot(b))
 	if err != nil {

@@ -1,7 +1,6 @@
 package cronguard
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/scopereap/scopereap/cronguard/pam"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // Source is the kind of place a job stands in.
@@ -27,21 +29,24 @@ const (
 
 // Job is one thing that cron, anacron or atd runs.
 type Job struct {
-	// ID names the job for a person and as a key: "/etc/cron.d/php:3", "/etc/cron.daily/logrotate", and for all that a
-	// user queued with at "at:alice". It stays the same as long as the line stays where it is.
+	// ID names the job for a person and as a key: "/etc/cron.d/php:3", "/etc/cron.daily/logrotate",
+	// and for all that a user queued with at "at:alice". It stays the same as long as the line
+	// stays where it is.
 	ID     string `json:"id"`
 	Source Source `json:"source"`
-	// File is a path as on the machine, without the root; Line is 0 where the whole file is the job.
+	// File is a path as on the machine, without the root; Line is 0 where the whole file is the
+	// job.
 	File     string   `json:"file"`
 	Line     int      `json:"line,omitempty"`
 	Schedule Schedule `json:"schedule"`
-	User     string   `json:"user"` // a name, or a number where the owner has no name in /etc/passwd
-	// Command is what the shell gets, empty for at's jobs. It may hold secrets: see the package's comment.
+	User     string   `json:"user"` // a number where /etc/passwd has no name
+	// Command is what the shell gets, empty for at's jobs. It may hold secrets: see the package's
+	// comment.
 	Command    string  `json:"-"`
 	RunsPerDay float64 `json:"runs_per_day"` // 0 at boot and for at's jobs, which run once
 	AtBoot     bool    `json:"at_boot,omitempty"`
-	// Service is the PAM service that is asked for a session: "cron", "crond" or "atd". It is empty where no session
-	// is the job's own, and NoSession says why.
+	// Service is the PAM service that is asked for a session: "cron", "crond" or "atd". It is empty
+	// where no session is the job's own, and NoSession says why.
 	Service   string `json:"service"`
 	NoSession string `json:"no_session,omitempty"`
 	// Via is the ID of the job that runs this one inside its own session, if one does.
@@ -80,22 +85,22 @@ type Inventory struct {
 	byUser  map[string]*userJobs
 }
 
-// Bounds of an inventory, which is kept: a machine of thousands of users stays below maxJobs, and no person writes
-// maxUserJobs lines, or queues so many with at.
+// Bounds of an inventory, which is kept: a machine of thousands of users stays below maxJobs, and
+// no person writes maxUserJobs lines, or queues so many with at.
 const (
 	maxJobs     = 50_000
 	maxUserJobs = 1000
 )
 
-// ReadInventory finds the jobs of the machine whose root directory is root. What cannot be read or understood becomes a
-// Problem. The error is for a root that cannot be read at all.
+// ReadInventory finds the jobs of the machine whose root directory is root. What cannot be read or
+// understood becomes a Problem. The error is for a root that cannot be read at all.
 func ReadInventory(root string) (*Inventory, error) {
 	if info, err := os.Stat(root); err != nil {
 		return nil, fmt.Errorf("looking for cron jobs below %s: %w", root, err)
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("looking for cron jobs: %s is not a directory; name a root directory", root)
 	}
-	r := reader{root: root, inv: &Inventory{}, zones: zones{}}
+	r := reader{root: files.Root(root), inv: &Inventory{}, zones: zones{}}
 	r.findDaemon()
 	r.readUsers()
 	r.systemTable("/etc/crontab", SystemTable)
@@ -113,7 +118,7 @@ func ReadInventory(root string) (*Inventory, error) {
 
 // reader gathers an inventory.
 type reader struct {
-	root  string
+	root  files.Root
 	inv   *Inventory
 	zones zones
 }
@@ -149,19 +154,12 @@ var tooMany = fmt.Sprintf("there are more than %d jobs; those from here on are l
 
 // findDaemon tells which cron this machine has, by PAM's files and the daemon's.
 func (r *reader) findDaemon() {
-	pam := func(service string) bool {
-		return slices.ContainsFunc([]string{"/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d"}, func(dir string) bool {
-			return r.exists(filepath.Join(dir, service))
-		})
+	in := func(name string, dirs ...string) bool {
+		return slices.ContainsFunc(dirs, func(dir string) bool { return r.exists(filepath.Join(dir, name)) })
 	}
-	bin := func(name string) bool {
-		return slices.ContainsFunc([]string{"/usr/sbin", "/usr/bin", "/sbin"}, func(dir string) bool {
-			return r.exists(filepath.Join(dir, name))
-		})
-	}
+	dirs := pam.Dirs()
 	r.inv.Service = "cron"
-	switch d, c := pam("crond"), pam("cron"); {
-	case d && !c, d == c && bin("crond"):
+	if d, c := in("crond", dirs...), in("cron", dirs...); d && !c || d == c && in("crond", "/usr/sbin", "/usr/bin", "/sbin") {
 		r.inv.Service = "crond"
 	}
 	// SUSE's cronie keeps the daemon's old name but asks PAM for "crond".
@@ -203,8 +201,8 @@ func (r *reader) systemTable(file string, source Source) {
 // cronieRoot is why cronie from 1.5.0 on asks PAM nothing (its security.c).
 const cronieRoot = "cronie opens no session for root's jobs in system tables"
 
-// oldCronie reports whether cronie is older than 1.5.0: its directory below /usr/share/doc had its version in its name
-// on Red Hat 7, the last that had one.
+// oldCronie reports whether cronie is older than 1.5.0: its directory below /usr/share/doc had its
+// version in its name on Red Hat 7, the last that had one.
 func (r *reader) oldCronie() bool {
 	return slices.ContainsFunc([]string{"7", "8", "9", "10", "11", "12"}, func(n string) bool {
 		return r.exists("/usr/share/doc/cronie-1.4." + n)
@@ -228,15 +226,15 @@ func (r *reader) faults(file string, faults []fault) {
 // spools are where users' crontabs lie: on Debian, SUSE, and with cronie elsewhere.
 var spools = []string{"/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron"}
 
-// userTables reads the users' own crontabs. A file's name is its user's. Links are not followed: no cron makes any, and
-// who can write a spool could lead root anywhere.
+// userTables reads the users' own crontabs. A file's name is its user's. Links are not followed: no
+// cron makes any, and who can write a spool could lead root anywhere.
 func (r *reader) userTables() {
 	for _, dir := range spools {
 		for _, user := range r.names(dir) {
 			file := filepath.Join(dir, user)
 			// crontab(1) writes to tmp.XXXX first.
-			if strings.HasPrefix(user, ".") || strings.HasPrefix(user, "tmp.") || strings.HasSuffix(user, "~") ||
-				!r.regular(file) {
+			if _, ok := r.regular(file); !ok || strings.HasPrefix(user, ".") || strings.HasPrefix(user, "tmp.") ||
+				strings.HasSuffix(user, "~") {
 				continue
 			}
 			text, _, err := r.read(file)
@@ -255,72 +253,7 @@ func (r *reader) userTables() {
 	}
 }
 
-// anacronBins is where anacron is, if it is installed. Its table may be left from when it was.
-var anacronBins = []string{"/usr/sbin/anacron", "/usr/bin/anacron", "/sbin/anacron"}
-
-func (r *reader) anacron() {
-	const file = "/etc/anacrontab"
-	text, _, err := r.read(file)
-	if err != nil {
-		r.failed(file, err)
-		return
-	}
-	if !slices.ContainsFunc(anacronBins, r.exists) {
-		r.problem(file, 0, "anacron is not installed: its jobs do not run and are not listed; remove the file")
-		return
-	}
-	lines, faults := parseAnacrontab(text)
-	r.faults(file, faults)
-	for _, l := range lines {
-		r.add(Job{
-			ID: fmt.Sprintf("%s:%d", file, l.Line), Source: Anacron, File: file, Line: l.Line, Schedule: l.Schedule,
-			User: "root", Command: l.Command, RunsPerDay: l.Schedule.RunsPerDay(),
-			NoSession: "anacron asks PAM for nothing: it runs where it was started",
-		})
-	}
-}
-
-// atSpools are at's queues on Debian, on Red Hat and SUSE.
-var atSpools = []string{"/var/spool/cron/atjobs", "/var/spool/at", "/var/spool/atjobs"}
-
-// atQueues reads the names in at's queues, never the files: those hold their users' whole environment.
-func (r *reader) atQueues() {
-	queued := map[string]int{}
-	for _, dir := range atSpools {
-		for _, name := range r.names(dir) {
-			at, ok := parseAtName(name)
-			if !ok {
-				continue
-			}
-			file := filepath.Join(dir, name)
-			info, err := r.lstat(file)
-			if err != nil || !info.Mode().IsRegular() {
-				continue
-			}
-			user := r.inv.userName(ownerOf(info))
-			if queued[user]++; queued[user] > maxUserJobs {
-				if queued[user] == maxUserJobs+1 {
-					r.problem(file, 0, fmt.Sprintf(leftOut, maxUserJobs))
-				}
-				continue
-			}
-			r.add(Job{
-				ID: atID(user), Source: At, File: file, User: user, Service: atService,
-				Schedule: Schedule{text: at.At.Format("2006-01-02 15:04"), kind: oneTime, once: at.At},
-			})
-		}
-	}
-}
-
-// atService is what atd calls itself to PAM.
-const atService = "atd"
-
-func atID(user string) string { return "at:" + user }
-
 // hasAnySuffix reports whether s ends in one of the suffixes.
 func hasAnySuffix(s string, suffixes ...string) bool {
 	return slices.ContainsFunc(suffixes, func(x string) bool { return strings.HasSuffix(s, x) })
 }
-
-// byID puts jobs into a fixed order.
-func byID(a, b Job) int { return cmp.Compare(a.ID, b.ID) }

@@ -12,7 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// tree writes files below a new root. A name ending in / is a directory, "-> x" a link to x, "#!" a script.
+// tree writes files below a new root. A name ending in / is a directory, "-> x" a link to x, "#!" a
+// script.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()

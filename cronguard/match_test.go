@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,21 @@ func FuzzMatch(f *testing.F) {
 		procs := []Process{{PID: 2, Depth: 1, Args: strings.Split(line, "\x00")}}
 		if m, ok := inv.Match(Session{User: "u", Service: "cron"}, procs); !ok || m.Job.ID != "x:1" {
 			t.Errorf("%v %t", m, ok)
+		}
+	})
+}
+
+// The name in a process's stat line is its own to choose.
+func FuzzParentOf(f *testing.F) {
+	f.Add("cron) S 1 (", 77)
+	f.Add("a b\n) R 5 5", 1)
+	f.Add("", -1)
+	f.Add("))))", 1<<22)
+	f.Fuzz(func(t *testing.T, name string, parent int) {
+		_, _ = parentOf([]byte(name))
+		line := "42 (" + name + ") S " + strconv.Itoa(parent) + " 42 42 0 -1 4194560\n"
+		if got, ok := parentOf([]byte(line)); !ok || got != parent {
+			t.Errorf("%q: parent %d, %t; want %d", line, got, ok, parent)
 		}
 	})
 }

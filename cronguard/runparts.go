@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// scriptDirs are the directories of scripts, with the days between two runs that their names promise.
+// scriptDirs are the directories of scripts, with the days between two runs that their names
+// promise.
 var scriptDirs = []struct {
 	path, text string
 	days       float64
@@ -18,8 +19,8 @@ var scriptDirs = []struct {
 	{"/etc/cron.monthly", "monthly", daysInYear / 12},
 }
 
-// scripts lists the scripts of /etc/cron.daily and its like. They open no session: the line that runs the directory
-// does, once for all of them, and is a job itself.
+// scripts lists the scripts of /etc/cron.daily and its like. They open no session: the line that
+// runs the directory does, once for all of them, and is a job itself.
 func (r *reader) scripts() {
 	for _, dir := range scriptDirs {
 		var scripts []string
@@ -53,9 +54,10 @@ func (r *reader) scripts() {
 	}
 }
 
-// callerOf finds the line that runs a directory's scripts: anacron's, where there is one, because crontab's lines then
-// do nothing (Debian's test for anacron, Red Hat has no such lines); else crontab's. SUSE's run-crons runs all of the
-// directories, each at the rate of its name: the schedule is nil.
+// callerOf finds the line that runs a directory's scripts: anacron's, where there is one, because
+// crontab's lines then do nothing (Debian's test for anacron, Red Hat has no such lines); else
+// crontab's. SUSE's run-crons runs all of the directories, each at the rate of its name: the
+// schedule is nil.
 func (r *reader) callerOf(dir string) (*Job, *Schedule) {
 	var found, suse *Job
 	for i := range r.inv.Jobs {
@@ -95,8 +97,8 @@ var runPartsPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func runPartsName(name string) bool { return runPartsPattern.MatchString(name) }
 
-// scriptName reports whether run-parts runs a file of this name. Red Hat's and SUSE's take all but backups and what
-// packaging leaves.
+// scriptName reports whether run-parts runs a file of this name. Red Hat's and SUSE's take all but
+// backups and what packaging leaves.
 func (r *reader) scriptName(name string) bool {
 	if !r.inv.Cronie {
 		return runPartsName(name)

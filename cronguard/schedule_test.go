@@ -55,8 +55,8 @@ func TestRunsPerDay(t *testing.T) {
 	}
 }
 
-// Counting products agrees with counting every minute of 400 years, but for the days of the week not being quite
-// independent of the days of the month.
+// Counting products agrees with counting every minute of 400 years, but for the days of the week
+// not being quite independent of the days of the month.
 func TestRunsPerDayCounted(t *testing.T) {
 	for _, text := range []string{"0 0 13 * 5", "0 0 29 2 *", "0 0 1-7 * 1", "0 0 * 6 1", "0 0 */10 * 2", "0 0 31 1-6 *"} {
 		s, err := ParseSchedule(text)

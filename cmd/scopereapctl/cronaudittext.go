@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/cronguard/pam"
 )
 
 // text writes the report for people, with at most limit jobs (0: all).
@@ -72,9 +73,9 @@ func (r cronAuditReport) why(jobs []cronguard.AuditRow) []string {
 			line += ": " + pathWords(j.SessionWhy)
 		}
 		switch j.Guard {
-		case cronguard.GuardOn:
+		case pam.GuardOn:
 			line += "; guarded"
-		case cronguard.GuardUndone, cronguard.GuardStale:
+		case pam.GuardUndone, pam.GuardStale:
 			line += fmt.Sprintf("; guard %s: %s", j.Guard, pathWords(j.GuardWhy))
 		}
 		out = append(out, line)
@@ -115,14 +116,14 @@ func runsWords(j cronguard.AuditRow) string {
 }
 
 func sessionWords(j cronguard.AuditRow) string {
-	if j.Opens == cronguard.Yes && j.Class != "" {
+	if j.Opens == pam.Yes && j.Class != "" {
 		return "yes, " + j.Class
 	}
 	return j.Opens.String()
 }
 
 func expectedWords(j cronguard.AuditRow) string {
-	if j.Opens == cronguard.Unknown {
+	if j.Opens == pam.Unknown {
 		return "≤ " + rate(j.Expected)
 	}
 	return rate(j.Expected)
@@ -138,11 +139,11 @@ func measuredWords(j cronguard.AuditRow) string {
 // remedyWords is the best remedy, and what to know of the guard.
 func remedyWords(j cronguard.AuditRow) string {
 	switch {
-	case j.Guard == cronguard.GuardUndone:
+	case j.Guard == pam.GuardUndone:
 		return "guard again (it was undone)"
-	case j.Guard == cronguard.GuardStale:
+	case j.Guard == pam.GuardStale:
 		return "guard again (it is stale)"
-	case j.Guard == cronguard.GuardOn:
+	case j.Guard == pam.GuardOn:
 		return "guarded"
 	}
 	words := string(j.Remedy)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/cronguard/pam"
 	"github.com/scopereap/scopereap/logind"
 )
 
@@ -23,17 +23,17 @@ func (g *guardFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVarP(&g.dryRun, "dry-run", "n", false, "say what would be done, and do nothing")
 	fl.StringVar(&g.root, "root", "/", "work on the system below this directory")
-	fl.StringVar(&g.state, "state-dir", "", "where backups are kept (default "+cronguard.DefaultStateDir+", below --root)")
+	fl.StringVar(&g.state, "state-dir", "", "where backups are kept (default "+pam.DefaultStateDir+", below --root)")
 	_ = cmd.MarkFlagDirname("root")
 	_ = cmd.MarkFlagDirname("state-dir")
-	cmd.ValidArgsFunction = completeArgs(cronguard.GuardServices)
+	cmd.ValidArgsFunction = completeArgs(pam.GuardServices)
 }
 
 func (g *guardFlags) stateDir() string {
 	if g.state != "" {
 		return g.state
 	}
-	return strings.TrimRight(g.root, "/") + cronguard.DefaultStateDir
+	return strings.TrimRight(g.root, "/") + pam.DefaultStateDir
 }
 
 const guardJSON = `
@@ -53,7 +53,7 @@ memory cgroup, nothing to leak. It shows the change as a diff first.
 Only the service's own file in /etc/pam.d is changed, never one that others use.
 Where pam_systemd comes through an include, that one line is replaced by the
 included lines. The old lines stay in the file as comments, and a backup of the
-file in ` + cronguard.DefaultStateDir + `; unguard gives it back to the byte.
+file in ` + pam.DefaultStateDir + `; unguard gives it back to the byte.
 What guard does not understand it leaves alone, and says why.
 
 From systemd 258 pam_systemd stays, with class=none, for Debian's cron and atd. For
@@ -73,7 +73,7 @@ group of cron's own unit. Jobs that are running are not touched. It needs root;
 			if version < 0 {
 				return usageError(errors.New("--systemd must be a version such as 252"))
 			}
-			plan, err := cronguard.PlanGuard(g.root, g.stateDir(), services, cronguard.GuardOptions{SystemdVersion: version})
+			plan, err := pam.PlanGuard(g.root, g.stateDir(), services, pam.GuardOptions{SystemdVersion: version})
 			if err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ a diff first. It needs root; --dry-run does not.` + guardJSON,
 			if err := g.allowed(cmd); err != nil {
 				return err
 			}
-			plan, err := cronguard.PlanUnguard(g.root, g.stateDir(), services)
+			plan, err := pam.PlanUnguard(g.root, g.stateDir(), services)
 			if err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (g *guardFlags) allowed(cmd *cobra.Command) error {
 }
 
 // carryOut shows a plan, applies it, and says what came of it.
-func (a *app) carryOut(cmd *cobra.Command, g guardFlags, plan cronguard.Plan, text func(printer, cronguard.Plan, bool)) error {
+func (a *app) carryOut(cmd *cobra.Command, g guardFlags, plan pam.Plan, text func(printer, pam.Plan, bool)) error {
 	p := a.printer(cmd)
 	if !g.asJSON {
 		text(p, plan, g.dryRun)
@@ -137,7 +137,7 @@ func (a *app) carryOut(cmd *cobra.Command, g guardFlags, plan cronguard.Plan, te
 	}
 	refused := int64(0)
 	for _, i := range plan.Items {
-		if i.Action == cronguard.ActionRefuse {
+		if i.Action == pam.ActionRefuse {
 			refused++
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/cronguard/pam"
 )
 
 // guardReport is what `cron guard --json` and `cron unguard --json` write.
@@ -14,15 +14,15 @@ type guardReport struct {
 }
 
 type guardItem struct {
-	Service string           `json:"service"`
-	Action  cronguard.Action `json:"action"`
-	File    string           `json:"file"`
-	Method  string           `json:"method"`
-	Diff    string           `json:"diff"`
-	Why     string           `json:"why"`
+	Service string     `json:"service"`
+	Action  pam.Action `json:"action"`
+	File    string     `json:"file"`
+	Method  string     `json:"method"`
+	Diff    string     `json:"diff"`
+	Why     string     `json:"why"`
 }
 
-func guardReportOf(p cronguard.Plan, dryRun bool) guardReport {
+func guardReportOf(p pam.Plan, dryRun bool) guardReport {
 	r := guardReport{DryRun: dryRun, Items: []guardItem{}}
 	for _, i := range p.Items {
 		r.Items = append(r.Items, guardItem{i.Service, i.Action, i.File, i.Method, i.Diff, i.Why})
@@ -30,15 +30,15 @@ func guardReportOf(p cronguard.Plan, dryRun bool) guardReport {
 	return r
 }
 
-func guardText(p printer, plan cronguard.Plan, dryRun bool) {
+func guardText(p printer, plan pam.Plan, dryRun bool) {
 	if len(plan.Items) == 0 {
-		fmt.Fprintf(p.w, "Nothing to do: pam_systemd runs for none of %s.\n", strings.Join(cronguard.GuardServices(), ", "))
+		fmt.Fprintf(p.w, "Nothing to do: pam_systemd runs for none of %s.\n", strings.Join(pam.GuardServices(), ", "))
 		return
 	}
 	var changed []string
 	for _, i := range plan.Items {
 		itemText(p, i)
-		if i.Action == cronguard.ActionChange {
+		if i.Action == pam.ActionChange {
 			changed = append(changed, i.Service)
 		}
 	}
@@ -51,7 +51,7 @@ func guardText(p printer, plan cronguard.Plan, dryRun bool) {
 	dryText(p, dryRun)
 }
 
-func unguardText(p printer, plan cronguard.Plan, dryRun bool) {
+func unguardText(p printer, plan pam.Plan, dryRun bool) {
 	if len(plan.Items) == 0 {
 		fmt.Fprintln(p.w, "Nothing to do: there is no guard.")
 	}
@@ -69,15 +69,15 @@ func dryText(p printer, dryRun bool) {
 	}
 }
 
-func itemText(p printer, i cronguard.PlanItem) {
-	words := map[cronguard.Action]string{
-		cronguard.ActionChange:  "change " + i.File,
-		cronguard.ActionRemove:  "remove " + i.File,
-		cronguard.ActionRecord:  "guarded; write its record anew",
-		cronguard.ActionForget:  "forget the record",
-		cronguard.ActionGuarded: "guarded already",
-		cronguard.ActionNothing: "nothing to do",
-		cronguard.ActionRefuse:  "left alone",
+func itemText(p printer, i pam.PlanItem) {
+	words := map[pam.Action]string{
+		pam.ActionChange:  "change " + i.File,
+		pam.ActionRemove:  "remove " + i.File,
+		pam.ActionRecord:  "guarded; write its record anew",
+		pam.ActionForget:  "forget the record",
+		pam.ActionGuarded: "guarded already",
+		pam.ActionNothing: "nothing to do",
+		pam.ActionRefuse:  "left alone",
 	}
 	fmt.Fprintf(p.w, "%s: %s: %s\n", p.paint(bold, i.Service), words[i.Action], i.Why)
 	for _, l := range strings.SplitAfter(i.Diff, "\n") {

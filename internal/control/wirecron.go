@@ -2,6 +2,7 @@ package control
 
 import (
 	"github.com/scopereap/scopereap/cronguard"
+	"github.com/scopereap/scopereap/cronguard/pam"
 	"github.com/scopereap/scopereap/internal/busapi"
 )
 
@@ -41,10 +42,10 @@ func FromBusAudit(w busapi.CronAudit) cronguard.AuditReport {
 				Service: j.Service, Schedule: cronguard.ScheduleText(j.Schedule), RunsPerDay: j.RunsPerDay,
 				AtBoot: j.AtBoot, NoSession: j.NoSession, Via: j.Via,
 			},
-			Opens: cronguard.ParseTri(j.OpensSession), Class: j.Class,
-			At: cronguard.Place{File: j.AtFile, Line: int(j.AtLine)}, SessionWhy: j.Why, Expected: j.Expected,
+			Opens: pam.ParseTri(j.OpensSession), Class: j.Class,
+			At: pam.Place{File: j.AtFile, Line: int(j.AtLine)}, SessionWhy: j.Why, Expected: j.Expected,
 			Remedy: cronguard.Remedy(j.Remedy), Others: []cronguard.Remedy{},
-			Guard: cronguard.GuardKind(j.Guard), GuardWhy: j.GuardWhy,
+			Guard: pam.GuardKind(j.Guard), GuardWhy: j.GuardWhy,
 		}
 		if j.Measured >= 0 {
 			row.Measured = &j.Measured

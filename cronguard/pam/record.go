@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"crypto/sha256"
@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +19,13 @@ import (
 
 const recordVersion = 1
 
-// guardRecord is what the guard remembers of a service's file, in STATEDIR/SERVICE.json. The file as it was before is
-// beside it.
+// guardRecord is what the guard remembers of a service's file, in STATEDIR/SERVICE.json. The file
+// as it was before is beside it.
 type guardRecord struct {
 	Version int          `json:"version"`
 	Service string       `json:"service"`
 	Target  string       `json:"target"`          // the file that was changed
-	Created bool         `json:"created"`         // there was none: it is a changed copy of the distribution's
+	Created bool         `json:"created"`         // it is a changed copy of the distribution's
 	Method  string       `json:"method"`          // MethodPermit or MethodNone
 	Backup  string       `json:"backup"`          // name in the state directory
 	Before  string       `json:"before"`          // sha256 of the backup
@@ -44,7 +46,26 @@ type sharedFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// made reports whether data is what the guard wrote, or was about to replace when it was interrupted.
+// shared are the files that a guarded file was made from, beside itself.
+func shared(r *rewriter, created bool, from string, base []byte) []sharedFile {
+	var out []sharedFile
+	if created {
+		out = append(out, sharedFile{Name: from, Path: from, SHA256: sha256Hex(base)})
+	}
+	for _, f := range r.inlined {
+		s := sharedFile{Name: f.path, Path: f.path, SHA256: sha256Hex(f.data)}
+		if slices.Contains(dirs[:], path.Dir(f.path)) {
+			s.Name = path.Base(f.path)
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// made reports whether data is what the guard wrote, or was about to replace when it was
+// interrupted.
 func (r *guardRecord) made(data []byte) bool {
 	sum := sha256Hex(data)
 	return sum == r.After || sum == r.Prior
@@ -59,7 +80,8 @@ func (r *guardRecord) same(o *guardRecord) bool {
 
 func recordName(service string) string { return service + ".json" }
 
-// backupName has the content's sum, so that a new backup does not overwrite the one that a record still names.
+// backupName has the content's sum, so that a new backup does not overwrite the one that a record
+// still names.
 func backupName(service, sum string) string { return service + "." + sum[:12] + ".before" }
 
 // loadRecord reads a service's record. nil: there is none.
@@ -85,8 +107,8 @@ func loadRecord(stateDir, service string) (*guardRecord, error) {
 	return r, nil
 }
 
-// parseRecord reads the text of a service's record. What it names is below /etc/pam.d and in the state directory, and
-// nowhere else.
+// parseRecord reads the text of a service's record. What it names is below /etc/pam.d and in the
+// state directory, and nowhere else.
 func parseRecord(data []byte, service string) (*guardRecord, error) {
 	var r guardRecord
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -133,6 +155,13 @@ func (r *guardRecord) save(stateDir string, backup []byte) error {
 	return atomicfile.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
 }
 
+// backups are the paths of a service's backups. One that no record names is left by a guard that
+// was killed after it had saved the backup, or by an unguard that was killed after it had removed
+// the record.
+func backups(stateDir, service string) ([]string, error) {
+	return filepath.Glob(filepath.Join(stateDir, service+".*.before"))
+}
+
 // forget removes a service's record, and then its backups but keep.
 func forget(stateDir, service, keep string) error {
 	if keep == "" {
@@ -141,7 +170,7 @@ func forget(stateDir, service, keep string) error {
 			return fmt.Errorf("forget the guard's record: %w", err)
 		}
 	}
-	olds, err := filepath.Glob(filepath.Join(stateDir, service+".*.before"))
+	olds, err := backups(stateDir, service)
 	if err != nil {
 		return err
 	}

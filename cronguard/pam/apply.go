@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 	"github.com/scopereap/scopereap/internal/atomicfile"
 )
 
-// Apply does what is planned, service by service, each file atomically and its backup first. It stops at the first
-// error; what was done before that stays. Whether or not there is anything to do, it removes what a guard that was killed
-// has left half written.
+// Apply does what is planned, service by service, each file atomically and its backup first. It
+// stops at the first error; what was done before that stays. Whether or not there is anything to
+// do, it removes what a guard that was killed has left half written.
 func (p Plan) Apply() error {
 	if err := p.cleanUp(); err != nil {
 		return err
@@ -40,15 +40,21 @@ func (p Plan) Apply() error {
 	return nil
 }
 
-// cleanUp removes the temporary files of guards that were killed: libpam does not read them, but they are in its
-// directory.
+// dir is where this process finds /etc/pam.d.
+func (p Plan) dir() (string, error) {
+	root := newTree(p.root).Root
+	dir, err := root.Resolve(etcPamDir)
+	return root.Host(dir), err
+}
+
+// cleanUp removes the temporary files of guards that were killed: libpam does not read them, but
+// they are in its directory.
 func (p Plan) cleanUp() error {
-	tree := newPamTree(p.root)
-	dir, err := tree.resolve(etcPamDir)
+	dir, err := p.dir()
 	if err != nil {
 		return nil // there is none
 	}
-	return errors.Join(atomicfile.Clean(tree.host(dir)), atomicfile.Clean(p.stateDir))
+	return errors.Join(atomicfile.Clean(dir), atomicfile.Clean(p.stateDir))
 }
 
 // lock keeps two guards apart.
@@ -71,27 +77,28 @@ func (p Plan) apply(item PlanItem) error {
 	if item.Action == ActionForget {
 		return forget(p.stateDir, item.Service, "")
 	}
-	tree := newPamTree(p.root)
-	dir, err := tree.resolve(etcPamDir)
+	dir, err := p.dir()
 	if err != nil {
 		return err
 	}
-	host := tree.host(dir + "/" + item.Service)
+	host := filepath.Join(dir, item.Service)
 	is, err := unchanged(item, host)
 	if err != nil {
 		return err
 	}
+	keep := ""
 	if item.record != nil {
 		if err := item.record.save(p.stateDir, item.backup); err != nil {
 			return err
 		}
+		keep = item.record.Backup
 	}
 	switch item.Action {
 	case ActionRemove:
 		if err := os.Remove(host); err != nil {
 			return err
 		}
-		if err := atomicfile.FsyncDir(filepath.Dir(host)); err != nil {
+		if err := atomicfile.FsyncDir(dir); err != nil {
 			return err
 		}
 	case ActionChange:
@@ -99,13 +106,11 @@ func (p Plan) apply(item PlanItem) error {
 			return err
 		}
 	}
-	if item.record != nil {
-		return forget(p.stateDir, item.Service, item.record.Backup)
-	}
-	return forget(p.stateDir, item.Service, "")
+	return forget(p.stateDir, item.Service, keep)
 }
 
-// unchanged makes sure that a file is still as it was planned for, and says what the new one should be like.
+// unchanged makes sure that a file is still as it was planned for, and says what the new one should
+// be like.
 func unchanged(item PlanItem, host string) (atomicfile.Options, error) {
 	info, err := os.Lstat(host)
 	if item.Before == nil && errors.Is(err, fs.ErrNotExist) {
@@ -129,4 +134,20 @@ func unchanged(item PlanItem, host string) (atomicfile.Options, error) {
 		o.Owner = &atomicfile.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 	}
 	return o, nil
+}
+
+// keptAttrs are the extended attributes that a changed file keeps: its SELinux label and its access
+// list.
+var keptAttrs = [...]string{"security.selinux", "system.posix_acl_access"}
+
+// attrsOf reads the attributes to keep. What cannot be read is not there.
+func attrsOf(host string) map[string][]byte {
+	out := map[string][]byte{}
+	for _, name := range keptAttrs {
+		buf := make([]byte, 64<<10) // XATTR_SIZE_MAX
+		if n, err := unix.Lgetxattr(host, name, buf); err == nil {
+			out[name] = buf[:n]
+		}
+	}
+	return out
 }

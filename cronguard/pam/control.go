@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"math"
@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// action is what a control makes of a module's result. Above zero it is how many modules to jump over.
+// action is what a control makes of a module's result. Above zero it is how many modules to jump
+// over.
 type action int
 
 const (
@@ -22,7 +23,8 @@ const (
 // actionWords are in libpam's order (pam_tokens.h).
 var actionWords = [...]string{"ignore", "ok", "done", "bad", "die", "reset"}
 
-// returnWords are the results of modules in libpam's order (pam_tokens.h): a result's number is its index.
+// returnWords are the results of modules in libpam's order (pam_tokens.h): a result's number is its
+// index.
 var returnWords = [...]string{
 	"success", "open_err", "symbol_err", "service_err", "system_err", "buf_err", "perm_denied", "auth_err",
 	"cred_insufficient", "authinfo_unavail", "user_unknown", "maxtries", "new_authtok_reqd", "acct_expired",
@@ -64,8 +66,8 @@ func unsetActions() (a actions) {
 	return a
 }
 
-// parseControl reads a control: one of pam.d(5)'s words, or result=action pairs. As in libpam, a control with an error
-// makes everything bad, and a result without an action is bad.
+// parseControl reads a control: one of pam.d(5)'s words, or result=action pairs. As in libpam, a
+// control with an error makes everything bad, and a result without an action is bad.
 func parseControl(s string) actions {
 	a := unsetActions()
 	switch strings.ToLower(s) {
@@ -89,8 +91,8 @@ func parseControl(s string) actions {
 	return a
 }
 
-// parse reads pairs, each "result = action" with spaces where one likes, as _pam_parse_control does: words are
-// prefixes of what is left, so pairs need no space between them.
+// parse reads pairs, each "result = action" with spaces where one likes, as _pam_parse_control
+// does: words are prefixes of what is left, so pairs need no space between them.
 func (a *actions) parse(s string) bool {
 	const space = " \t\n\v\f\r"
 	for s = strings.TrimLeft(s, space); s != ""; s = strings.TrimLeft(s, space) {

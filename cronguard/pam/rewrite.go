@@ -1,8 +1,9 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -12,12 +13,10 @@ const (
 	MethodNone   = "class=none" // pam_systemd stays and registers no session
 )
 
-// classNoneSince is the systemd in which pam_systemd learnt class=none.
-const classNoneSince = 258
-
-// method chooses the way for a service. Where the daemon sets PAM_TTY to "cron", pam_systemd overrides class=none.
+// method chooses the way for a service. Where the daemon sets PAM_TTY to "cron", pam_systemd
+// overrides class=none.
 func method(service string, systemd int) string {
-	if systemd >= classNoneSince && !ttyCron[service] {
+	if systemd >= ClassNoneSince && !ClassOverridden(service) {
 		return MethodNone
 	}
 	return MethodPermit
@@ -28,19 +27,38 @@ const maxLineWritten = 1000
 
 // rewriter changes a service's file.
 type rewriter struct {
-	stack   *pamStack // session, of the file as it was
-	targets []int     // handlers to replace
+	stack   *stack // session, of the file as it was
+	targets []int  // handlers to replace
 	method  string
-	inlined []*pamFile
+	inlined []*file
 	flat    bool // a substack was inlined
 }
 
-// refusal is why a guard does not change a file.
-type refusal struct{ msg string }
-
-func (r *refusal) Error() string { return r.msg }
-
-func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
+// newRewriter finds the lines of a service's stack that must change. The verdict is the stack's as
+// it is.
+func newRewriter(t *tree, service, method string) (*rewriter, StackVerdict, error) {
+	s, w, err := t.session(service)
+	if err != nil {
+		return nil, StackVerdict{}, err
+	}
+	v := s.judge(w)
+	r := &rewriter{stack: s, method: method}
+	for i := range s.handlers {
+		if w.reached[i] && s.makes[i] {
+			r.targets = append(r.targets, i)
+		}
+	}
+	if len(r.targets) > 0 && !s.own {
+		return nil, v, fmt.Errorf("%s has no session lines, so those of %s count, which the guard does not change; "+
+			"by hand: give %s session lines of its own", etcPamDir+"/"+service, s.file, service)
+	}
+	for _, i := range r.targets {
+		if method == MethodNone && s.envClass(i) {
+			r.method = MethodPermit // XDG_SESSION_CLASS would count for more than class=none
+		}
+	}
+	return r, v, nil
+}
 
 // rewrite makes the new file.
 func (r *rewriter) rewrite() ([]byte, error) {
@@ -70,25 +88,18 @@ func (r *rewriter) rewrite() ([]byte, error) {
 	out = append(out, own.data[last:]...)
 	for i, l := range bytes.Split(out, []byte("\n")) {
 		if len(l) > maxLineWritten {
-			return nil, refuse("line %d of the new %s would have more than %d bytes, which old versions of libpam do not read as one", i+1, own.path, maxLineWritten)
+			return nil, fmt.Errorf("line %d of the new %s would have more than %d bytes, which old versions of libpam do not read as one", i+1, own.path, maxLineWritten)
 		}
 	}
 	return out, nil
 }
 
 // leads reports whether an entry, reached by a chain of includes, is or leads to a target.
-func (r *rewriter) leads(e *pamEntry, chain []*pamEntry) bool {
+func (r *rewriter) leads(e *entry, chain []*entry) bool {
 	for _, i := range r.targets {
 		h := r.stack.handlers[i]
-		full := append(h.chain[:len(h.chain):len(h.chain)], h.entry)
-		if len(full) <= len(chain) || full[len(chain)] != e {
-			continue
-		}
-		same := true
-		for j := range chain {
-			same = same && full[j] == chain[j]
-		}
-		if same {
+		full := append(slices.Clip(h.chain), h.entry)
+		if n := len(chain); n < len(full) && full[n] == e && slices.Equal(full[:n], chain) {
 			return true
 		}
 	}
@@ -96,20 +107,20 @@ func (r *rewriter) leads(e *pamEntry, chain []*pamEntry) bool {
 }
 
 // open is the file that an include leads to. It was read before.
-func (r *rewriter) open(e *pamEntry) *pamFile {
+func (r *rewriter) open(e *entry) *file {
 	f, err := r.stack.tree.open(e.name)
 	if err != nil || f == nil {
-		return &pamFile{path: e.name}
+		return &file{path: e.name}
 	}
 	return f
 }
 
-// inlineTop is what an include in the service's own file becomes. An @include brings the other types too: they stay
-// includes.
-func (r *rewriter) inlineTop(e *pamEntry) ([]byte, error) {
+// inlineTop is what an include in the service's own file becomes. An @include brings the other
+// types too: they stay includes.
+func (r *rewriter) inlineTop(e *entry) ([]byte, error) {
 	var out []byte
 	if e.kind == kindAtInclude {
-		for _, typ := range pamTypes {
+		for _, typ := range types {
 			if typ == typeSession {
 				continue
 			}
@@ -126,13 +137,14 @@ func (r *rewriter) inlineTop(e *pamEntry) ([]byte, error) {
 	return append(out, lines...), err
 }
 
-func includeLine(typ string, e *pamEntry) []byte {
+func includeLine(typ string, e *entry) []byte {
 	tok := e.line.tokens[e.nameTok]
 	return fmt.Appendf(nil, "%s include %s\n", typ, e.file.data[tok.start:tok.end])
 }
 
-// inline is the session lines of the file that e includes, deeper only where that leads to a target.
-func (r *rewriter) inline(e *pamEntry, chain []*pamEntry) ([]byte, error) {
+// inline is the session lines of the file that e includes, deeper only where that leads to a
+// target.
+func (r *rewriter) inline(e *entry, chain []*entry) ([]byte, error) {
 	f := r.open(e)
 	if e.kind == kindSubstack {
 		if err := r.mayFlatten(e); err != nil {
@@ -141,16 +153,16 @@ func (r *rewriter) inline(e *pamEntry, chain []*pamEntry) ([]byte, error) {
 		r.flat = true
 	}
 	r.inlined = append(r.inlined, f)
-	chain = append(chain[:len(chain):len(chain)], e)
+	chain = append(slices.Clip(chain), e)
 	var out []byte
 	for _, in := range f.entries {
 		leads := r.leads(in, chain)
 		switch {
 		case in.kind != kindAtInclude && in.typ == "":
-			return nil, refuse("%s: libpam does not know this line's type; mend the line first", in.place())
+			return nil, fmt.Errorf("%s: libpam does not know this line's type; mend the line first", in.place())
 		case in.kind == kindAtInclude && !leads:
 			if in.name == "" {
-				return nil, refuse("%s: an @include without a file; mend the line first", in.place())
+				return nil, fmt.Errorf("%s: an @include without a file; mend the line first", in.place())
 			}
 			out = append(out, includeLine(typeSession, in)...)
 		case in.kind != kindAtInclude && in.typ != typeSession:
@@ -172,16 +184,16 @@ func (r *rewriter) inline(e *pamEntry, chain []*pamEntry) ([]byte, error) {
 	return out, nil
 }
 
-// mayFlatten says whether the lines of a substack do the same without it: nothing in it ends or resets it, and nothing
-// anywhere jumps, for a jump counts a substack as one.
-func (r *rewriter) mayFlatten(e *pamEntry) error {
+// mayFlatten says whether the lines of a substack do the same without it: nothing in it ends or
+// resets it, and nothing anywhere jumps, for a jump counts a substack as one.
+func (r *rewriter) mayFlatten(e *entry) error {
 	for _, h := range r.stack.handlers {
 		if h.marker || h.entry.kind != kindModule {
 			continue
 		}
 		for _, a := range h.entry.actions {
 			if a > 0 || h.level > 0 && (a == actDone || a == actDie || a == actReset) {
-				return refuse("%s: pam_systemd comes through a substack, and with %s in the stack its lines would not do the same "+
+				return fmt.Errorf("%s: pam_systemd comes through a substack, and with %s in the stack its lines would not do the same "+
 					"if they were inlined; by hand: replace the substack line by the substack's session lines as far as they "+
 					"are wanted, without pam_systemd", e.place(), h.entry.place())
 			}
@@ -191,7 +203,7 @@ func (r *rewriter) mayFlatten(e *pamEntry) error {
 }
 
 // replace is a pam_systemd line made harmless, with a newline.
-func (r *rewriter) replace(e *pamEntry) []byte {
+func (r *rewriter) replace(e *entry) []byte {
 	toks := e.line.tokens[e.nameTok:]
 	data := e.file.data
 	var out []byte

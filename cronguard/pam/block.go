@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// A line that the guard replaces becomes a block. The lines that were there stay in it as comments, so that the block
-// can be taken out again without any other record; the sum tells whether somebody has edited inside.
+// A line that the guard replaces becomes a block. The lines that were there stay in it as comments,
+// so that the block can be taken out again without any other record; the sum tells whether somebody
+// has edited inside.
 //
 //	# scopereap: begin: ...
 //	# scopereap: undo with: scopereapctl cron unguard SERVICE
@@ -29,7 +30,7 @@ func makeBlock(service, what string, old, new []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s: %s\n", blockBegin, what)
 	fmt.Fprintf(&b, "%sundo with: scopereapctl cron unguard %s\n", blockMark, service)
-	for _, l := range splitLines(old) {
+	for l := range strings.Lines(string(old)) {
 		if strings.HasSuffix(l, "\n") {
 			b.WriteString(blockWas + l)
 		} else {
@@ -51,16 +52,18 @@ func sha256Hex(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// revertBlocks takes the guard's blocks out of a file: what was there before, and how many there were.
+// revertBlocks takes the guard's blocks out of a file: what was there before, and how many there
+// were.
 func revertBlocks(file string, data []byte) ([]byte, int, error) {
 	var out, block, was []byte
 	blocks, begun := 0, 0
 	fail := func(n int, msg string) ([]byte, int, error) {
-		return nil, 0, &PamError{Place: Place{file, n}, Msg: msg,
+		return nil, 0, &Error{Place: Place{file, n}, Msg: msg,
 			Hint: "take scopereap's block out by hand: put back what its comments say was there"}
 	}
-	for i, l := range splitLines(data) {
-		n := i + 1
+	n := 0
+	for l := range strings.Lines(string(data)) {
+		n++
 		begin := strings.HasPrefix(l, blockBegin)
 		switch {
 		case begin && begun > 0:

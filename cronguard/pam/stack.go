@@ -1,13 +1,14 @@
-package cronguard
+package pam
 
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
-// Bounds. PAM_SUBSTACK_MAX_LEVEL is libpam's (pam_private.h); the others keep files that include each other many times
-// over from taking all of a root program's time.
+// Bounds. PAM_SUBSTACK_MAX_LEVEL is libpam's (pam_private.h); the others keep files that include
+// each other many times over from taking all of a root program's time.
 const (
 	maxIncludeLevel = 16
 	maxHandlers     = 512
@@ -16,31 +17,31 @@ const (
 
 // handler is one module of a flat stack, as libpam calls them one after the other.
 type handler struct {
-	entry    *pamEntry
-	level    int         // of substacks
-	marker   bool        // only marks where a substack begins
-	mustFail bool        // libpam could not make sense of the line: fails whenever it is reached
-	chain    []*pamEntry // the includes that led here, the service's own first
+	entry    *entry
+	level    int      // of substacks
+	marker   bool     // only marks where a substack begins
+	mustFail bool     // libpam could not make sense of the line: fails whenever it is reached
+	chain    []*entry // the includes that led here, the service's own first
 }
 
-// pamStack is the flat stack of one type of a service.
-type pamStack struct {
-	tree      *pamTree
+// stack is the flat stack of one type of a service.
+type stack struct {
+	tree      *tree
 	service   string
 	typ       string
 	file      string // its first file
 	own       bool   // file is the service's own in a pam.d
 	handlers  []handler
-	files     []*pamFile // all that were read, in order of first use, the first being file
-	maybeConf string     // set if it depends on how libpam was built: why
-	makes     []bool     // by walk: which handlers are a pam_systemd that makes a session
+	files     []*file // all that were read, in order of first use, the first being file
+	maybeConf string  // set if it depends on how libpam was built: why
+	makes     []bool  // by walk: which handlers are a pam_systemd that makes a session
 	loads     int
 }
 
 // stack reads a service's stack of a type, as _pam_init_handlers does.
-func (t *pamTree) stack(service, typ string) (*pamStack, error) {
+func (t *tree) stack(service, typ string) (*stack, error) {
 	if service == "" || strings.ContainsAny(service, "/\x00") || service == "." || service == ".." {
-		return nil, &PamError{Place: Place{File: service}, Msg: "is not the name of a PAM service"}
+		return nil, &Error{Place: Place{File: service}, Msg: "is not the name of a PAM service"}
 	}
 	if !t.usesDirectories() {
 		return t.confStack(service, typ)
@@ -64,7 +65,7 @@ func (t *pamTree) stack(service, typ string) (*pamStack, error) {
 	if f == nil && other == nil {
 		return nil, &noStackError{service}
 	}
-	s := &pamStack{tree: t, service: service, typ: typ}
+	s := &stack{tree: t, service: service, typ: typ}
 	if other != nil {
 		if s, err = t.load(service, typ, other); err != nil {
 			return s, err
@@ -79,16 +80,22 @@ func (t *pamTree) stack(service, typ string) (*pamStack, error) {
 }
 
 // load reads a stack that begins with f.
-func (t *pamTree) load(service, typ string, f *pamFile) (*pamStack, error) {
-	s := &pamStack{tree: t, service: service, typ: typ, file: f.path}
+func (t *tree) load(service, typ string, f *file) (*stack, error) {
+	s := &stack{tree: t, service: service, typ: typ, file: f.path}
 	return s, s.add(f, false, 0, 0, nil)
 }
 
-// add appends the handlers of a file. all says that it was included for this type alone, so that a line of no known
-// type counts as one of it, as in _pam_parse_conf_file.
-func (s *pamStack) add(f *pamFile, all bool, depth, level int, chain []*pamEntry) error {
-	s.note(f)
-	for _, e := range f.entries {
+// add appends the handlers of a file. all says that it was included for this type alone, so that a
+// line of no known type counts as one of it, as in _pam_parse_conf_file.
+func (s *stack) add(f *file, all bool, depth, level int, chain []*entry) error {
+	return s.addEntries(f, f.entries, all, depth, level, chain)
+}
+
+func (s *stack) addEntries(f *file, entries []*entry, all bool, depth, level int, chain []*entry) error {
+	if !slices.Contains(s.files, f) {
+		s.files = append(s.files, f)
+	}
+	for _, e := range entries {
 		if err := s.addEntry(e, all, depth, level, chain); err != nil {
 			return err
 		}
@@ -96,19 +103,9 @@ func (s *pamStack) add(f *pamFile, all bool, depth, level int, chain []*pamEntry
 	return nil
 }
 
-func (s *pamStack) note(f *pamFile) {
-	for _, known := range s.files {
-		if known == f {
-			return
-		}
-	}
-	s.files = append(s.files, f)
-}
-
-func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pamEntry) error {
+func (s *stack) addEntry(e *entry, all bool, depth, level int, chain []*entry) error {
 	if len(s.handlers) >= maxHandlers {
-		return &PamError{Place: e.place(), Msg: fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers),
-			Hint: "files that include each other make it grow: take the loop out"}
+		return tooLarge(e, fmt.Sprintf("the stack of %s has more than %d modules", s.service, maxHandlers))
 	}
 	typ := e.typ
 	if typ == "" && e.kind != kindAtInclude && !all {
@@ -130,10 +127,9 @@ func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pa
 		level++
 	}
 	if s.loads++; s.loads > maxLoads {
-		return &PamError{Place: e.place(), Msg: fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service),
-			Hint: "files that include each other make it grow: take the loop out"}
+		return tooLarge(e, fmt.Sprintf("more than %d includes in the stack of %s", maxLoads, s.service))
 	}
-	var f *pamFile
+	var f *file
 	if e.name != "" && depth+1 < maxIncludeLevel {
 		var err error
 		if f, err = s.tree.open(e.name); err != nil {
@@ -145,14 +141,18 @@ func (s *pamStack) addEntry(e *pamEntry, all bool, depth, level int, chain []*pa
 		s.handlers = append(s.handlers, h)
 		return nil
 	}
-	chain = append(chain[:len(chain):len(chain)], e)
+	chain = append(slices.Clip(chain), e)
 	// Debian's @include takes the types that its own file was asked for.
 	return s.add(f, all || e.kind != kindAtInclude, depth+1, level, chain)
 }
 
+func tooLarge(e *entry, msg string) error {
+	return &Error{Place: e.place(), Msg: msg, Hint: "files that include each other make it grow: take the loop out"}
+}
+
 // confStack reads pam.conf, in which each line begins with a service.
-func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
-	f, err := t.file(pamConf)
+func (t *tree) confStack(service, typ string) (*stack, error) {
+	f, err := t.file(confFile)
 	if missing(err) {
 		return nil, &noStackError{service}
 	}
@@ -160,12 +160,9 @@ func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
 		return nil, err
 	}
 	for _, name := range []string{service, "other"} {
-		s := &pamStack{tree: t, service: service, typ: typ, file: pamConf}
-		s.note(f)
-		for _, e := range confEntries(f, name) {
-			if err := s.addEntry(e, false, 0, 0, nil); err != nil {
-				return nil, err
-			}
+		s := &stack{tree: t, service: service, typ: typ, file: confFile}
+		if err := s.addEntries(f, confEntries(f, name), false, 0, 0, nil); err != nil {
+			return nil, err
 		}
 		if len(s.handlers) > 0 || name == "other" {
 			return s, nil
@@ -175,8 +172,8 @@ func (t *pamTree) confStack(service, typ string) (*pamStack, error) {
 }
 
 // confEntries are the lines of pam.conf for a service.
-func confEntries(f *pamFile, service string) []*pamEntry {
-	var out []*pamEntry
+func confEntries(f *file, service string) []*entry {
+	var out []*entry
 	for i := range f.lines {
 		l := &f.lines[i]
 		if strings.EqualFold(l.tokens[0].text, service) {
@@ -186,10 +183,10 @@ func confEntries(f *pamFile, service string) []*pamEntry {
 	return out
 }
 
-// confLine says where pam.conf has a line for a service without a file: a libpam built to read both (Debian's) uses
-// it, others do not.
-func (t *pamTree) confLine(service, typ string) string {
-	f, err := t.file(pamConf)
+// confLine says where pam.conf has a line for a service without a file: a libpam built to read both
+// (Debian's) uses it, others do not.
+func (t *tree) confLine(service, typ string) string {
+	f, err := t.file(confFile)
 	if err != nil {
 		return ""
 	}
@@ -201,7 +198,6 @@ func (t *pamTree) confLine(service, typ string) string {
 	return ""
 }
 
-// isSystemd reports whether a handler is pam_systemd.
 func (h handler) isSystemd() bool { return h.is("pam_systemd.so") }
 
 func (h handler) is(module string) bool {

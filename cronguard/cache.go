@@ -1,15 +1,15 @@
 package cronguard
 
 import (
-	"os"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Cache is an inventory that is read anew only when a file or directory it came from has changed. Files are looked at
-// no more often than every ten seconds, so that asking costs next to nothing however many jobs run. It is safe for use
-// by several goroutines.
+// Cache is an inventory that is read anew only when a file or directory it came from has changed.
+// Files are looked at no more often than every ten seconds, so that asking costs next to nothing
+// however many jobs run. It is safe for use by several goroutines.
 type Cache struct {
 	root string
 
@@ -24,8 +24,8 @@ const lookEvery = 10 * time.Second
 // NewCache returns a cache of the machine whose root directory is root. It reads nothing yet.
 func NewCache(root string) *Cache { return &Cache{root: root} }
 
-// Inventory returns what was true ten seconds ago or less. Nobody may change it. With an error the last one is
-// returned as well, if there is one.
+// Inventory returns what was true ten seconds ago or less. Nobody may change it. With an error the
+// last one is returned as well, if there is one.
 func (c *Cache) Inventory(now time.Time) (*Inventory, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,22 +55,17 @@ type seen struct {
 	there        bool
 	dev, ino     uint64
 	size         int64
-	mtime, ctime int64 // nanoseconds since 1970
+	mtime, ctime unix.Timespec
 }
 
-// look is one lstat: the ways to the files are resolved already. A link on the way that is bent elsewhere later shows
-// when its directory changes; those on cron's paths are.
+// look is one lstat: the ways to the files are resolved already. A link on the way that is bent
+// elsewhere later shows when its directory changes; those on cron's paths are.
 func look(path string) seen {
-	info, err := os.Lstat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
 		return seen{}
 	}
-	s := seen{there: true, size: info.Size(), mtime: info.ModTime().UnixNano()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.dev, s.ino = uint64(st.Dev), st.Ino
-		s.ctime = time.Unix(st.Ctim.Unix()).UnixNano()
-	}
-	return s
+	return seen{true, uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}
 }
 
 // stamp remembers what a file looks like now, before it is read.

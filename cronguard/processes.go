@@ -18,7 +18,8 @@ type Process struct {
 	Args   []string
 }
 
-// Bounds of what is read of a session's processes. A job can have thousands and a command line as long as it likes.
+// Bounds of what is read of a session's processes. A job can have thousands and a command line as
+// long as it likes.
 const (
 	maxProcesses = 64
 	maxDepth     = 6
@@ -26,18 +27,18 @@ const (
 	maxScan      = 100_000
 	// maxCmdlines is how much of all command lines is read: twice the longest line of a crontab.
 	maxCmdlines = 2 * maxLine
-	// maxArgs are how many arguments of a process are told apart. One that has zeroed its own shows an empty argument
-	// for each byte.
+	// maxArgs are how many arguments of a process are told apart. One that has zeroed its own shows
+	// an empty argument for each byte.
 	maxArgs = 64
 )
 
-// Processes returns the leader's descendants, shallowest first, from the proc file system at procRoot ("/proc"). There
-// are none where the leader has not forked yet; the error matches fs.ErrNotExist where it has ended. A command line may
-// hold secrets.
+// Processes returns the leader's descendants, shallowest first, from the proc file system at
+// procRoot ("/proc"). There are none where the leader has not forked yet; the error matches
+// fs.ErrNotExist where it has ended. A command line may hold secrets.
 //
-// It reads at most 64 processes, and 256 KiB of their command lines. What a process shows after its 63rd argument is one
-// argument, with NULs. Reading a command line waits for that process's memory lock, which a process stuck in the kernel
-// may hold: call this where waiting hurts nobody.
+// It reads at most 64 processes, and 256 KiB of their command lines. What a process shows after its
+// 63rd argument is one argument, with NULs. Reading a command line waits for that process's memory
+// lock, which a process stuck in the kernel may hold: call this where waiting hurts nobody.
 func Processes(procRoot string, leader int) ([]Process, error) {
 	if leader <= 1 {
 		return nil, fmt.Errorf("looking for processes of session leader %d: no session has such a leader", leader)
@@ -114,7 +115,8 @@ func scan(procRoot string) func(string, int) []int {
 	return func(_ string, pid int) []int { return byParent[pid] }
 }
 
-// parentOf reads proc_pid_stat(5): the name in parentheses may hold anything, so fields count from its end.
+// parentOf reads proc_pid_stat(5): the name in parentheses may hold anything, so fields count from
+// its end.
 func parentOf(stat []byte) (int, bool) {
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 2 {
@@ -124,8 +126,9 @@ func parentOf(stat []byte) (int, bool) {
 	return n, err == nil
 }
 
-// cmdline reads a process's arguments, and takes their bytes off those left. A zombie has none. Nor does one with more
-// than are left, because the beginning of one command may be another, and those that come after it.
+// cmdline reads a process's arguments, and takes their bytes off those left. A zombie has none. Nor
+// does one with more than are left, because the beginning of one command may be another, and those
+// that come after it.
 func cmdline(procRoot string, pid int, left *int) []string {
 	if *left < 0 {
 		return nil

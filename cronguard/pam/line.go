@@ -1,42 +1,43 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
-// pamFile is a file of PAM lines.
-type pamFile struct {
+// file is a file of PAM lines.
+type file struct {
 	path    string // as libpam opens it
-	real    string // with links followed
 	data    []byte
-	lines   []pamLine
-	entries []*pamEntry // one a line
+	lines   []line
+	entries []*entry // one a line
 }
 
-// pamLine is one logical line: it may span several of the file's.
-type pamLine struct {
+// line is one logical line: it may span several of the file's.
+type line struct {
 	first      int // number of its first line, from 1
 	start, end int // bytes of the file, with the last newline
-	tokens     []pamToken
+	tokens     []token
 }
 
-// pamToken is a word of a line, or what stands between [ and ].
-type pamToken struct {
+// token is a word of a line, or what stands between [ and ].
+type token struct {
 	text       string
 	start, end int // bytes of the file, with the brackets
 }
 
-// parsePam splits a file into logical lines and those into tokens, as libpam's pam_line.c and _pam_tokenize (libpam
-// 1.7; before that _pam_assemble_line). What versions of libpam read differently is an error.
-func parsePam(file string, data []byte) ([]pamLine, error) {
-	var lines []pamLine
+// parse splits a file into logical lines and those into tokens, as libpam's pam_line.c and
+// _pam_tokenize (libpam 1.7; before that _pam_assemble_line). What versions of libpam read
+// differently is an error.
+func parse(file string, data []byte) ([]line, error) {
+	var lines []line
 	var text []byte // the logical line so far,
 	var at []int    // and where in the file each byte of it stands
-	var cur pamLine
+	var cur line
 	going := false // the last line ended in a backslash
-	fail := func(n int, msg, hint string) ([]pamLine, error) {
-		return nil, &PamError{Place: Place{file, n}, Msg: msg, Hint: hint}
+	fail := func(n int, msg, hint string) ([]line, error) {
+		return nil, &Error{Place: Place{file, n}, Msg: msg, Hint: hint}
 	}
 	n := 0
 	for pos := 0; pos < len(data); {
@@ -67,7 +68,7 @@ func parsePam(file string, data []byte) ([]pamLine, error) {
 			continue
 		}
 		if !going {
-			cur = pamLine{first: n, start: lineStart(data, from)}
+			cur = line{first: n, start: lineStart(data, from)}
 			text, at = text[:0], at[:0]
 		}
 		going = comment < 0 && bare[len(bare)-1] == '\\'
@@ -98,10 +99,10 @@ func lineStart(data []byte, from int) int { return bytes.LastIndexByte(data[:fro
 
 func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' }
 
-// tokenize splits at blanks. [a b] is one token without its brackets, in which \] is a bracket; what follows a closing
-// bracket at once is the next token.
-func tokenize(text []byte, at []int) []pamToken {
-	var out []pamToken
+// tokenize splits at blanks. [a b] is one token without its brackets, in which \] is a bracket;
+// what follows a closing bracket at once is the next token.
+func tokenize(text []byte, at []int) []token {
+	var out []token
 	for i := 0; ; {
 		for i < len(text) && blank(text[i]) {
 			i++
@@ -109,7 +110,7 @@ func tokenize(text []byte, at []int) []pamToken {
 		if i == len(text) {
 			return out
 		}
-		tok := pamToken{start: at[i]}
+		tok := token{start: at[i]}
 		var b strings.Builder
 		if text[i] == '[' {
 			for i++; i < len(text) && text[i] != ']'; i++ {
@@ -140,7 +141,7 @@ const (
 	typeSession  = "session"
 )
 
-var pamTypes = [...]string{typeAuth, typeAccount, typePassword, typeSession}
+var types = [...]string{typeAuth, typeAccount, typePassword, typeSession}
 
 type entryKind int
 
@@ -151,10 +152,10 @@ const (
 	kindAtInclude           // @include NAME, Debian's
 )
 
-// pamEntry is what a line says.
-type pamEntry struct {
-	file    *pamFile
-	line    *pamLine
+// entry is what a line says.
+type entry struct {
+	file    *file
+	line    *line
 	kind    entryKind
 	typ     string // "": not a type that libpam knows
 	silent  bool   // -type: no message where the module is missing
@@ -165,14 +166,15 @@ type pamEntry struct {
 	nameTok int // index of the name's token in line.tokens
 }
 
-func (e *pamEntry) place() Place { return Place{e.file.path, e.line.first} }
+func (e *entry) place() Place { return Place{e.file.path, e.line.first} }
 
 // raw is the entry as the file has it.
-func (e *pamEntry) raw() []byte { return e.file.data[e.line.start:e.line.end] }
+func (e *entry) raw() []byte { return e.file.data[e.line.start:e.line.end] }
 
-// newEntry reads tokens, which are a line's without the service of a line of pam.conf. There may be none.
-func newEntry(f *pamFile, line *pamLine, tokens []pamToken) *pamEntry {
-	e := &pamEntry{file: f, line: line}
+// newEntry reads tokens, which are a line's without the service of a line of pam.conf. There may be
+// none.
+func newEntry(f *file, line *line, tokens []token) *entry {
+	e := &entry{file: f, line: line}
 	skipped := len(line.tokens) - len(tokens)
 	word := func(i int) string {
 		if i < len(tokens) {
@@ -187,10 +189,8 @@ func newEntry(f *pamFile, line *pamLine, tokens []pamToken) *pamEntry {
 		e.kind, e.name, e.nameTok = kindAtInclude, word(1), skipped+1
 		return e
 	}
-	for _, known := range pamTypes {
-		if typ == known {
-			e.typ = known
-		}
+	if slices.Contains(types[:], typ) {
+		e.typ = typ
 	}
 	e.control, e.name, e.nameTok = word(1), word(2), skipped+2
 	switch strings.ToLower(e.control) {
@@ -201,11 +201,7 @@ func newEntry(f *pamFile, line *pamLine, tokens []pamToken) *pamEntry {
 		e.kind = kindSubstack
 		return e
 	}
-	if len(tokens) > 1 {
-		e.actions = parseControl(e.control)
-	} else {
-		e.actions.fill(actBad)
-	}
+	e.actions = parseControl(e.control)
 	for _, tok := range tokens[min(3, len(tokens)):] {
 		e.args = append(e.args, tok.text)
 	}

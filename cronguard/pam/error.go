@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"fmt"
@@ -8,8 +8,22 @@ import (
 	"unicode/utf8"
 )
 
-// PamError is what stands in the way of reading a PAM file.
-type PamError struct {
+// Place is a line of a file. File is as on the machine whose root directory was given.
+type Place struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // from 1; 0: none
+}
+
+// String is file:line, "" for no place.
+func (p Place) String() string {
+	if p.File == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", printable(p.File), p.Line)
+}
+
+// Error is what stands in the way of reading a PAM file.
+type Error struct {
 	Place
 	Msg  string // what is wrong
 	Hint string // what to do about it
@@ -17,7 +31,7 @@ type PamError struct {
 }
 
 // Error is file:line: what; hint.
-func (e *PamError) Error() string {
+func (e *Error) Error() string {
 	s := printable(e.File)
 	if e.Line > 0 {
 		s = e.Place.String()
@@ -30,9 +44,10 @@ func (e *PamError) Error() string {
 }
 
 // Unwrap gives the system's error.
-func (e *PamError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
-// noStackError says that no file tells what a service's stack is: libpam then refuses every session.
+// noStackError says that no file tells what a service's stack is: libpam then refuses every
+// session.
 type noStackError struct{ service string }
 
 func (e *noStackError) Error() string {

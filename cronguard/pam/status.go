@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"fmt"
@@ -32,19 +32,19 @@ func GuardStatus(root, stateDir, service string) (GuardState, error) {
 		st.Why = "is not the name of a PAM service"
 		return st, nil
 	}
-	tree := newPamTree(root)
+	tree := newTree(root)
 	record, err := loadRecord(stateDir, service)
 	if err != nil {
 		return st, err
 	}
 	marked := false
-	data, _, err := tree.read(st.File)
+	data, err := tree.read(st.File)
 	switch {
 	case err == nil:
 		_, blocks, err := revertBlocks(st.File, data)
 		marked = blocks > 0 || err != nil
 	case !missing(err):
-		return st, &PamError{Place: Place{File: st.File}, Msg: plainError(err).Error(), Err: err}
+		return st, unreadable(st.File, err, "")
 	}
 	if record == nil && !marked {
 		st.Why = "there is no guard"
@@ -76,7 +76,7 @@ func GuardStatus(root, stateDir, service string) (GuardState, error) {
 }
 
 // stale says which of the files that a guarded one was made from has changed.
-func (r *guardRecord) stale(t *pamTree) string {
+func (r *guardRecord) stale(t *tree) string {
 	for _, s := range r.Shared {
 		f, err := t.open(s.Name)
 		switch {

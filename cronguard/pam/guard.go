@@ -1,27 +1,36 @@
-package cronguard
+package pam
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rogpeppe/go-internal/diff"
 )
 
 // DefaultStateDir is where the guard keeps what it needs to undo its work.
 const DefaultStateDir = "/var/lib/scopereap/cronguard"
 
-// GuardServices are the PAM services that the guard changes, and no others.
-var guardServices = [...]string{"cron", "crond", "atd"}
+// GuardServices lists the PAM services that the guard changes, and no others.
+func GuardServices() []string { return []string{"cron", "crond", "atd"} }
 
-// GuardServices lists the PAM services that the guard may change.
-func GuardServices() []string { return guardServices[:] }
+// notGuarded is why the guard leaves a service alone that is none of GuardServices; else "".
+func notGuarded(service string) string {
+	if slices.Contains(GuardServices(), service) {
+		return ""
+	}
+	return "is not a cron service; the guard changes " + strings.Join(GuardServices(), ", ") + " and no others"
+}
 
 // GuardOptions are what a guard depends on beside the files.
 type GuardOptions struct {
-	SystemdVersion int       // 0: not known
-	Now            time.Time // for the record; zero: now
+	SystemdVersion int // 0: not known
 }
 
 // Action is what a plan does for a service.
@@ -72,18 +81,15 @@ type Plan struct {
 // Changes reports whether Apply has anything to do.
 func (p Plan) Changes() bool { return slices.ContainsFunc(p.Items, PlanItem.changes) }
 
-// PlanGuard plans to keep pam_systemd out of the session stacks of services below root. No services: those of cron,
-// crond and atd that run it or are guarded. It only reads. An error concerns the whole; what concerns one service is
-// in its item.
+// PlanGuard plans to keep pam_systemd out of the session stacks of services below root. No
+// services: those of cron, crond and atd that run it or are guarded. It only reads. An error
+// concerns the whole; what concerns one service is in its item.
 func PlanGuard(root, stateDir string, services []string, opt GuardOptions) (Plan, error) {
-	if opt.Now.IsZero() {
-		opt.Now = time.Now()
-	}
 	p := Plan{root: root, stateDir: stateDir}
-	tree := newPamTree(root)
+	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
-		services = guardServices[:]
+		services = GuardServices()
 	}
 	services = clean(services)
 	for _, service := range services {
@@ -111,15 +117,14 @@ func clean(services []string) []string {
 }
 
 // planGuard plans for one service. The tree that it returns, if any, is how things are afterwards.
-func planGuard(tree *pamTree, stateDir, service string, all []string, opt GuardOptions) (PlanItem, *pamTree) {
+func planGuard(tree *tree, stateDir, service string, all []string, opt GuardOptions) (PlanItem, *tree) {
 	item := PlanItem{Service: service, Action: ActionRefuse}
-	switch {
-	case service == "anacron":
+	if service == "anacron" {
 		v, _ := tree.verdict(service)
 		item.Action, item.Why = ActionNothing, v.Why
 		return item, nil
-	case !slices.Contains(guardServices[:], service):
-		item.Why = "is not a cron service; the guard changes " + strings.Join(guardServices[:], ", ") + " and no others"
+	}
+	if item.Why = notGuarded(service); item.Why != "" {
 		return item, nil
 	}
 	g := guarding{tree: tree, stateDir: stateDir, service: service, all: all, opt: opt}
@@ -133,14 +138,14 @@ func planGuard(tree *pamTree, stateDir, service string, all []string, opt GuardO
 
 // guarding is the planning for one service.
 type guarding struct {
-	tree     *pamTree
+	tree     *tree
 	stateDir string
 	service  string
 	all      []string
 	opt      GuardOptions
 }
 
-func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
+func (g *guarding) plan(item *PlanItem) (*tree, error) {
 	own, err := findOwn(g.tree, g.service)
 	if err != nil {
 		return nil, err
@@ -153,9 +158,9 @@ func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	item.Before = own.data
 	base, blocks := own.data, 0
 	if own.there {
+		item.Before = own.data
 		if base, blocks, err = revertBlocks(own.target, own.data); err != nil {
 			return nil, err
 		}
@@ -165,12 +170,6 @@ func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
 		// Our copy, untouched: the distribution's file is what counts, if it is still there.
 		if vendor, path := vendorFile(g.tree, g.service); path != "" {
 			base, created, from = vendor, true, path
-		}
-	}
-	if created {
-		item.Before = nil
-		if own.there {
-			item.Before = own.data
 		}
 	}
 	old, err := g.tree.with(own.target, base)
@@ -203,7 +202,7 @@ func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
 	item.After = after
 	item.record = &guardRecord{Version: recordVersion, Service: g.service, Target: own.target, Created: created,
 		Method: r.method, Before: sha256Hex(base), After: sha256Hex(after), Mode: uint32(own.mode.Perm()),
-		UID: own.uid, GID: own.gid, Shared: shared(r, created, from, base), Time: g.opt.Now.UTC(),
+		UID: own.uid, GID: own.gid, Shared: shared(r, created, from, base), Time: time.Now().UTC(),
 		Systemd: g.opt.SystemdVersion}
 	item.record.Backup = backupName(g.service, item.record.Before)
 	item.backup = base
@@ -211,7 +210,7 @@ func (g *guarding) plan(item *PlanItem) (*pamTree, error) {
 	switch {
 	case string(after) != string(item.Before) || item.Before == nil:
 		item.Action = ActionChange
-		item.Diff = unified(diffName(own.target, item.Before), diffName(own.target, after), item.Before, after)
+		item.Diff = unified(own.target, item.Before, after)
 		if own.there {
 			item.record.Prior = sha256Hex(own.data)
 		}
@@ -233,20 +232,25 @@ func (g *guarding) without(item *PlanItem) error {
 		item.Action, item.Why = ActionNothing, "has no PAM file of its own; "+v.Why
 		return nil
 	}
-	if pathDir(v.File) == "/etc" {
-		return refuse("its stack is in %s, which the guard does not change; by hand: take pam_systemd at %s out", v.File, v.At)
+	if path.Dir(v.File) == "/etc" {
+		return fmt.Errorf("its stack is in %s, which the guard does not change; by hand: take pam_systemd at %s out", v.File, v.At)
 	}
 	item.Action = ActionNothing
 	item.Why = "has no PAM file of its own; were it installed it would use " + v.File + ", which the guard does not change"
 	return nil
 }
 
-// diffName is the file's name in a diff.
-func diffName(file string, data []byte) string {
-	if data == nil {
-		return os.DevNull
+// unified is a unified diff of a file; nil: there is none. It is "" where nothing changes.
+func unified(file string, before, after []byte) string {
+	name := func(data []byte) string {
+		if data == nil {
+			return os.DevNull
+		}
+		return file
 	}
-	return file
+	text := diff.Diff(name(before), before, name(after), after)
+	_, text, _ = bytes.Cut(text, []byte("\n")) // its first line is "diff OLD NEW"
+	return string(text)
 }
 
 // ownFile is a service's own PAM file.
@@ -260,22 +264,22 @@ type ownFile struct {
 }
 
 // findOwn finds a service's file and refuses what is no plain file of root's.
-func findOwn(t *pamTree, service string) (ownFile, error) {
+func findOwn(t *tree, service string) (ownFile, error) {
 	o := ownFile{target: etcPamDir + "/" + service}
 	if !t.usesDirectories() {
 		return o, nil
 	}
-	dir, err := t.resolve(etcPamDir)
+	dir, err := t.Resolve(etcPamDir)
 	if err != nil {
 		return o, err
 	}
-	info, err := os.Lstat(t.host(dir + "/" + service))
+	info, err := os.Lstat(t.Host(dir + "/" + service))
 	if errors.Is(err, os.ErrNotExist) {
 		o.data, o.origin = vendorFile(t, service)
 		o.mode = 0o644
 		if o.origin != "" {
-			if _, err := os.Stat(t.host(dir)); err != nil {
-				return o, refuse("there is no %s to put the changed copy of %s into: make it first", etcPamDir, o.origin)
+			if _, err := os.Stat(t.Host(dir)); err != nil {
+				return o, fmt.Errorf("there is no %s to put the changed copy of %s into: make it first", etcPamDir, o.origin)
 			}
 		}
 		return o, nil
@@ -290,9 +294,9 @@ func findOwn(t *pamTree, service string) (ownFile, error) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		o.uid, o.gid = int(st.Uid), int(st.Gid)
 	}
-	o.data, _, err = t.read(o.target)
+	o.data, err = t.read(o.target)
 	if err != nil {
-		return o, &PamError{Place: Place{File: o.target}, Msg: plainError(err).Error(), Err: err}
+		return o, unreadable(o.target, err, "")
 	}
 	if o.data == nil {
 		o.data = []byte{}
@@ -304,32 +308,25 @@ func findOwn(t *pamTree, service string) (ownFile, error) {
 func plainOwn(file string, info os.FileInfo) error {
 	switch {
 	case info.Mode()&os.ModeSymlink != 0:
-		return refuse("%s is a symbolic link: what it leads to may be others' too; by hand: make it a file of its own", file)
+		return fmt.Errorf("%s is a symbolic link: what it leads to may be others' too; by hand: make it a file of its own", file)
 	case !info.Mode().IsRegular():
-		return refuse("%s is not a regular file: see what it is", file)
+		return fmt.Errorf("%s is not a regular file: see what it is", file)
 	case info.Mode().Perm()&0o022 != 0:
-		return refuse("%s may be written by others than root: chmod go-w it and see what is in it", file)
+		return fmt.Errorf("%s may be written by others than root: chmod go-w it and see what is in it", file)
 	}
 	// The user who runs this counts as root: for the command they are the same.
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return refuse("%s belongs to user %d, not to root: chown it and see what is in it", file, st.Uid)
+		return fmt.Errorf("%s belongs to user %d, not to root: chown it and see what is in it", file, st.Uid)
 	}
 	return nil
 }
 
 // vendorFile is the distribution's file of a service below /usr.
-func vendorFile(t *pamTree, service string) (data []byte, path string) {
-	for _, dir := range pamDirs[1:] {
-		if data, _, err := t.read(dir + "/" + service); err == nil {
+func vendorFile(t *tree, service string) (data []byte, path string) {
+	for _, dir := range dirs[1:] {
+		if data, err := t.read(dir + "/" + service); err == nil {
 			return data, dir + "/" + service
 		}
 	}
 	return nil, ""
-}
-
-func pathDir(p string) string {
-	if i := strings.LastIndexByte(p, '/'); i > 0 {
-		return p[:i]
-	}
-	return "/"
 }

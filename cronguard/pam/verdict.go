@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"errors"
@@ -32,26 +32,7 @@ func (t Tri) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // ParseTri reads what String writes; anything else is Unknown.
 func ParseTri(s string) Tri {
-	for _, t := range []Tri{Yes, No} {
-		if s == t.String() {
-			return t
-		}
-	}
-	return Unknown
-}
-
-// Place is a line of a file. File is as on the machine whose root directory was given.
-type Place struct {
-	File string `json:"file"`
-	Line int    `json:"line"` // from 1; 0: none
-}
-
-// String is file:line, "" for no place.
-func (p Place) String() string {
-	if p.File == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", printable(p.File), p.Line)
+	return map[string]Tri{"yes": Yes, "no": No}[s]
 }
 
 // StackVerdict says whether pam_systemd runs when a service opens a session.
@@ -68,16 +49,20 @@ type StackVerdict struct {
 const (
 	ClassAuto    = ""        // pam_systemd chooses by itself
 	ClassUnknown = "unknown" // pam_env may set XDG_SESSION_CLASS
-	classNone    = "none"    // no session, from systemd 258
+	ClassNone    = "none"    // no session, from systemd ClassNoneSince on
 )
 
-// SessionStack reads the session stack of a service below root as libpam does, and decides whether pam_systemd runs.
-// Where files cannot be read or understood the verdict is Unknown and the error says which and why.
+// ClassNoneSince is the systemd in which pam_systemd learnt class=none.
+const ClassNoneSince = 258
+
+// SessionStack reads the session stack of a service below root as libpam does, and decides whether
+// pam_systemd runs. Where files cannot be read or understood the verdict is Unknown and the error
+// says which and why.
 func SessionStack(root, service string) (StackVerdict, error) {
-	return newPamTree(root).verdict(service)
+	return newTree(root).verdict(service)
 }
 
-func (t *pamTree) verdict(service string) (StackVerdict, error) {
+func (t *tree) verdict(service string) (StackVerdict, error) {
 	service = strings.ToLower(service) // as pam_start does
 	v := StackVerdict{Service: service}
 	if service == "anacron" {
@@ -85,12 +70,9 @@ func (t *pamTree) verdict(service string) (StackVerdict, error) {
 		v.Why = "anacron does not use PAM: its jobs run in the session or unit that started it"
 		return v, nil
 	}
-	s, err := t.stack(service, typeSession)
+	s, w, err := t.session(service)
 	if err == nil {
-		var w walked
-		if w, err = s.walk(); err == nil {
-			return s.judge(w), nil
-		}
+		return s.judge(w), nil
 	}
 	var none *noStackError
 	if errors.As(err, &none) {
@@ -102,7 +84,7 @@ func (t *pamTree) verdict(service string) (StackVerdict, error) {
 }
 
 // judge makes a verdict of all the ways through a stack.
-func (s *pamStack) judge(w walked) StackVerdict {
+func (s *stack) judge(w walked) StackVerdict {
 	v := StackVerdict{Service: s.service, File: s.file, Runs: w.runs()}
 	for i, h := range s.handlers {
 		if h.isSystemd() && w.reached[i] {
@@ -126,7 +108,7 @@ func (s *pamStack) judge(w walked) StackVerdict {
 }
 
 // whyNot says what keeps pam_systemd from running.
-func (s *pamStack) whyNot(w walked) string {
+func (s *stack) whyNot(w walked) string {
 	for i, h := range s.handlers {
 		if !h.isSystemd() {
 			continue
@@ -143,7 +125,7 @@ func (s *pamStack) whyNot(w walked) string {
 }
 
 // name is a module and its place, for messages.
-func (s *pamStack) name(i int) string {
+func (s *stack) name(i int) string {
 	if i < 0 {
 		return "a module"
 	}

@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"io/fs"
@@ -10,11 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// copyTree makes a root directory like one in testdata/pam.
+// copyTree makes a root directory like one in testdata.
 func copyTree(t testing.TB, name string) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata/pam", name))); err != nil {
+	if err := os.CopyFS(root, os.DirFS(filepath.Join("testdata", name))); err != nil {
 		t.Fatal(err)
 	}
 	return root
@@ -80,7 +80,8 @@ func planned(p Plan) map[string]Action {
 	return out
 }
 
-// On every distribution: guarded, nobody else touched, a second time nothing to do, and back to the byte.
+// On every distribution: guarded, nobody else touched, a second time nothing to do, and back to the
+// byte.
 func TestGuardDistributions(t *testing.T) {
 	tests := []struct {
 		tree    string
@@ -170,7 +171,7 @@ func TestGuardRewrite(t *testing.T) {
 		root, state := writeTree(t, map[string]string{"etc/pam.d/" + tt.service: tt.file, "etc/pam.d/s": tt.shared}), t.TempDir()
 		p := guard(t, root, state, tt.systemd, tt.service)
 		got := ""
-		for _, l := range splitLines(p.Items[0].After) {
+		for l := range strings.Lines(string(p.Items[0].After)) {
 			if !strings.HasPrefix(l, "#") {
 				got += l
 			}
@@ -201,6 +202,7 @@ func TestGuardRefuses(t *testing.T) {
 		{"a link", map[string]string{"etc/pam.d/crond": "-> ../crond", "etc/crond": system}, "crond", "symbolic link"},
 		{"a directory", map[string]string{"etc/pam.d/crond/x": ""}, "crond", "not a regular file"},
 		{"a substack with an end", map[string]string{"etc/pam.d/crond": "session substack s\n", "etc/pam.d/s": "session sufficient a.so\n" + system}, "crond", "/etc/pam.d/crond:1: pam_systemd comes through a substack"},
+		{"a substack and a jump over one", map[string]string{"etc/pam.d/crond": "session [success=1 default=ignore] a.so\nsession substack s\nsession required b.so\n", "etc/pam.d/s": system}, "crond", "/etc/pam.d/crond:2: pam_systemd comes through a substack"},
 		{"a shared own file", map[string]string{"etc/pam.d/crond": system, "etc/pam.d/login": "session include crond\n"}, "crond", "would reach login too"},
 		{"a link to it", map[string]string{"etc/pam.d/crond": system, "etc/pam.d/login": "-> crond"}, "crond", "would reach login too"},
 		{"session lines of other", map[string]string{"etc/pam.d/crond": "auth required a.so\n", "etc/pam.d/other": system}, "crond", "no session lines"},
@@ -304,6 +306,19 @@ func TestGuardInterrupted(t *testing.T) {
 	if got := planned(unguard(t, root, state)); got["crond"] != ActionForget {
 		t.Errorf("unguard: %v", got)
 	}
+	// A crash after the backup and before the record, or in unguard between their removal.
+	if err := p.Items[0].record.save(state, p.Items[0].backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(state, recordName("crond"))); err != nil {
+		t.Fatal(err)
+	}
+	if got := planned(unguard(t, root, state)); got["crond"] != ActionForget {
+		t.Errorf("unguard: %v", got)
+	}
+	if left, _ := backups(state, "crond"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 	if err := p.Items[0].record.save(state, p.Items[0].backup); err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +336,8 @@ func TestGuardInterrupted(t *testing.T) {
 	}
 }
 
-// Whatever the files hold: no panic, and a guard that is made does what it should and can be undone to the byte.
+// Whatever the files hold: no panic, and a guard that is made does what it should and can be undone
+// to the byte.
 func FuzzGuard(f *testing.F) {
 	f.Add([]byte("session include s\n"), []byte(rule+system+"session include u\n"), []byte(pwd))
 	f.Add([]byte("@include s"), []byte("@include u\nauth required x.so"), []byte(system))
@@ -350,20 +366,29 @@ func FuzzGuard(f *testing.F) {
 func TestUnified(t *testing.T) {
 	tests := []struct{ a, b, want string }{
 		{"a\n", "a\n", ""},
-		{"a\nb\nc\n", "a\nx\nc\n", "--- o\n+++ n\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n"},
-		{"", "a\n", "--- o\n+++ n\n@@ -0,0 +1,1 @@\n+a\n"},
-		{"a", "a\n", "--- o\n+++ n\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n"},
+		{"a\nb\nc\n", "a\nx\nc\n", "--- f\n+++ f\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c\n"},
+		{"", "a\n", "--- f\n+++ f\n@@ -0,0 +1,1 @@\n+a\n"},
+		{"a", "a\n", "--- f\n+++ f\n@@ -1,1 +1,1 @@\n-a\n\\ No newline at end of file\n+a\n"},
 		{"1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\n2\n3\n4\n6\n7\n8\n9\nx\n",
-			"--- o\n+++ n\n@@ -2,8 +2,8 @@\n 2\n 3\n 4\n-5\n 6\n 7\n 8\n 9\n+x\n"},
+			"--- f\n+++ f\n@@ -2,8 +2,8 @@\n 2\n 3\n 4\n-5\n 6\n 7\n 8\n 9\n+x\n"},
 	}
 	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, unified("o", "n", []byte(tt.a), []byte(tt.b))); diff != "" {
+		if diff := cmp.Diff(tt.want, unified("f", []byte(tt.a), []byte(tt.b))); diff != "" {
 			t.Errorf("%q %q:\n%s", tt.a, tt.b, diff)
+		}
+	}
+	for got, want := range map[string]string{
+		unified("f", nil, []byte("a\n")): "--- /dev/null\n+++ f\n@@ -0,0 +1,1 @@\n+a\n",
+		unified("f", []byte("a\n"), nil): "--- f\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-a\n",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
 
-// A file that others than root may write to is not taken for root's word, neither when it is planned nor when it is done.
+// A file that others than root may write to is not taken for root's word, neither when it is
+// planned nor when it is done.
 func TestGuardRefusesWhatOthersMayWrite(t *testing.T) {
 	for mode, refused := range map[os.FileMode]bool{
 		0o644: false, 0o600: false, 0o755: false, 0o664: true, 0o646: true, 0o620: true, 0o602: true, 0o666: true,
@@ -416,9 +441,6 @@ func TestFollowsNoLink(t *testing.T) {
 	}
 	if data, err := readRegular(link); err == nil {
 		t.Errorf("a PAM file: %q", data)
-	}
-	if data, _, err := readTable(link); err == nil {
-		t.Errorf("a crontab: %q", data)
 	}
 	state := filepath.Join(dir, "state")
 	if err := os.Mkdir(state, 0o700); err != nil {

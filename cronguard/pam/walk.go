@@ -1,6 +1,9 @@
-package cronguard
+package pam
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // impression is what the modules so far have made of a stack (pam_dispatch.c).
 type impression uint8
@@ -29,7 +32,7 @@ type way struct {
 type walked struct {
 	ends    map[end]bool
 	reached []bool // which modules may be called
-	fork    int    // the last module before pam_systemd whose result decides whether it runs; -1: none
+	fork    int    // the last module before pam_systemd that decides whether it runs; -1: none
 	skip    int    // the last module before pam_systemd that leads past it in any case; -1: none
 }
 
@@ -39,8 +42,9 @@ type end struct{ opened, ran bool }
 // maxWays is how many states are followed before one module. Real stacks have a handful.
 const maxWays = 1 << 8
 
-// runs judges by the ways in which the session opens, if there are any: a job whose session is refused does not run.
-// For No it takes all ways, because pam_systemd may have registered a session before a later module fails.
+// runs judges by the ways in which the session opens, if there are any: a job whose session is
+// refused does not run. For No it takes all ways, because pam_systemd may have registered a session
+// before a later module fails.
 func (w walked) runs() Tri {
 	opens := w.ends[end{true, true}] || w.ends[end{true, false}]
 	switch {
@@ -52,8 +56,18 @@ func (w walked) runs() Tri {
 	return Unknown
 }
 
+// session is a service's session stack, and what all ways through it have in common.
+func (t *tree) session(service string) (*stack, walked, error) {
+	s, err := t.stack(service, typeSession)
+	if err != nil {
+		return nil, walked{}, err
+	}
+	w, err := s.walk()
+	return s, w, err
+}
+
 // walk follows every way through the stack, as _pam_dispatch_aux does for one.
-func (s *pamStack) walk() (walked, error) {
+func (s *stack) walk() (walked, error) {
 	n := len(s.handlers)
 	w := walked{ends: map[end]bool{}, reached: make([]bool, n), fork: -1, skip: -1}
 	target := -1
@@ -61,7 +75,7 @@ func (s *pamStack) walk() (walked, error) {
 	for i := range s.handlers {
 		if s.handlers[i].isSystemd() {
 			target = i
-			s.makes[i] = s.class(i) != classNone
+			s.makes[i] = s.class(i) != ClassNone
 		}
 	}
 	states := make([]map[way]bool, n+1)
@@ -78,7 +92,7 @@ func (s *pamStack) walk() (walked, error) {
 				}
 				states[next][to] = true
 				if len(states[next]) > maxWays {
-					return w, &PamError{Place: h.entry.place(), Msg: fmt.Sprintf("the stack of %s has too many ways through it", s.service)}
+					return w, &Error{Place: h.entry.place(), Msg: fmt.Sprintf("the stack of %s has too many ways through it", s.service)}
 				}
 				past = past || i < target && next > target
 				on = on || next <= target
@@ -105,7 +119,7 @@ type result struct {
 }
 
 // results are the different things that can come of a module.
-func (s *pamStack) results(i int) []result {
+func (s *stack) results(i int) []result {
 	h := s.handlers[i]
 	if h.marker {
 		return []result{{actIgnore, false}}
@@ -113,12 +127,9 @@ func (s *pamStack) results(i int) []result {
 	if h.entry.kind != kindModule { // an include that could not be loaded
 		return []result{{actBad, false}}
 	}
-	seen := map[result]bool{}
 	var out []result
 	for _, ret := range s.returns(i) {
-		r := result{h.entry.actions[ret], ret == retSuccess}
-		if !seen[r] {
-			seen[r] = true
+		if r := (result{h.entry.actions[ret], ret == retSuccess}); !slices.Contains(out, r) {
 			out = append(out, r)
 		}
 	}
@@ -126,7 +137,7 @@ func (s *pamStack) results(i int) []result {
 }
 
 // step is one round of libpam's loop: the state after handler i and the handler that comes next.
-func (s *pamStack) step(i int, from way, r result) (way, int) {
+func (s *stack) step(i int, from way, r result) (way, int) {
 	level := s.handlers[i].level
 	if from.prev < level {
 		from.subs[level] = from.mood
@@ -172,6 +183,6 @@ func (s *pamStack) step(i int, from way, r result) (way, int) {
 }
 
 // inside reports whether there is a handler i, at that level or deeper.
-func (s *pamStack) inside(i, level int) bool {
+func (s *stack) inside(i, level int) bool {
 	return i < len(s.handlers) && s.handlers[i].level >= level
 }

@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"os"
@@ -13,8 +13,8 @@ import (
 // guardRoot makes this test's binary guard and unguard the tree at that root, until it is killed.
 const guardRoot = "CRONGUARD_TEST_ROOT"
 
-// A guard that is killed at any moment leaves each file as it was before or after, and the next run leaves no more than
-// one that was not killed.
+// A guard that is killed at any moment leaves each file as it was before or after, and the next run
+// leaves no more than one that was not killed.
 func TestGuardKilled(t *testing.T) {
 	if root := os.Getenv(guardRoot); root != "" {
 		for {
@@ -42,7 +42,8 @@ func TestGuardKilled(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	// As a kill between the file's making and its renaming leaves it, which may not have happened above.
+	// As a kill between the file's making and its renaming leaves it, which may not have happened
+	// above.
 	for _, dir := range []string{filepath.Join(root, etcPamDir), state} {
 		if err := os.WriteFile(filepath.Join(dir, ".scopereap-123.tmp"), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,10 +1,9 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -43,8 +42,8 @@ func FuzzGuardRecord(f *testing.F) {
 	})
 }
 
-// Whatever is in a file, taking the guard's blocks out of it is understood or refused, and puts back to the byte what a
-// block was made of.
+// Whatever is in a file, taking the guard's blocks out of it is understood or refused, and puts
+// back to the byte what a block was made of.
 func FuzzRevertBlocks(f *testing.F) {
 	f.Add([]byte("session optional pam_systemd.so\n"), []byte("auth required a.so\n"), []byte("last"))
 	f.Add([]byte("session optional pam_systemd.so"), []byte(""), []byte(""))
@@ -57,7 +56,7 @@ func FuzzRevertBlocks(f *testing.F) {
 		}
 		// A block among lines that have none.
 		plain := func(b []byte) bool {
-			for _, l := range splitLines(b) {
+			for l := range strings.Lines(string(b)) {
 				if strings.HasPrefix(l, blockMark) {
 					return false
 				}
@@ -75,21 +74,6 @@ func FuzzRevertBlocks(f *testing.F) {
 		got, n, err := revertBlocks("f", file)
 		if err != nil || n != 1 || !bytes.Equal(got, want) {
 			t.Errorf("%q came back as %q (%d blocks, %v)", want, got, n, err)
-		}
-	})
-}
-
-// The name in a process's stat line is its own to choose.
-func FuzzParentOf(f *testing.F) {
-	f.Add("cron) S 1 (", 77)
-	f.Add("a b\n) R 5 5", 1)
-	f.Add("", -1)
-	f.Add("))))", 1<<22)
-	f.Fuzz(func(t *testing.T, name string, parent int) {
-		_, _ = parentOf([]byte(name))
-		line := "42 (" + name + ") S " + strconv.Itoa(parent) + " 42 42 0 -1 4194560\n"
-		if got, ok := parentOf([]byte(line)); !ok || got != parent {
-			t.Errorf("%q: parent %d, %t; want %d", line, got, ok, parent)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package cronguard
+package pam
 
 import (
 	"os"
@@ -21,7 +21,8 @@ func TestSessionStackDistributions(t *testing.T) {
 		{"debian12", "cron", No, "", Place{}},
 		{"debian12", "atd", No, "", Place{}},
 		{"debian12", "sshd", Yes, "", Place{"/etc/pam.d/common-session", 5}},
-		{"debian12", "crond", Yes, "background", Place{"/etc/pam.d/common-session", 5}}, // that of other
+		// That of other.
+		{"debian12", "crond", Yes, "background", Place{"/etc/pam.d/common-session", 5}},
 		{"ubuntu", "cron", Yes, "background", Place{"/etc/pam.d/common-session", 6}},
 		{"ubuntu", "CRON", Yes, "background", Place{"/etc/pam.d/common-session", 6}},
 		{"rhel7", "crond", Yes, "background", Place{auth, 9}},
@@ -38,7 +39,7 @@ func TestSessionStackDistributions(t *testing.T) {
 		{"arch", "anacron", No, "", Place{}},
 	}
 	for _, tt := range tests {
-		got, err := SessionStack(filepath.Join("testdata/pam", tt.tree), tt.service)
+		got, err := SessionStack(filepath.Join("testdata", tt.tree), tt.service)
 		if err != nil {
 			t.Errorf("%s %s: %v", tt.tree, tt.service, err)
 		}
@@ -106,6 +107,7 @@ func TestSessionStackControl(t *testing.T) {
 		{"reset", "crond", "session [default=reset] pam_x.so\n" + system, Yes},
 		{"jump too far", "crond", "session [default=5] pam_x.so\n" + system + "session required pam_unix.so\n", No},
 		{"die", "crond", "session [success=die] pam_permit.so\n" + system, No},
+		{"a line without a control fails", "crond", "session\nsession sufficient pam_permit.so\n" + system, Yes},
 		{"bad control goes on", "crond", "session [sucess=die] pam_permit.so\n" + system, Yes},
 		{"commented out", "crond", "#" + system + pwd, No},
 		{"another module", "crond", "session optional pam_systemd_home.so\n", No},
@@ -180,7 +182,7 @@ func TestSessionStackErrors(t *testing.T) {
 		{"link to itself", "-> crond2", "/etc/pam.d"},
 		{"a directory", "-> ../pam.d", "not a regular file"},
 		{"includes without end", wide, "take the loop out"},
-		{"huge", strings.Repeat("#", maxPamFile+1), "larger than"},
+		{"huge", strings.Repeat("#", maxFile+1), "larger than"},
 	}
 	for _, tt := range tests {
 		root := writeTree(t, map[string]string{"etc/pam.d/crond": tt.file})
@@ -201,7 +203,7 @@ func FuzzParsePam(f *testing.F) {
 	f.Add([]byte("\\\n\\\n[\n]"))
 	f.Add([]byte("-session\toptional pam_systemd.so\\"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lines, err := parsePam("f", data)
+		lines, err := parse("f", data)
 		if err != nil {
 			return
 		}
@@ -219,7 +221,20 @@ func FuzzParsePam(f *testing.F) {
 				}
 				at = tok.end
 			}
-			newEntry(&pamFile{path: "f", data: data}, l, l.tokens)
+			newEntry(&file{path: "f", data: data}, l, l.tokens)
 		}
 	})
+}
+
+// BenchmarkParsePam reads one file of a PAM stack.
+func BenchmarkParsePam(b *testing.B) {
+	const text = "# cron's\n@include common-auth\nsession required pam_env.so readenv=1\n" +
+		"session [success=1 default=ignore] pam_succeed_if.so quiet service = cron\nsession optional pam_systemd.so\n"
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if lines, err := parse("cron", []byte(text)); err != nil || len(lines) == 0 {
+			b.Fatal(lines, err)
+		}
+	}
 }

@@ -1,25 +1,20 @@
-package cronguard
+package pam
 
-import (
-	"slices"
-	"strings"
-)
-
-// PlanUnguard plans to give services' files back. No services: all of cron, crond and atd that have a guard or the
-// record of one. It only reads.
+// PlanUnguard plans to give services' files back. No services: all of cron, crond and atd that have
+// a guard or the record of one. It only reads.
 func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
 	p := Plan{root: root, stateDir: stateDir}
-	tree := newPamTree(root)
+	tree := newTree(root)
 	asked := len(services) > 0
 	if !asked {
-		services = guardServices[:]
+		services = GuardServices()
 	}
 	for _, service := range clean(services) {
-		item := PlanItem{Service: service, Action: ActionRefuse}
-		if !slices.Contains(guardServices[:], service) {
-			item.Why = "is not a cron service; the guard changes " + strings.Join(guardServices[:], ", ") + " and no others"
-		} else if err := planUnguard(tree, stateDir, &item); err != nil {
-			item.Action, item.Why = ActionRefuse, err.Error()
+		item := PlanItem{Service: service, Action: ActionRefuse, Why: notGuarded(service)}
+		if item.Why == "" {
+			if err := planUnguard(tree, stateDir, &item); err != nil {
+				item.Action, item.Why = ActionRefuse, err.Error()
+			}
 		}
 		if asked || item.Action != ActionNothing {
 			p.Items = append(p.Items, item)
@@ -28,7 +23,7 @@ func PlanUnguard(root, stateDir string, services []string) (Plan, error) {
 	return p, nil
 }
 
-func planUnguard(t *pamTree, stateDir string, item *PlanItem) error {
+func planUnguard(t *tree, stateDir string, item *PlanItem) error {
 	record, err := loadRecord(stateDir, item.Service)
 	if err != nil {
 		return err
@@ -38,17 +33,24 @@ func planUnguard(t *pamTree, stateDir string, item *PlanItem) error {
 		return err
 	}
 	item.File = own.target
-	if !own.there {
+	unguarded := func() error {
 		item.Action, item.Why = ActionNothing, "there is no guard"
-		if record != nil {
-			item.Action, item.Why = ActionForget, "the guarded file is gone: only the record is forgotten"
+		if olds, _ := backups(stateDir, item.Service); len(olds) > 0 {
+			item.Action, item.Why = ActionForget, "there is no guard: only the backup of an interrupted one is forgotten"
 		}
 		return nil
+	}
+	switch {
+	case !own.there && record != nil:
+		item.Action, item.Why = ActionForget, "the guarded file is gone: only the record is forgotten"
+		return nil
+	case !own.there:
+		return unguarded()
 	}
 	item.Before = own.data
 	change := func(after []byte, why string) error {
 		item.Action, item.After, item.Why = ActionChange, after, why
-		item.Diff = unified(diffName(item.File, item.Before), diffName(item.File, after), item.Before, after)
+		item.Diff = unified(item.File, item.Before, after)
 		switch {
 		case after == nil:
 			item.Action = ActionRemove
@@ -85,6 +87,5 @@ func planUnguard(t *pamTree, stateDir string, item *PlanItem) error {
 		item.Why = "the guard's block is no longer in the file, which somebody has replaced or put back: only the record is forgotten"
 		return nil
 	}
-	item.Action, item.Why = ActionNothing, "there is no guard"
-	return nil
+	return unguarded()
 }

@@ -1,8 +1,9 @@
-package cronguard
+package pam
 
 import (
 	"bytes"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +17,7 @@ var allReturns = func() []int {
 }()
 
 // returns are the results that a module can have.
-func (s *pamStack) returns(i int) []int {
+func (s *stack) returns(i int) []int {
 	h := s.handlers[i]
 	switch {
 	case h.mustFail:
@@ -31,12 +32,19 @@ func (s *pamStack) returns(i int) []int {
 	return allReturns
 }
 
-// succeedIf is what pam_succeed_if(8) can return for a service (pam_succeed_if.c). Only conditions on the service are
-// decided; what depends on the user is not known.
+// succeedIf is what pam_succeed_if(8) can return for a service (pam_succeed_if.c). Only conditions
+// on the service are decided; what depends on the user is not known.
 func succeedIf(service string, args []string) []int {
 	var cond []string
-	conditions, known := 0, true
-	failures := []int{retAuthErr, retServiceErr, retUserUnknown}
+	known := true
+	// fails is what a condition that is not met makes it return; those before it may depend on the
+	// user.
+	fails := func(ret int) []int {
+		if known {
+			return []int{ret}
+		}
+		return []int{retAuthErr, retServiceErr, retUserUnknown}
+	}
 	for _, a := range args {
 		switch a {
 		case "debug", "use_uid", "quiet", "quiet_fail", "quiet_success", "audit":
@@ -45,44 +53,37 @@ func succeedIf(service string, args []string) []int {
 		if cond = append(cond, a); len(cond) < 3 {
 			continue
 		}
-		conditions++
-		switch met, err := serviceCondition(service, cond[0], cond[1], cond[2]); {
-		case err == Yes && known:
-			return []int{retServiceErr}
-		case err == Yes:
-			return failures
-		case met == No && known:
-			return []int{retAuthErr}
+		switch met, understood := serviceCondition(service, cond[0], cond[1], cond[2]); {
+		case !understood:
+			return fails(retServiceErr)
 		case met == No:
-			return failures
+			return fails(retAuthErr)
 		case met == Unknown:
 			known = false
 		}
 		cond = nil
 	}
 	switch {
-	case len(cond) > 0 && known:
-		return []int{retServiceErr}
 	case len(cond) > 0:
-		return failures
+		return fails(retServiceErr)
 	case known:
 		return []int{retSuccess}
 	}
-	return append(failures, retSuccess)
+	return append(fails(retAuthErr), retSuccess)
 }
 
-// serviceCondition decides a condition. err: it is not one that the module understands.
-func serviceCondition(service, attribute, op, value string) (met, err Tri) {
+// serviceCondition decides a condition, if it is one that the module understands.
+func serviceCondition(service, attribute, op, value string) (met Tri, understood bool) {
 	if !strings.EqualFold(attribute, "service") {
-		return Unknown, No
+		return Unknown, true
 	}
-	is := func(b bool) (Tri, Tri) {
+	is := func(b bool) (Tri, bool) {
 		if b {
-			return Yes, No
+			return Yes, true
 		}
-		return No, No
+		return No, true
 	}
-	switch strings.ToLower(op) {
+	switch op = strings.ToLower(op); op {
 	case "=":
 		return is(service == value)
 	case "!=":
@@ -94,40 +95,34 @@ func serviceCondition(service, attribute, op, value string) (met, err Tri) {
 	case "=~", "glob", "!~", "noglob":
 		match, err := path.Match(value, service)
 		if err != nil || strings.ContainsAny(value, `[\`) {
-			return Unknown, No // path.Match and fnmatch(3) differ in these
+			return Unknown, true // path.Match and fnmatch(3) differ in these
 		}
-		return is(match == (op[0] == '=' || strings.EqualFold(op, "glob")))
+		return is(match == (op == "=~" || op == "glob"))
 	case "ingroup", "notingroup", "innetgr", "notinnetgr":
-		return Unknown, No // they look at the user, whatever the attribute
+		return Unknown, true // they look at the user, whatever the attribute
 	}
 	// Numbers: a service name is none. And words that are no operator.
-	return Unknown, Yes
+	return Unknown, false
 }
 
-func inList(s, list string) bool {
-	for _, item := range strings.Split(list, ":") {
-		if item == s {
-			return true
-		}
-	}
-	return false
-}
+func inList(s, list string) bool { return slices.Contains(strings.Split(list, ":"), s) }
 
-// ttyCron are the services whose daemon sets PAM_TTY to "cron" (cronie's security.c). pam_systemd then takes class
-// "background" whatever its arguments and environment say (pam_systemd.c, still so in sources that know class=none).
-// Debian's cron does not: class=none on its line made no session (measured on systemd 262).
-var ttyCron = map[string]bool{"crond": true}
+// ClassOverridden reports whether a service's daemon sets PAM_TTY to "cron", as cronie does
+// (security.c). pam_systemd then takes class "background" whatever its arguments and environment
+// say (pam_systemd.c, still so in sources that know class=none). Debian's cron does not: class=none
+// on its line made no session (measured on systemd 262).
+func ClassOverridden(service string) bool { return service == "crond" }
 
 // class is the session class that pam_systemd at i asks for.
-func (s *pamStack) class(i int) string {
-	if ttyCron[s.service] {
+func (s *stack) class(i int) string {
+	if ClassOverridden(s.service) {
 		return "background"
 	}
 	if s.envClass(i) {
 		return ClassUnknown
 	}
 	class := ClassAuto
-	if isCron(s.service) {
+	if s.service == "cron" { // Debian's: crond is above
 		class = "background" // what a session without a terminal gets
 	}
 	for _, a := range s.handlers[i].entry.args {
@@ -138,8 +133,9 @@ func (s *pamStack) class(i int) string {
 	return class
 }
 
-// envClass reports whether a pam_env before i may set XDG_SESSION_CLASS, which pam_systemd prefers to its argument.
-func (s *pamStack) envClass(i int) bool {
+// envClass reports whether a pam_env before i may set XDG_SESSION_CLASS, which pam_systemd prefers
+// to its argument.
+func (s *stack) envClass(i int) bool {
 	for _, h := range s.handlers[:i] {
 		if !h.is("pam_env.so") {
 			continue
@@ -153,7 +149,7 @@ func (s *pamStack) envClass(i int) bool {
 			}
 		}
 		for _, f := range files {
-			data, _, err := s.tree.read(f)
+			data, err := s.tree.read(f)
 			if err == nil && bytes.Contains(data, []byte("XDG_SESSION_CLASS")) {
 				return true
 			}
