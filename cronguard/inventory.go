@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/scopereap/scopereap/cronguard/pam"
 	"github.com/scopereap/scopereap/internal/files"
@@ -95,12 +96,14 @@ const (
 // ReadInventory finds the jobs of the machine whose root directory is root. What cannot be read or
 // understood becomes a Problem. The error is for a root that cannot be read at all.
 func ReadInventory(root string) (*Inventory, error) {
-	if info, err := os.Stat(root); err != nil {
+	info, err := os.Stat(root)
+	if err != nil {
 		return nil, fmt.Errorf("looking for cron jobs below %s: %w", root, err)
-	} else if !info.IsDir() {
+	}
+	if !info.IsDir() {
 		return nil, fmt.Errorf("looking for cron jobs: %s is not a directory; name a root directory", root)
 	}
-	r := reader{root: files.Root(root), inv: &Inventory{}, zones: zones{}}
+	r := reader{root: files.Root(root), rootUID: info.Sys().(*syscall.Stat_t).Uid, inv: &Inventory{}, zones: zones{}}
 	r.findDaemon()
 	r.readUsers()
 	r.systemTable("/etc/crontab", SystemTable)
@@ -118,9 +121,11 @@ func ReadInventory(root string) (*Inventory, error) {
 
 // reader gathers an inventory.
 type reader struct {
-	root  files.Root
-	inv   *Inventory
-	zones zones
+	root files.Root
+	// rootUID is who owns the root directory: root, but in a copy of one.
+	rootUID uint32
+	inv     *Inventory
+	zones   zones
 }
 
 func (r *reader) problem(file string, line int, text string) {
@@ -179,6 +184,11 @@ func (r *reader) systemTable(file string, source Source) {
 	text, info, err := r.read(file)
 	if err != nil {
 		r.failed(file, err)
+		return
+	}
+	if uid := info.Sys().(*syscall.Stat_t).Uid; uid != r.rootUID {
+		r.problem(file, 0, fmt.Sprintf("cron refuses it, because it belongs to UID %d and not to root: "+
+			"its jobs do not run and are not listed; chown root %s", uid, file))
 		return
 	}
 	if mode := info.Mode(); mode.Perm()&0o022 != 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -217,12 +218,20 @@ func TestInventoryProblems(t *testing.T) {
 		"etc/cron.d/dir/":       "",
 		"etc/cron.d/large":      strings.Repeat("#\n", maxTable),
 		"etc/cron.d/loose":      "* * * * * root x\n",
+		"etc/cron.d/users":      "* * * * * root x\n",
 		"etc/anacrontab":        "1 1 a b\n",
 		"etc/cron.daily/x":      script,
 		"etc/shadow":            "root:$6$secret:1::::::\n",
 		"var/spool/cron/mallet": "-> /etc/shadow",
 	})
 	if err := os.Chmod(filepath.Join(root, "etc/cron.d/loose"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(filepath.Join(root, "etc/cron.d/users"), 1000, 0); err != nil {
+			t.Fatal(err)
+		}
+	} else if err := os.Remove(filepath.Join(root, "etc/cron.d/users")); err != nil { // only root can give it away
 		t.Fatal(err)
 	}
 	for _, name := range []string{"etc/cron.d/fifo", "var/spool/cron/fifo"} {
@@ -250,6 +259,10 @@ func TestInventoryProblems(t *testing.T) {
 			`and are not listed; chmod go-w /etc/cron.d/loose`,
 		`/etc/anacrontab: anacron is not installed: its jobs do not run and are not listed; remove the file`,
 		`/etc/cron.daily: no line of a crontab or anacrontab runs these scripts: they do not run by cron`,
+	}
+	if os.Geteuid() == 0 {
+		want = slices.Insert(want, 6, `/etc/cron.d/users: cron refuses it, because it belongs to UID 1000 and not to root: `+
+			`its jobs do not run and are not listed; chown root /etc/cron.d/users`)
 	}
 	if diff := cmp.Diff(want, problems(inv)); diff != "" {
 		t.Error(diff)
