@@ -132,6 +132,19 @@ func (a *app) sweep(cmd *cobra.Command, m *machine, under string, asJSON bool) e
 	return nil
 }
 
+// A daemon that has crashed is back after RestartSec=2s. Whoever swept by himself meanwhile
+// would have its lock, and keep it away for so long.
+const (
+	restartSoon = 5 * time.Second
+	restartLook = 250 * time.Millisecond
+)
+
+// crashed reports whether a daemon has left its socket: it has not ended by itself.
+func (a *app) crashed() bool {
+	_, err := os.Lstat(a.socket())
+	return err == nil
+}
+
 // errNeedsRoot: no daemon runs that could be asked, and doing it oneself needs root.
 var errNeedsRoot = errors.New("sweeping needs root")
 
@@ -139,6 +152,14 @@ var errNeedsRoot = errors.New("sweeping needs root")
 func (a *app) sweepAnyhow(ctx context.Context, m *machine, under string, show func(reclaim.SweepProgress),
 	errs io.Writer, interact bool) (sweepReport, error) {
 	r, err := patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
+	for end := time.Now().Add(restartSoon); errors.Is(err, control.ErrNoDaemon) && a.crashed() && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-time.After(restartLook):
+		}
+		r, err = patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
+	}
 	r.byDaemon = true
 	if !errors.Is(err, control.ErrNoDaemon) {
 		return r, unanswered(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,9 +30,16 @@ func answering(t *testing.T, handler control.Handler) *app {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	a := &app{runDir: dir}
-	l, err := control.Listen(filepath.Join(dir, control.SocketName))
+	answer(t, a, handler)
+	return a
+}
+
+// answer has an app's daemon begin to answer.
+func answer(t *testing.T, a *app, handler control.Handler) {
+	l, err := control.Listen(a.socket())
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
@@ -45,7 +53,32 @@ func answering(t *testing.T, handler control.Handler) *app {
 			t.Error(err)
 		}
 	})
-	return a
+}
+
+// TestSweepAwaitsRestart: where a daemon has crashed, the next one sweeps. Who did it meanwhile would keep it away.
+func TestSweepAwaitsRestart(t *testing.T) {
+	a := &app{runDir: t.TempDir()}
+	if a.crashed() {
+		t.Error("crashed, and never ran")
+	}
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: a.socket(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	began := make(chan struct{})
+	time.AfterFunc(restartLook, func() {
+		defer close(began)
+		answer(t, a, func(context.Context, json.RawMessage, func(any) bool) (any, error) {
+			return reclaim.SweepResult{Under: "/a", Freed: 7}, nil
+		})
+	})
+	r, err := a.sweepAnyhow(t.Context(), nil, "/a", func(reclaim.SweepProgress) {}, io.Discard, false)
+	if err != nil || !r.byDaemon || r.Freed != 7 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	<-began
 }
 
 func TestSweepByDaemon(t *testing.T) {

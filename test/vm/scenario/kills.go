@@ -36,6 +36,7 @@ const (
 	killMoment   = 10 * time.Millisecond  // after a limit is seen to differ, at most
 	killLater    = 500 * time.Millisecond // after a restart, where there is nothing to be seen, at most
 	killEnd      = 2 * time.Minute        // until a last daemon has put all in order
+	killSpare    = 5 * time.Minute        // of the scenario's time, for its end
 )
 
 // killWays are how it dies, in turn.
@@ -85,7 +86,12 @@ func runKills(ctx context.Context, r *Run) error {
 // each kills the daemon so often. moment waits for the next one, and tells whether it is in the middle of something;
 // after is done once another daemon runs.
 func (k *killRun) each(ctx context.Context, moment func() (bool, error), after func(death) error) error {
+	limit, bounded := ctx.Deadline()
 	for i := range k.Params.Kills {
+		if bounded && time.Until(limit) < killSpare {
+			k.Log.Warn("no time for more", "kills", i)
+			return nil
+		}
 		d := killWays[i%len(killWays)]
 		pid, err := k.DaemonPID(ctx)
 		if err != nil || pid == 0 {
@@ -140,7 +146,10 @@ func (k *killRun) shielding(ctx context.Context) error {
 		if err := tree.Leak(ctx, killDying, crashPages); err != nil {
 			return false, err
 		}
-		sweeps.Go(func() { _, _ = machine.Run(ctx, "scopereapctl", "sweep", crashTree) }) // its daemon dies
+		// Its daemon dies. (scopereapctl would do it by itself where none runs, and keep the next one away for so long.)
+		sweeps.Go(func() {
+			_, _ = machine.Run(ctx, "busctl", "--system", "call", apiName, apiPath, apiMain, "Sweep", "sb", crashTree, "false")
+		})
 		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 			now, err := readLimits(dirs)
 			if err != nil {
