@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/cronguard"
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 	"github.com/scopereap/scopereap/internal/ledger"
 	"github.com/scopereap/scopereap/logind"
 	"github.com/scopereap/scopereap/logind/users"
@@ -140,7 +140,7 @@ func (d *node) openLedger() *account {
 		d.log.Info("no state directory: who leaks is forgotten when scopereapd ends", "dir", d.flags.stateDir)
 		a.path = ""
 	}
-	_ = atomicfile.Clean(d.flags.stateDir) // what a killed one left does no harm
+	_ = files.Clean(d.flags.stateDir) // what a killed one left does no harm
 	var err error
 	if a.Ledger, err = ledger.Load(a.path); err != nil {
 		d.log.Warn("who leaked before is not known", "err", err)

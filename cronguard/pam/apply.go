@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // Apply does what is planned, service by service, each file atomically and its backup first. It
@@ -54,7 +54,7 @@ func (p Plan) cleanUp() error {
 	if err != nil {
 		return nil // there is none
 	}
-	return errors.Join(atomicfile.Clean(dir), atomicfile.Clean(p.stateDir))
+	return errors.Join(files.Clean(dir), files.Clean(p.stateDir))
 }
 
 // lock keeps two guards apart.
@@ -98,11 +98,11 @@ func (p Plan) apply(item PlanItem) error {
 		if err := os.Remove(host); err != nil {
 			return err
 		}
-		if err := atomicfile.FsyncDir(dir); err != nil {
+		if err := files.FsyncDir(dir); err != nil {
 			return err
 		}
 	case ActionChange:
-		if err := atomicfile.Write(host, item.After, is); err != nil {
+		if err := files.Write(host, item.After, is); err != nil {
 			return err
 		}
 	}
@@ -111,27 +111,27 @@ func (p Plan) apply(item PlanItem) error {
 
 // unchanged makes sure that a file is still as it was planned for, and says what the new one should
 // be like.
-func unchanged(item PlanItem, host string) (atomicfile.Options, error) {
+func unchanged(item PlanItem, host string) (files.Options, error) {
 	info, err := os.Lstat(host)
 	if item.Before == nil && errors.Is(err, fs.ErrNotExist) {
-		return atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}, nil
+		return files.Options{Mode: 0o644, Sync: files.SyncDir}, nil
 	}
 	if err != nil {
-		return atomicfile.Options{}, err
+		return files.Options{}, err
 	}
 	if err := plainOwn(item.File, info); err != nil {
-		return atomicfile.Options{}, err
+		return files.Options{}, err
 	}
 	data, err := readRegular(host)
 	if err != nil {
-		return atomicfile.Options{}, err
+		return files.Options{}, err
 	}
 	if item.Before == nil || !bytes.Equal(data, item.Before) {
-		return atomicfile.Options{}, fmt.Errorf("%s has changed in the meantime: nothing was done to it; try again", item.File)
+		return files.Options{}, fmt.Errorf("%s has changed in the meantime: nothing was done to it; try again", item.File)
 	}
-	o := atomicfile.Options{Mode: info.Mode().Perm(), Xattrs: attrsOf(host), Sync: atomicfile.SyncDir}
+	o := files.Options{Mode: info.Mode().Perm(), Xattrs: attrsOf(host), Sync: files.SyncDir}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		o.Owner = &atomicfile.Owner{UID: int(st.Uid), GID: int(st.Gid)}
+		o.Owner = &files.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 	}
 	return o, nil
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 const recordVersion = 1
@@ -148,11 +148,11 @@ func (r *guardRecord) save(stateDir string, backup []byte) error {
 	if err != nil {
 		return err
 	}
-	o := atomicfile.Options{Mode: 0o600, Sync: atomicfile.SyncDir}
-	if err := atomicfile.Write(filepath.Join(stateDir, r.Backup), backup, o); err != nil {
+	o := files.Options{Mode: 0o600, Sync: files.SyncDir}
+	if err := files.Write(filepath.Join(stateDir, r.Backup), backup, o); err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
+	return files.Write(filepath.Join(stateDir, recordName(r.Service)), append(data, '\n'), o)
 }
 
 // backups are the paths of a service's backups. One that no record names is left by a guard that

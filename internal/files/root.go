@@ -1,11 +1,6 @@
-// Package files reads files that somebody else wrote, for a program that is root: links lead
-// nowhere out of a root directory, nothing but regular files is opened, and no more is read than
-// asked for.
 package files
 
 import (
-	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -57,38 +52,4 @@ func (r Root) Resolve(p string) (string, error) {
 		todo = append(strings.Split(to, "/"), todo...)
 	}
 	return at, nil
-}
-
-// What ReadRegular does not read.
-var (
-	ErrNotRegular = errors.New("is not a regular file")
-	ErrTooLarge   = errors.New("is too large")
-)
-
-// ReadRegular reads a regular file of at most that many bytes. Should it become a FIFO or a link
-// while it is looked at, opening it neither waits nor follows.
-func ReadRegular(host string, most int64) ([]byte, fs.FileInfo, error) {
-	info, err := os.Lstat(host) // first: to open a device may be enough to make it do something
-	if err == nil && !info.Mode().IsRegular() {
-		err = ErrNotRegular
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := os.OpenFile(host, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = ErrNotRegular
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = ErrTooLarge
-	}
-	return data, info, err
 }

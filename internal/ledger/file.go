@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // FileName is the ledger's name in /var/lib/scopereap.
@@ -98,7 +98,7 @@ func (l *Ledger) Save(path string) error {
 		return err
 	}
 	// It names users and their habits: root's only.
-	if err := atomicfile.Write(path, b, atomicfile.Options{Mode: 0o600, Sync: atomicfile.SyncFile}); err != nil {
+	if err := files.Write(path, b, files.Options{Mode: 0o600, Sync: files.SyncFile}); err != nil {
 		l.mu.Lock()
 		l.changed = true
 		l.mu.Unlock()

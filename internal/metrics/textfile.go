@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 // writeText keeps the text file as the configuration wants it, and takes it
@@ -75,8 +75,8 @@ func (m *Metrics) writeTextOnce(path string) error {
 	defer dir.Close()
 	// The directory that was opened, whatever is at its path by now.
 	at := fmt.Sprintf("/proc/self/fd/%d", dir.Fd())
-	_ = atomicfile.Clean(at) // what a killed one left does no harm
-	err = atomicfile.Write(filepath.Join(at, filepath.Base(path)), text, atomicfile.Options{Mode: textfileMode})
+	_ = files.Clean(at) // what a killed one left does no harm
+	err = files.Write(filepath.Join(at, filepath.Base(path)), text, files.Options{Mode: textfileMode})
 	if errno := unix.Errno(0); errors.As(err, &errno) {
 		return fmt.Errorf("write %s: %w", path, errno) // and not of a descriptor's number
 	}

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
 	"github.com/scopereap/scopereap/internal/files"
 )
 
@@ -42,7 +41,7 @@ func (f stateFile) lock(ctx context.Context) (unlock func(), err error) {
 	for {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			_ = atomicfile.Clean(filepath.Dir(f.path)) // what a killed one left does no harm
+			_ = files.Clean(filepath.Dir(f.path)) // what a killed one left does no harm
 			return func() { unix.Close(fd) }, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
@@ -119,13 +118,13 @@ func (f stateFile) write(s *state) error {
 	if old, err := files.ReadBounded(f.path, maxState); err == nil && old == string(text) {
 		return nil
 	}
-	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncDir}
+	o := files.Options{Mode: 0o644, Sync: files.SyncDir}
 	var st unix.Stat_t
 	if unix.Lstat(f.path, &st) == nil {
 		o.Mode = os.FileMode(st.Mode & 0o777)
 		if os.Geteuid() == 0 {
-			o.Owner = &atomicfile.Owner{UID: int(st.Uid), GID: int(st.Gid)}
+			o.Owner = &files.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 		}
 	}
-	return atomicfile.Write(f.path, text, o)
+	return files.Write(f.path, text, o)
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
 	"github.com/scopereap/scopereap/internal/files"
 )
 
@@ -91,9 +90,9 @@ func writeDropIn(dir, text string) error {
 	case !errors.Is(err, os.ErrExist):
 		return fmt.Errorf("making the drop-in's directory: %w", err)
 	}
-	_ = atomicfile.Clean(dir) // what a killed one left does no harm
-	o := atomicfile.Options{Mode: 0o644, Sync: atomicfile.SyncFile}
-	if err := atomicfile.Write(filepath.Join(dir, dropInName), []byte(text), o); err != nil {
+	_ = files.Clean(dir) // what a killed one left does no harm
+	o := files.Options{Mode: 0o644, Sync: files.SyncFile}
+	if err := files.Write(filepath.Join(dir, dropInName), []byte(text), o); err != nil {
 		return fmt.Errorf("writing the drop-in: %w", err)
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 	"github.com/scopereap/scopereap/reclaim/pagewalk"
 )
 
@@ -52,7 +52,7 @@ func (s *Server) recall() *pagewalk.Layout {
 	if s.Proven == "" {
 		return nil
 	}
-	_ = atomicfile.Clean(filepath.Dir(s.Proven)) // what a killed one left does no harm
+	_ = files.Clean(filepath.Dir(s.Proven)) // what a killed one left does no harm
 	b, err := os.ReadFile(s.Proven)
 	if err != nil {
 		return nil // the first start of this boot
@@ -79,7 +79,7 @@ func (s *Server) remember(k *pagewalk.Kernel) {
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(is); err == nil {
-			err = atomicfile.Write(s.Proven, b, atomicfile.Options{Mode: 0o600})
+			err = files.Write(s.Proven, b, files.Options{Mode: 0o600})
 		}
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 	"github.com/scopereap/scopereap/test/bench/result"
 )
 
@@ -62,7 +62,7 @@ func report(dir, png string) error {
 	}
 	var text bytes.Buffer
 	write(&text, runs, pictures)
-	return atomicfile.Write(filepath.Join(dir, "README.md"), text.Bytes(), atomicfile.Options{Mode: 0o644})
+	return files.Write(filepath.Join(dir, "README.md"), text.Bytes(), files.Options{Mode: 0o644})
 }
 
 // removeOld removes plots of results that are no more.

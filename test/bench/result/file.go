@@ -11,7 +11,7 @@ import (
 	"regexp"
 	"slices"
 
-	"github.com/scopereap/scopereap/internal/atomicfile"
+	"github.com/scopereap/scopereap/internal/files"
 )
 
 var plain = regexp.MustCompile(`^[a-z0-9][a-z0-9.]*$`)
@@ -32,7 +32,7 @@ func Write(dir string, r *Run) (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(dir, r.FileName())
-	return path, atomicfile.Write(path, append(data, '\n'), atomicfile.Options{Mode: 0o644})
+	return path, files.Write(path, append(data, '\n'), files.Options{Mode: 0o644})
 }
 
 // Read reads one run. A field that it does not know is an error: a typo would look like a zero.

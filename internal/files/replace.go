@@ -1,5 +1,4 @@
-// Package atomicfile replaces files in one step: whoever opens one finds the old content or the new, whole.
-package atomicfile
+package files
 
 import (
 	"errors"
