@@ -35,6 +35,7 @@ func TestSafe(t *testing.T) {
 		"two\nlines\tand a \\x1b": "two\nlines\tand a \\x1b",
 		"stat /\x1b[2Jx: no":      `stat /\x1b[2Jx: no`,
 		"\xff\u009b\u202e\r\x00":  `\xff\u009b\u202e\r\x00`,
+		"/a\xffb":                 `/a\xffb`,
 		"\ufffd":                  "\ufffd", // a character like others where it was written as such
 	} {
 		if got := Safe(text); got != want {
