@@ -36,7 +36,8 @@ func TestSafe(t *testing.T) {
 		"stat /\x1b[2Jx: no":      `stat /\x1b[2Jx: no`,
 		"\xff\u009b\u202e\r\x00":  `\xff\u009b\u202e\r\x00`,
 		"/a\xffb":                 `/a\xffb`,
-		"\ufffd":                  "\ufffd", // a character like others where it was written as such
+		"\x07 \"a\\b\"":           `\a "a\b"`, // only what cannot be printed is escaped
+		"\ufffd":                  "\ufffd",   // a character like others where it was written as such
 	} {
 		if got := Safe(text); got != want {
 			t.Errorf("%q is %q, want %q", text, got, want)
