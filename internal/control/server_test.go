@@ -221,10 +221,16 @@ func TestAnswerHasTime(t *testing.T) {
 // caller's patience.
 func TestCallFails(t *testing.T) {
 	dir := t.TempDir()
-	for _, c := range []struct{ said, want string }{
-		{"", "hung up without an answer"},
-		{"{\"progress\":1}\n", "hung up without an answer"},
-		{"garbage\n", "no JSON"},
+	for _, c := range []struct {
+		asked      any
+		read       int // bytes of the request, 0 for all
+		said, want string
+	}{
+		{nil, 0, "", "hung up without an answer"},
+		{nil, 0, "{\"progress\":1}\n", "hung up without an answer"},
+		{nil, 0, "garbage\n", "no JSON"},
+		{nil, 1, "", unix.ECONNRESET.Error()},
+		{make(chan int), 1, "", "unsupported type"},
 	} {
 		l, err := net.Listen("unix", filepath.Join(dir, "s"))
 		if err != nil {
@@ -235,16 +241,26 @@ func TestCallFails(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = bufio.NewReader(conn).ReadString('\n')
+			if c.read > 0 {
+				_, _ = io.ReadFull(conn, make([]byte, c.read))
+			} else {
+				_, _ = bufio.NewReader(conn).ReadString('\n')
+			}
 			_, _ = io.WriteString(conn, c.said)
 			conn.Close()
 		}()
-		if err := Call(t.Context(), l.Addr().String(), VerbStatus, nil, nil, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := Call(t.Context(), l.Addr().String(), VerbStatus, c.asked, nil, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("said %q: %v, want %q", c.said, err, c.want)
 		}
 		l.Close()
 	}
-	if err := Call(t.Context(), dir, VerbStatus, make(chan int), nil, nil); err == nil {
+	// An answer may be long: a status where much is pinned.
+	long := strings.Repeat("x", 2*bufio.MaxScanTokenSize)
+	var got string
+	if err := Call(t.Context(), serveVerbs(t, map[string]Verb{VerbStatus: {Handler: answer(long)}}), VerbStatus, nil, &got, nil); got != long || err != nil {
+		t.Errorf("%d bytes of a long answer, %v", len(got), err)
+	}
+	if err := Call(t.Context(), dir, VerbStatus, nil, nil, nil); err == nil {
 		t.Error("a directory answers")
 	}
 	// A full queue is waited for (connect(2): EAGAIN), but no longer than the caller wants.
@@ -270,6 +286,7 @@ func TestCallFails(t *testing.T) {
 	}
 	called := make(chan error, 1)
 	go func() { called <- Call(t.Context(), full, VerbStatus, nil, nil, nil) }()
+	time.Sleep(2 * connectAgain)                  // with luck it has found the queue full by then
 	for answered := 0; answered < 2; answered++ { // the first, and then the one that has waited
 		conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 		if err != nil {
