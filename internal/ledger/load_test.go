@@ -76,7 +76,7 @@ func TestLoadOdd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Teardown("/a", false, Key{User, "no slots"}, Key{User, "null"})
+	l.Teardown("/a", false, Key{User, "no slots"})
 	var names []string
 	for _, r := range l.Report().Rows {
 		names = append(names, r.Name)
@@ -120,11 +120,23 @@ func TestPendingGivesWay(t *testing.T) {
 	if a, b, c := left(l, alice), left(l, bob), left(l, Key{Unit, "0"}); a != 1 || b != 0 || c != 1 {
 		t.Errorf("%v of the first, %v of the one that was torn down again and again, %v of the oldest that has room; want 1, 0, 1", a, b, c)
 	}
+	// One that came again is as young as that.
+	l = New()
+	l.Teardown("/u", false, sshd)
+	l.Left([]string{"/u"}, 0)
+	l.Teardown("/u", false, sshd)
+	for i := range maxPending - 1 {
+		l.Teardown(fmt.Sprint(i), false, bob)
+	}
+	l.Left([]string{"/u"}, 1)
+	if n := left(l, sshd); n != 1 {
+		t.Errorf("%v left by what came again", n)
+	}
 	// Nothing left is told as well, and what is told once is told.
 	l.Teardown("/none", false, sshd)
 	l.Left([]string{"/none"}, 0)
 	l.Left([]string{"/none"}, 5)
-	if n := left(l, sshd); n != 0 {
+	if n := left(l, sshd); n != 1 {
 		t.Errorf("%v left by what had left nothing", n)
 	}
 }
@@ -190,5 +202,30 @@ func TestCronPerDay(t *testing.T) {
 		if _, ok := r.CronPerDay("other", since.Add(c.after)); ok {
 			t.Error("a job that was not seen has a rate")
 		}
+	}
+}
+
+// The last hour ends to the slot, and begins no later than now.
+func TestLastHour(t *testing.T) {
+	c := newClock() // at a slot's beginning
+	l := newAt(c.now)
+	began := c.t
+	l.Teardown("/a", false, alice)
+	for _, step := range []struct {
+		at   time.Duration
+		want int64
+	}{{0, 1}, {time.Hour - 1, 1}, {time.Hour, 0}, {-slotTime, 0}} {
+		c.t = began.Add(step.at)
+		if r, _ := l.Get(alice); r.LastHour.Teardowns != step.want {
+			t.Errorf("%v later: %+v", step.at, r.LastHour)
+		}
+	}
+	c.t = began.Add(time.Hour)
+	l.Teardown("/a", false, alice)
+	if r, _ := l.Get(alice); r.LastHour.Teardowns != 1 || !r.First.Equal(began) || !r.Last.Equal(c.t) {
+		t.Errorf("%+v", r)
+	}
+	if n := len(l.rows[alice].Slots); n != 1 {
+		t.Errorf("%d slots are kept", n)
 	}
 }

@@ -388,3 +388,40 @@ func TestLimitsByNetwork(t *testing.T) {
 		gate.Close()
 	}
 }
+
+// Each way of holding, and what keeps from reaping, has its own value; the rest is never below nothing.
+func TestValuesOfTheirOwn(t *testing.T) {
+	r := newRig(t)
+	status := r.opts.Source.Status
+	r.opts.Source.Status = func() control.Status {
+		s := status()
+		s.Engine.Held = reclaim.HoldCount{Held: 3, Waiting: 4, Threads: 5}
+		s.Engine.MonitorOnly = "the policy says so"
+		s.Engine.Abilities.FreshProtection.State = reclaim.Yes
+		return s
+	}
+	r.survey.Store(&reclaim.Survey{Dying: 10, Live: 9, Ancestors: []reclaim.Surveyed{surveyed("/a", 30, 1)}})
+	r.Outcome(reclaim.Outcome{Ancestor: "/only", Bytes: 7})
+	text := r.lines(t)
+	for _, want := range []string{`scopereap_held_directories{unit="live"} 3`, `scopereap_held_directories{unit="ended"} 4`, `scopereap_hold_threads 5`,
+		`scopereap_monitor_only 1`, `scopereap_fresh_protection 1`, `scopereap_ancestor_dying_memcgs{ancestor="other"} 0`,
+		`scopereap_ancestor_reaped_bytes_total{ancestor="/only"} 7`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s in:\n%s", want, text)
+		}
+	}
+}
+
+// A place is given back when its connection ends, whoever had it.
+func TestPlaceIsGivenBack(t *testing.T) {
+	left := 0
+	here, there := net.Pipe()
+	defer here.Close()
+	c := &limitedConn{Conn: there, leave: func() { left++ }}
+	if err := c.Close(); err != nil || left != 1 {
+		t.Errorf("%v, left %d times", err, left)
+	}
+	if _, err := here.Write([]byte("x")); err == nil {
+		t.Error("it is still open")
+	}
+}
