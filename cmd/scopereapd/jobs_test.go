@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -115,4 +116,70 @@ func TestJobsStuck(t *testing.T) {
 			t.Errorf("%d readers are stuck", n)
 		}
 	})
+}
+
+// What is no cron session is forgotten at once, and so is what has ended; whose leader is gone is looked at no more; and a
+// read that has ended makes room for the next.
+func TestJobsForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := map[string]int{}
+		j := runJobs(t, func(s logind.Session) (string, bool) { looks[s.ID]++; return "job of " + s.ID, false })
+		j.session = func(id string) (logind.Session, bool) {
+			service := map[string]string{"login": "sshd", "unasked": ""}
+			s, ok := service[id]
+			if !ok {
+				s = "cron"
+			}
+			return logind.Session{ID: id, Service: s, Leader: 10}, id != "unknown"
+		}
+		reads := 0
+		j.processes = func(int) ([]cronguard.Process, error) {
+			if reads++; reads > 2 {
+				return nil, errors.New("gone")
+			}
+			return nil, nil
+		}
+		remembered := func(id string) bool { j.mu.Lock(); defer j.mu.Unlock(); return j.found[id] != nil }
+		j.began("cron", time.Now())
+		synctest.Wait()
+		j.began("login", time.Now())
+		time.Sleep(time.Millisecond)
+		if synctest.Wait(); remembered("login") || !remembered("cron") {
+			t.Errorf("remembered: login %t, cron %t", remembered("login"), remembered("cron"))
+		}
+		j.began("unknown", time.Now())
+		j.began("unasked", time.Now())
+		time.Sleep(lookAt[2])
+		if synctest.Wait(); !remembered("unknown") || !remembered("unasked") {
+			t.Error("a session that is not known yet is looked at once only")
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if remembered("unknown") || remembered("unasked") || looks["unknown"]+looks["unasked"]+looks["login"] != 0 {
+			t.Errorf("looked at %v", looks)
+		}
+		if looks["cron"] != 3 { // two reads, and the one that says that its leader is gone
+			t.Errorf("looked at cron's %d times", looks["cron"])
+		}
+		if job, _ := j.ended(&logind.Session{ID: "cron"}, time.Now()); job != "job of cron" || remembered("cron") {
+			t.Errorf("job %q, and remembered: %t", job, remembered("cron"))
+		}
+		at := time.Now()
+		if job, began := j.ended(&logind.Session{ID: "cron"}, at); job != "" || !began.Equal(at) {
+			t.Errorf("job %q since %v of what is not known", job, began)
+		}
+	})
+}
+
+// The oldest gives way.
+func TestJobsForgetOldest(t *testing.T) {
+	j := newJobs(t.TempDir(), slog.New(slog.DiscardHandler))
+	now := time.Now()
+	for i := range maxFound {
+		j.began(fmt.Sprint(i), now.Add(time.Duration((i+7)%maxFound)*time.Second))
+	}
+	j.began("new", now)
+	if len(j.found) != maxFound || j.found[fmt.Sprint(maxFound-7)] != nil || j.found["new"] == nil {
+		t.Errorf("%d are remembered, the oldest: %t", len(j.found), j.found[fmt.Sprint(maxFound-7)] != nil)
+	}
 }

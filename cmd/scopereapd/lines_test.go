@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,4 +227,74 @@ func TestTellPinnedMany(t *testing.T) {
 			t.Errorf("%d ancestors remembered", n)
 		}
 	})
+}
+
+// What is gathered is added up, of one ancestor and of the "other" ones, and goes in the order of its names after a minute.
+func TestGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, r := tellingNode()
+		for range linesAtOnce {
+			d.tell(reapedOne("/first.slice"))
+		}
+		o := reapedOne("/b.slice")
+		o.Latency = []time.Duration{time.Second}
+		d.tell(o)
+		o.Latency, o.DyingAfter, o.Pins = []time.Duration{3 * time.Second, time.Second}, 2, []reclaim.Pin{{Reason: reclaim.PinnedSwap, Bytes: 4096}}
+		d.tell(o)
+		for i := range gatherMost + 1 {
+			d.tell(reapedOne(fmt.Sprintf("/a%02d.slice", i)))
+		}
+		d.tell(reapedOne("/b.slice")) // it has a line, though all are taken
+		time.Sleep(gatherTime - 1)
+		n := len(r.records)
+		if d.flush(time.Now(), false); len(r.records) != n {
+			t.Error("flushed too soon")
+		}
+		time.Sleep(1)
+		d.flush(time.Now(), false)
+		var got []string
+		for _, l := range r.lines()[n:] {
+			if strings.Contains(l, "/b.slice") || strings.Contains(l, "other") {
+				got = append(got, l)
+			}
+		}
+		want := []string{
+			`reaped ancestor=/b.slice freed=3 bytes="12 KiB" cpu=5µs wall=900ms teardowns=4 slowest=3s outcomes=3`,
+			`reaped ancestor=other freed=2 bytes="8.0 KiB" cpu=3µs wall=600ms teardowns=2 slowest=200ms outcomes=2`,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if all := r.lines()[n:]; len(all) != gatherMost+1 || !slices.IsSorted(all) {
+			t.Errorf("%d lines, %q", len(all), all)
+		}
+		if d.flush(time.Now(), true); len(r.records) != n+gatherMost+1 {
+			t.Error("told twice")
+		}
+	})
+}
+
+// Nobody has looked at what has no pins; what is gone for long is forgotten.
+func TestPinsForgotten(t *testing.T) {
+	s, now := newLines(time.Unix(1e9, 0)), time.Unix(1e9, 0)
+	shmem := reclaim.Pin{Reason: reclaim.PinnedShmem, Bytes: 1}
+	for i, step := range []struct {
+		after      time.Duration
+		o          reclaim.Outcome
+		want       bool
+		remembered int
+	}{
+		{0, pinnedBy(3), false, 0},
+		{0, pinnedBy(3, shmem), true, 1},
+		{pinnedAgain - 1, pinnedBy(6, shmem), false, 1},
+		{1, pinnedBy(6, shmem), true, 1},
+		{1, pinnedBy(0), false, 1},
+		{pinnedAgain - 1, pinnedBy(0), false, 0},
+		{0, pinnedBy(6, shmem), true, 1},
+	} {
+		now = now.Add(step.after)
+		if got := s.newPins(step.o, now); got != step.want || len(s.told) != step.remembered {
+			t.Errorf("step %d: told %t, %d remembered", i, got, len(s.told))
+		}
+	}
 }

@@ -127,6 +127,13 @@ func TestWhoMayWhat(t *testing.T) {
 	if got := ask(nobody, "ListLinger"); !strings.Contains(got, "40 -1") {
 		t.Errorf("who may read users is not told rates: %s", got)
 	}
+	p.look(func(p *polkit) {
+		for _, flags := range p.flags {
+			if flags != 0 {
+				t.Errorf("a password was asked for with flags %d, and nobody has allowed that", flags)
+			}
+		}
+	})
 	r.back.change(func(b *backend) { b.private = true })
 	p.look(func(p *polkit) { clear(p.allow) })
 	for _, m := range []string{"GetPolicy", "GetPolicySources"} {

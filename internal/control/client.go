@@ -21,15 +21,14 @@ const connectAgain = 10 * time.Millisecond
 // Call asks the daemon at socket. args and result may be nil; progress, where
 // not nil, is given each progress line. ErrNoDaemon means that none listens.
 func Call(ctx context.Context, socket, verb string, args, result any, progress func(json.RawMessage)) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
-	for errors.Is(err, unix.EAGAIN) && ctx.Err() == nil { // its queue is full, connect(2): others are faster
+	conn, err := net.Dial("unix", socket)
+	for errors.Is(err, unix.EAGAIN) { // its queue is full, which connect(2) does not wait for: others are faster
 		select {
 		case <-time.After(connectAgain):
 		case <-ctx.Done():
 			return &Error{CodeBusy, "scopereapd has too many clients; try again"}
 		}
-		conn, err = d.DialContext(ctx, "unix", socket)
+		conn, err = net.Dial("unix", socket)
 	}
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return ErrNoDaemon

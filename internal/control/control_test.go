@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -256,9 +257,13 @@ func TestServerStops(t *testing.T) {
 	called := make(chan error, 1)
 	go func() { called <- Call(t.Context(), l.Addr().String(), VerbSweep, nil, nil, nil) }()
 	<-began
+	stopped := time.Now()
 	cancel()
 	if err := <-served; err != nil {
 		t.Errorf("Serve: %v", err)
+	}
+	if waited := time.Since(stopped); waited > requestTime/2 {
+		t.Errorf("it waited %v for who has not asked", waited)
 	}
 	if err := <-called; err == nil || !strings.Contains(err.Error(), "stopping") {
 		t.Errorf("Call: %v, want what the handler said", err)

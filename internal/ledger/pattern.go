@@ -44,7 +44,7 @@ const minHex = 12
 // wordPattern replaces what is counted or random in one word. "run-u42" and
 // "run-r<32 hex>" are systemd-run's names, "c7" and "42" logind's sessions.
 func wordPattern(w string) string {
-	if isHex(w) && (len(w) >= minHex || digits(w) == len(w)) {
+	if len(w) >= minHex && isHex(w) {
 		return "*"
 	}
 	if len(w) > minHex && isHex(w[1:]) {
@@ -57,15 +57,6 @@ func wordPattern(w string) string {
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func digits(s string) (n int) {
-	for i := range len(s) {
-		if isDigit(s[i]) {
-			n++
-		}
-	}
-	return n
-}
 
 func isHex(s string) bool {
 	for i := range len(s) {

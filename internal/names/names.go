@@ -143,5 +143,5 @@ func validUnit(name string) bool {
 			return false
 		}
 	}
-	return name != "" && len(name) <= maxUnit
+	return len(name) <= maxUnit
 }

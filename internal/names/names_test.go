@@ -35,7 +35,9 @@ func TestSafe(t *testing.T) {
 		"two\nlines\tand a \\x1b": "two\nlines\tand a \\x1b",
 		"stat /\x1b[2Jx: no":      `stat /\x1b[2Jx: no`,
 		"\xff\u009b\u202e\r\x00":  `\xff\u009b\u202e\r\x00`,
-		"\ufffd":                  "\ufffd", // a character like others where it was written as such
+		"/a\xffb":                 `/a\xffb`,
+		"\x07 \"a\\b\"":           `\a "a\b"`, // only what cannot be printed is escaped
+		"\ufffd":                  "\ufffd",   // a character like others where it was written as such
 	} {
 		if got := Safe(text); got != want {
 			t.Errorf("%q is %q, want %q", text, got, want)
