@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scopereap/scopereap/internal/exitcode"
-	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/usermemcg"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -23,7 +23,7 @@ func TestUndoGoesOn(t *testing.T) {
 	needMachine(t)
 	m := newMadeUp(t, "")
 	m.file("root/sys/fs/cgroup/cgroup.controllers", "memory\n")
-	dropIn := logind.NewMemcgFree(logind.MemcgFreeOptions{Root: m.flags.policyRoot})
+	dropIn := usermemcg.New(usermemcg.Options{Root: m.flags.policyRoot})
 	if err := dropIn.Generate(m.file("root/run/systemd/system/", "")); err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/scopereap/scopereap/logind"
+	"github.com/scopereap/scopereap/logind/linger"
+	"github.com/scopereap/scopereap/logind/users"
 	"github.com/scopereap/scopereap/reclaim"
 )
 
@@ -78,8 +80,8 @@ func TestNoLingerIsNoWork(t *testing.T) {
 	} {
 		m := newMadeUp(t, c.policy)
 		// Whoever looks cannot: its directory is a file.
-		m.triggers.linger = logind.NewLinger(logind.LingerOptions{State: m.triggers.state, LingerDir: m.file("linger", ""), Logger: m.log,
-			Users: logind.NewUserDB(logind.UserDBOptions{Root: m.flags.policyRoot})})
+		m.triggers.linger = linger.New(linger.Options{State: m.triggers.state, LingerDir: m.file("linger", ""), Logger: m.log,
+			Users: users.New(users.Options{Root: m.flags.policyRoot})})
 		if c.state {
 			m.file("state/"+lingerState, "{")
 		}
@@ -146,11 +148,11 @@ func TestWhenTriggersAreLookedAt(t *testing.T) {
 // Where both fail, what is told first is what was done first; who churns is written down at the end, where a rule asks.
 func TestTriggersOrderAndEnd(t *testing.T) {
 	m := newMadeUp(t, "[sessions]\nmemcg = \"per-user\"\n[linger.auto]\nteardowns_per_hour = 5\n")
-	linger := func(dir string) *logind.Linger {
-		return logind.NewLinger(logind.LingerOptions{State: m.triggers.state, LingerDir: dir, Logger: m.log,
-			Users: logind.NewUserDB(logind.UserDBOptions{Root: m.flags.policyRoot})})
+	keeper := func(dir string) *linger.Keeper {
+		return linger.New(linger.Options{State: m.triggers.state, LingerDir: dir, Logger: m.log,
+			Users: users.New(users.Options{Root: m.flags.policyRoot})})
 	}
-	m.triggers.linger = linger(m.file("linger", "")) // no directory
+	m.triggers.linger = keeper(m.file("linger", "")) // no directory
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); m.removeTriggers(ctx) }()
@@ -166,7 +168,7 @@ func TestTriggersOrderAndEnd(t *testing.T) {
 	if first < 0 || second < first || m.logged("which users churn is not written down") != 1 {
 		t.Errorf("%s", said)
 	}
-	m.triggers.linger = linger(m.file("lingers/", ""))
+	m.triggers.linger = keeper(m.file("lingers/", ""))
 	for _, auto := range []int{0, 5} {
 		m.file("root/etc/scopereap/policy.toml", fmt.Sprintf("[linger.auto]\nteardowns_per_hour = %d\n", auto))
 		m.reload()
