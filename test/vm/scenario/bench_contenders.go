@@ -324,7 +324,7 @@ func (r *Run) pacedWrites(ctx context.Context, cgroup string) error {
 // which end armedEarly before that.
 const (
 	armedFor   = 20 * time.Second
-	armedEarly = time.Second
+	armedEarly = 3 * time.Second
 )
 
 // arm has the daemon sweep by itself from now on, as it does in service, where nobody asks it to. What the services of a
