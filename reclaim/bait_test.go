@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,14 +18,18 @@ import (
 type fakeBait struct {
 	laid   []string
 	bytes  int64
-	failed error // of laying
-	lost   error // of looking: the helper is gone
+	failed error  // of laying
+	never  string // nowhere right below it
+	lost   error  // of looking: the helper is gone
 	kind   baitKind
 	charge func() // tells where it lies
 }
 
 func (b *fakeBait) lay(parent string, bytes int64, kind baitKind) error {
 	b.kind = kind
+	if parent == b.never {
+		return errNoBait
+	}
 	if b.failed != nil {
 		return b.failed
 	}
@@ -222,6 +227,64 @@ func TestRefreshNot(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestRefreshLater: what is not the moment for a refresh, or would throttle this process,
+// puts it off.
+func TestRefreshLater(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		set   func(x *fixture, r *reaper)
+		done  bool
+		again bool
+	}{
+		{name: "a moment like any other", done: true, set: func(*fixture, *reaper) {}},
+		{name: "systemd reloads", again: true, set: func(_ *fixture, r *reaper) { r.reloading = func() bool { return true } }},
+		{name: "the living reclaim", again: true, set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim = Ability{State: No}
+			r.sleep = func(time.Duration) { x.file("/p", "memory.stat", memoryStatText(12*testMiB)+"pgscan 1\n") }
+		}},
+		{name: "the living grow", again: true, set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim = Ability{State: No}
+			r.sleep = func(time.Duration) { x.file("/p", "memory.current", fmt.Sprintln(12*testMiB+growthMost+1)) }
+		}},
+		{name: "too little to squeeze our own", set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim, r.own = Ability{State: No}, "/p/a"
+			x.file("/p", "memory.current", fmt.Sprintln(ownPart*baitPass-testPage))
+		}},
+	} {
+		x, r := reaperFixture(t)
+		r.sleep = func(time.Duration) {}
+		b := x.onStaleKernel(r, No, func(int64) {})
+		x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+		c.set(x, r)
+		done, err := x.refresh(r, "/p")
+		if done != c.done || (err != nil) != c.again || (len(b.laid) > 0) != c.done {
+			t.Errorf("%s: %t, %v, baits below %v", c.name, done, err, b.laid)
+		}
+		x.asBefore(r)
+	}
+	// Just enough is enough.
+	x, r := reaperFixture(t)
+	r.own = "/p/a"
+	x.file("/p", "memory.current", fmt.Sprintln(ownPart*baitPass))
+	if few, err := r.fewOfOurs("/p"); few || err != nil {
+		t.Errorf("%d bytes are few: %v", ownPart*baitPass, err)
+	}
+}
+
+// TestRefreshFromAbove: where no bait can be laid below a user's cgroup, a pass from above
+// does it.
+func TestRefreshFromAbove(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.cgroup("/p/a/in", 0, testMiB)
+	x.file("/p/a/in", "memory.max", fmt.Sprintln(2*testMiB))
+	b := x.onStaleKernel(r, No, func(int64) {})
+	b.never = "/p/a"
+	if done, err := x.refresh(r, "/p/a"); !done || err != nil || !slices.Equal(b.laid, []string{"/p"}) {
+		t.Errorf("%t, %v, baits below %v", done, err, b.laid)
+	}
+	x.asBefore(r)
+}
+
 // TestEngineRefreshes: a turn behind memory.low is followed by one refresh, which is
 // tried again where it fails, and done at a stop.
 func TestEngineRefreshes(t *testing.T) {
@@ -307,6 +370,20 @@ func TestUncoverOthers(t *testing.T) {
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(7*testMiB) {
 		t.Errorf("memory.low is %s, which nobody has set", got)
+	}
+	x.cgroup("/p/b", 0, 8*testMiB)
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, growth := range []int64{0, -1} { // as if it had grown by a byte since
+		if err := s.uncover(map[string]bool{"/p/b": true}, 4*testMiB, growth); (err != nil) != (growth < 0) {
+			t.Errorf("growth of more than %d: %v", growth, err)
+		}
+		x.file("/p/b", "memory.low", covers(8)+"\n")
+	}
+	x.remove("/p/b")
+	if err := s.uncover(map[string]bool{"/p/b": true}, 4*testMiB, 0); err != nil {
+		t.Errorf("one that has vanished: %v", err)
 	}
 	if err := s.lower(); err != nil {
 		t.Fatal(err)
@@ -445,6 +522,26 @@ func TestInodes(t *testing.T) {
 	if turn, err := r.inodes(t.Context(), "/p"); err != nil || len(b.laid) > 0 || !turn.never {
 		t.Errorf("beside one with a limit: %+v, %v, laid %v", turn, err, b.laid)
 	}
+	x.file("/p/a", "memory.max", "max\n")
+	b.failed = errBaitNear
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit || turn.never {
+		t.Errorf("near a limit: %+v, %v", turn, err)
+	}
+	b.failed, squeezed = nil, 0
+	stop, cancel := context.WithCancel(t.Context())
+	cancel()
+	if turn, err := r.inodes(stop, "/p"); err != nil || len(b.laid) > 0 || turn.never {
+		t.Errorf("at a stop: %+v, %v, laid %v", turn, err, b.laid)
+	}
+	r.sleep = func(time.Duration) { x.file("/p", "memory.current", fmt.Sprintln(12*testMiB+growthMost+1)) }
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || len(b.laid) > 0 || turn.never {
+		t.Errorf("beside who grows: %+v, %v, laid %v", turn, err, b.laid)
+	}
+	r.sleep = func(time.Duration) {}
+	x.file("/p", "cgroup.subtree_control", "\n")
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.End != TurnSkipped || turn.Verdict != NoController || len(b.laid) > 0 || squeezed > 0 {
+		t.Errorf("without the controller: %+v, %v, laid %v, %d squeezes", turn, err, b.laid, squeezed)
+	}
 }
 
 // TestTurnNewborn: a session that comes while a turn begins has a shield and a
@@ -567,9 +664,27 @@ func TestEngineHeals(t *testing.T) {
 	if !slices.Equal(b.laid, []string{"/p", "/r"}) {
 		t.Errorf("baits below %v", b.laid)
 	}
-	e.opts.Abilities.FreshProtection = Ability{State: Yes}
-	if e.heal(); len(e.takeInbox()) != 0 {
-		t.Error("a kernel that forgets protection is healed")
+	// What fails is tried again by itself.
+	b.failed, b.laid = errBaitNear, nil
+	e.heal()
+	for fns := e.takeInbox(); len(fns) > 0; fns = e.takeInbox() {
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	if !e.refreshes["/p"] || !e.refreshes["/r"] || e.refreshes["/q"] || len(r.stale) != 2 {
+		t.Errorf("to be tried again: %v, stale %v", e.refreshes, r.stale)
+	}
+	for what, set := range map[string]func(){
+		"a kernel that forgets protection": func() { e.opts.Abilities.FreshProtection = Ability{State: Yes} },
+		"a policy that only monitors":      func() { e.cfg.Monitor = MonitorAlways },
+		"cgroup v1":                        func() { e.opts.Hierarchy.Mode = Legacy },
+	} {
+		abil, cfg, mode := e.opts.Abilities, e.cfg, e.opts.Hierarchy.Mode
+		set()
+		e.heal()
+		if n := len(e.takeInbox()); n != 0 {
+			t.Errorf("%s is healed", what)
+		}
+		e.opts.Abilities, e.cfg, e.opts.Hierarchy.Mode = abil, cfg, mode
 	}
 }
 
