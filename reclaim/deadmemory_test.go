@@ -87,6 +87,8 @@ func TestReclaimable(t *testing.T) {
 		{"locked shmem counts off twice", MemoryStat{File: 4096, Shmem: 4096, Unevictable: 4096}, 0},
 		{"on its way to the lists", MemoryStat{File: 8192}, 8192},
 		{"on the lists", MemoryStat{File: 8192, Shmem: 4096, InactiveFile: 4096, ActiveFile: 4096}, 8192},
+		{"coarse: what is charged", MemoryStat{Coarse: true, Charged: 12288, File: 4096}, 12288},
+		{"coarse: the living have grown meanwhile", MemoryStat{Coarse: true, Charged: -4096}, 0},
 	} {
 		if got := (DeadMemory{MemoryStat: c.m}).Reclaimable(); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
