@@ -506,6 +506,24 @@ func TestTurnSqueezeBusy(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestBaitSize: a bait is as large as what is to be asked for needs, within bounds.
+func TestBaitSize(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) {})
+	for left, want := range map[int64]int64{1: baitLeast, testMiB: testMiB * baitPart, 1 << 40: baitMost} {
+		b.bytes = 0
+		if err := r.laid(&cover{low: true, children: 1}, "/p", left); err != nil || b.bytes != want {
+			t.Errorf("for %d: %d, want %d (%v)", left, b.bytes, want, err)
+		}
+	}
+	for name, c := range map[string]cover{"memory.min": {children: 1}, "nobody lives": {low: true}, "none can be laid": {low: true, children: 1, none: true}} {
+		b.bytes = 0
+		if err := r.laid(&c, "/p", testMiB); err != nil || b.bytes != 0 {
+			t.Errorf("%s: %d (%v)", name, b.bytes, err)
+		}
+	}
+}
+
 // TestTurnActive: where a write takes nothing of the dead, the next bait is an
 // active one, and a page is asked for at a time.
 func TestTurnActive(t *testing.T) {

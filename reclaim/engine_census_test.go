@@ -1,9 +1,11 @@
 package reclaim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"runtime"
@@ -439,6 +441,68 @@ func TestFinishUntried(t *testing.T) {
 		en.out.Verdict, en.out.Turns, en.out.DyingAfter = NearLimit, turns, 1
 		if r.finish(en); len(r.pinned) != turns {
 			t.Errorf("after %d turns: pinned %+v", turns, r.pinned)
+		}
+	}
+}
+
+// TestTellsPassedOver: what a sweep cannot look into is logged when it is new.
+func TestTellsPassedOver(t *testing.T) {
+	var log bytes.Buffer
+	e := NewEngine(EngineOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for i, c := range []struct {
+		p    PassedOver
+		told bool
+	}{
+		{PassedOver{}, false},
+		{PassedOver{1, 2, "/a", "no"}, true},
+		{PassedOver{2, 3, "/a", "no"}, false},
+		{PassedOver{2, 3, "/b", "no"}, false}, // another one of many
+		{PassedOver{2, 3, "/b", "never"}, false},
+		{PassedOver{2, 3, "/c", "no"}, true},
+		{PassedOver{}, false},
+		{PassedOver{2, 3, "/c", "no"}, true},
+	} {
+		log.Reset()
+		if e.tellPassedOver(c.p); (log.Len() > 0) != c.told {
+			t.Errorf("%d: %+v: %s", i, c.p, &log)
+		}
+	}
+}
+
+// TestPolicyPlansSweep: a new policy plans the next sweep anew, but puts off none.
+func TestPolicyPlansSweep(t *testing.T) {
+	r := drive(t, wideFixture(t, 1))
+	now := time.Now()
+	for _, c := range []struct{ planned, every, want time.Duration }{
+		{0, time.Hour, time.Hour}, {time.Minute, time.Hour, time.Minute}, {time.Hour, time.Minute, time.Minute}, {time.Hour, 0, 0},
+	} {
+		if r.nextSweep = (time.Time{}); c.planned > 0 {
+			r.nextSweep = now.Add(c.planned)
+		}
+		cfg := testConfig()
+		cfg.SweepEvery = c.every
+		r.SetConfig(cfg)
+		for _, fn := range r.takeInbox() {
+			fn(now)
+		}
+		if got := r.nextSweep; got.IsZero() != (c.want == 0) || c.want > 0 && !got.Equal(now.Add(c.want)) {
+			t.Errorf("%+v: %v", c, got.Sub(now))
+		}
+	}
+}
+
+// TestFewerPinned: what is known to be pinned becomes less with the count, and never more.
+func TestFewerPinned(t *testing.T) {
+	r := drive(t, wideFixture(t, 1))
+	en := &entry{path: "/p", id: 7}
+	for _, c := range []struct {
+		id     uint64
+		direct int64
+		want   int64
+	}{{7, 3, 3}, {7, 5, 5}, {7, 9, 5}, {7, 0, 0}, {8, 3, 0}} {
+		r.pinned = map[string]pinned{"/p": {Pinned: Pinned{Dying: 5}, id: c.id}}
+		if r.fewerPinned(en, c.direct); r.pinned["/p"].Dying != c.want {
+			t.Errorf("%+v: %+v", c, r.pinned)
 		}
 	}
 }

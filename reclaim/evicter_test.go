@@ -576,10 +576,15 @@ func TestEvictNow(t *testing.T) {
 	if q := f.requests()[0]; q.Under != "/system.slice" || !q.Look || !q.Write {
 		t.Errorf("%+v", q)
 	}
-	// While it is under way the next one, which is due, wakes nobody.
+	if share, _ := e.given(e.config()); share != 0.5 || e.budget.share != share {
+		t.Errorf("reaping beside it has a share of %v, its budget %v", share, e.budget.share)
+	}
+	// While it is under way the next one, which is due, neither begins nor wakes anybody.
+	var fns []func(time.Time)
+	waitFor(t, "the answer", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
 	e.thread, e.nextCount, e.evict.due = testThread(t), now.Add(time.Hour), now
 	var wait time.Duration
-	e.thread.Do(t.Context(), func() { e.evict.busy = true; wait = e.round(t.Context()) })
+	e.thread.Do(t.Context(), func() { wait = e.round(t.Context()) })
 	if wait <= 0 {
 		t.Errorf("it waits for %v while a walk is under way", wait)
 	}
@@ -587,8 +592,12 @@ func TestEvictNow(t *testing.T) {
 	told := 0
 	e.sweeps = []*sweepJob{{req: SweepRequest{Progress: func(SweepProgress) { told++ }}}}
 	e.thread.Do(t.Context(), func() { wait = e.round(t.Context()) })
-	if wait <= 0 || wait > evictProgress || told != 1 {
-		t.Errorf("told %d times, again in %v", told, wait)
+	if wait <= 0 || wait > evictProgress || told != 1 || len(f.requests()) != 1 {
+		t.Errorf("told %d times, again in %v; %d requests", told, wait, len(f.requests()))
+	}
+	e.sweeps = nil
+	if fns[0](now); e.evict.busy || e.budget.share != 1 {
+		t.Errorf("after the answer the budget is %v", e.budget.share)
 	}
 }
 

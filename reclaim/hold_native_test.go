@@ -520,6 +520,13 @@ func TestEngineHolds(t *testing.T) {
 	if s := r.Status(); s.Held != (HoldCount{Held: 1, Threads: 1}) {
 		t.Errorf("%+v", s.Held)
 	}
+	// systemd tells of a unit before it makes its directory.
+	r.holdEnter(tr.base+"/late.scope", 0)
+	late := tr.mkdir("late.scope")
+	waitFor(t, "the one that came late", func() bool { return h.Count().Held == 2 })
+	if !h.Leave(late) || finishHoldWait(t, h, testThread(t), late).Removed == false {
+		t.Error("the one that came late stays")
+	}
 	r.Teardown(other, time.Now())
 	for _, c := range []string{slice, scope} {
 		ended.Store(c, true)
