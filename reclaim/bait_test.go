@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,14 +18,18 @@ import (
 type fakeBait struct {
 	laid   []string
 	bytes  int64
-	failed error // of laying
-	lost   error // of looking: the helper is gone
+	failed error  // of laying
+	never  string // nowhere right below it
+	lost   error  // of looking: the helper is gone
 	kind   baitKind
 	charge func() // tells where it lies
 }
 
 func (b *fakeBait) lay(parent string, bytes int64, kind baitKind) error {
 	b.kind = kind
+	if parent == b.never {
+		return errNoBait
+	}
 	if b.failed != nil {
 		return b.failed
 	}
@@ -198,6 +203,10 @@ func TestRefreshNot(t *testing.T) {
 	x.cgroup("/p/a/limited", 0, testMiB)
 	x.file("/p/a/limited", "memory.max", fmt.Sprintln(testMiB))
 	x.file("/p/a", "cgroup.subtree_control", "memory\n")
+	for _, top := range []string{"/empty", "/leaf"} {
+		x.cgroup(top+"/in", 0, testMiB)
+		x.file(top+"/in", "memory.max", fmt.Sprintln(testMiB))
+	}
 	for _, top := range []string{"/empty", "/leaf", "/gone"} {
 		if done, err := x.refresh(r, top); done || err != nil {
 			t.Errorf("%s: %t, %v", top, done, err)
@@ -218,6 +227,64 @@ func TestRefreshNot(t *testing.T) {
 	}
 	if len(b.laid) > 0 {
 		t.Errorf("baits below %v", b.laid)
+	}
+	x.asBefore(r)
+}
+
+// TestRefreshLater: what is not the moment for a refresh, or would throttle this process,
+// puts it off.
+func TestRefreshLater(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		set   func(x *fixture, r *reaper)
+		done  bool
+		again bool
+	}{
+		{name: "a moment like any other", done: true, set: func(*fixture, *reaper) {}},
+		{name: "systemd reloads", again: true, set: func(_ *fixture, r *reaper) { r.reloading = func() bool { return true } }},
+		{name: "the living reclaim", again: true, set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim = Ability{State: No}
+			r.sleep = func(time.Duration) { x.file("/p", "memory.stat", memoryStatText(12*testMiB)+"pgscan 1\n") }
+		}},
+		{name: "the living grow", again: true, set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim = Ability{State: No}
+			r.sleep = func(time.Duration) { x.file("/p", "memory.current", fmt.Sprintln(12*testMiB+growthMost+1)) }
+		}},
+		{name: "too little to squeeze our own", set: func(x *fixture, r *reaper) {
+			r.abil.Reclaim, r.own = Ability{State: No}, "/p/a"
+			x.file("/p", "memory.current", fmt.Sprintln(ownPart*baitPass-testPage))
+		}},
+	} {
+		x, r := reaperFixture(t)
+		r.sleep = func(time.Duration) {}
+		b := x.onStaleKernel(r, No, func(int64) {})
+		x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+		c.set(x, r)
+		done, err := x.refresh(r, "/p")
+		if done != c.done || (err != nil) != c.again || (len(b.laid) > 0) != c.done {
+			t.Errorf("%s: %t, %v, baits below %v", c.name, done, err, b.laid)
+		}
+		x.asBefore(r)
+	}
+	// Just enough is enough.
+	x, r := reaperFixture(t)
+	r.own = "/p/a"
+	x.file("/p", "memory.current", fmt.Sprintln(ownPart*baitPass))
+	if few, err := r.fewOfOurs("/p"); few || err != nil {
+		t.Errorf("%d bytes are few: %v", ownPart*baitPass, err)
+	}
+}
+
+// TestRefreshFromAbove: where no bait can be laid below a user's cgroup, a pass from above
+// does it.
+func TestRefreshFromAbove(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.cgroup("/p/a/in", 0, testMiB)
+	x.file("/p/a/in", "memory.max", fmt.Sprintln(2*testMiB))
+	b := x.onStaleKernel(r, No, func(int64) {})
+	b.never = "/p/a"
+	if done, err := x.refresh(r, "/p/a"); !done || err != nil || !slices.Equal(b.laid, []string{"/p"}) {
+		t.Errorf("%t, %v, baits below %v", done, err, b.laid)
 	}
 	x.asBefore(r)
 }
@@ -279,6 +346,53 @@ func TestEngineRefreshes(t *testing.T) {
 	if got := en.less(2, time.Now()); got != 1 {
 		t.Errorf("1 dying and a bait are taken for %d", got)
 	}
+	if got := en.less(5, time.Now()); got != 4 {
+		t.Errorf("4 dying and a bait are taken for %d", got)
+	}
+	x.asBefore(r)
+}
+
+// TestEngineRefreshOrder: a turn that waits comes before a refresh. What a turn's baits add
+// to the count is known, and a stop ends what is stale.
+func TestEngineRefreshOrder(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/", "cgroup.subtree_control", "memory\n")
+	b := x.onStaleKernel(r, No, func(int64) {})
+	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+	e := x.engine(t, testConfig())
+	e.reap, e.thread = r, r.thread
+	r.stale["/p"] = true
+	due := func() {
+		var fns []func(time.Time)
+		e.refreshLater("/p", 0, 0)
+		waitFor(t, "it to be due", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	en := e.queue.teardown("/p", time.Now(), time.Now(), time.Hour)
+	if due(); len(b.laid) > 0 || !r.stale["/p"] || !e.refreshes["/p"] {
+		t.Error("a refresh before a turn that waits")
+	}
+	en.saw(3)
+	if due(); len(b.laid) != 1 || r.shielded("/p") || e.refreshes["/p"] {
+		t.Errorf("no refresh: baits below %v", b.laid)
+	}
+	en.baits, en.baited = 0, time.Time{}
+	r.thread.Do(t.Context(), func() {
+		for ended := false; !ended; ended = en.due.After(time.Now()) { // not cut short by the shield's life
+			e.turn(t.Context(), en, e.config(), time.Minute)
+		}
+	})
+	if en.phase != phaseSettle || en.baits == 0 || en.less(3+int64(en.baits), en.baited) != 3 {
+		t.Errorf("%+v", en)
+	}
+	x.file("/p", "memory.stat", memoryStatText(12*testMiB))
+	b.laid, r.stale["/p"] = nil, true
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.thread.Do(t.Context(), func() { e.loop(stopped) })
+	if len(r.stale) > 0 || len(b.laid) != 1 {
+		t.Errorf("a stop leaves %v, baits below %v", r.stale, b.laid)
+	}
 	x.asBefore(r)
 }
 
@@ -307,6 +421,20 @@ func TestUncoverOthers(t *testing.T) {
 	}
 	if got := x.read("/p/a", "memory.low"); got != fmt.Sprint(7*testMiB) {
 		t.Errorf("memory.low is %s, which nobody has set", got)
+	}
+	x.cgroup("/p/b", 0, 8*testMiB)
+	if err := s.raise("/p", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, growth := range []int64{0, -1} { // as if it had grown by a byte since
+		if err := s.uncover(map[string]bool{"/p/b": true}, 4*testMiB, growth); (err != nil) != (growth < 0) {
+			t.Errorf("growth of more than %d: %v", growth, err)
+		}
+		x.file("/p/b", "memory.low", covers(8)+"\n")
+	}
+	x.remove("/p/b")
+	if err := s.uncover(map[string]bool{"/p/b": true}, 4*testMiB, 0); err != nil {
+		t.Errorf("one that has vanished: %v", err)
 	}
 	if err := s.lower(); err != nil {
 		t.Fatal(err)
@@ -379,6 +507,24 @@ func TestTurnSqueezeBusy(t *testing.T) {
 	x.asBefore(r)
 }
 
+// TestBaitSize: a bait is as large as what is to be asked for needs, within bounds.
+func TestBaitSize(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) {})
+	for left, want := range map[int64]int64{1: baitLeast, testMiB: testMiB * baitPart, 1 << 40: baitMost} {
+		b.bytes = 0
+		if err := r.laid(&cover{low: true, children: 1}, "/p", left); err != nil || b.bytes != want {
+			t.Errorf("for %d: %d, want %d (%v)", left, b.bytes, want, err)
+		}
+	}
+	for name, c := range map[string]cover{"memory.min": {children: 1}, "nobody lives": {low: true}, "none can be laid": {low: true, children: 1, none: true}} {
+		b.bytes = 0
+		if err := r.laid(&c, "/p", testMiB); err != nil || b.bytes != 0 {
+			t.Errorf("%s: %d (%v)", name, b.bytes, err)
+		}
+	}
+}
+
 // TestTurnActive: where a write takes nothing of the dead, the next bait is an
 // active one, and a page is asked for at a time.
 func TestTurnActive(t *testing.T) {
@@ -444,6 +590,26 @@ func TestInodes(t *testing.T) {
 	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
 	if turn, err := r.inodes(t.Context(), "/p"); err != nil || len(b.laid) > 0 || !turn.never {
 		t.Errorf("beside one with a limit: %+v, %v, laid %v", turn, err, b.laid)
+	}
+	x.file("/p/a", "memory.max", "max\n")
+	b.failed = errBaitNear
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.End != TurnSkipped || turn.Verdict != NearLimit || turn.never {
+		t.Errorf("near a limit: %+v, %v", turn, err)
+	}
+	b.failed, squeezed = nil, 0
+	stop, cancel := context.WithCancel(t.Context())
+	cancel()
+	if turn, err := r.inodes(stop, "/p"); err != nil || len(b.laid) > 0 || turn.never {
+		t.Errorf("at a stop: %+v, %v, laid %v", turn, err, b.laid)
+	}
+	r.sleep = func(time.Duration) { x.file("/p", "memory.current", fmt.Sprintln(12*testMiB+growthMost+1)) }
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || len(b.laid) > 0 || turn.never {
+		t.Errorf("beside who grows: %+v, %v, laid %v", turn, err, b.laid)
+	}
+	r.sleep = func(time.Duration) {}
+	x.file("/p", "cgroup.subtree_control", "\n")
+	if turn, err := r.inodes(t.Context(), "/p"); err != nil || turn.End != TurnSkipped || turn.Verdict != NoController || len(b.laid) > 0 || squeezed > 0 {
+		t.Errorf("without the controller: %+v, %v, laid %v, %d squeezes", turn, err, b.laid, squeezed)
 	}
 }
 
@@ -521,6 +687,15 @@ func TestTurnStaleNearLimit(t *testing.T) {
 	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || len(b.laid) != 0 {
 		t.Errorf("%+v, %v", turn, err)
 	}
+	// Nothing is asked for only to wake the flusher, whatever the kernel.
+	o.wake = true
+	x.file("/p", "memory.stat", strings.Replace(memoryStatText(12*testMiB), "file_dirty 0", fmt.Sprint("file_dirty ", 4*testMiB), 1))
+	for _, fresh := range []State{Yes, No} {
+		r.abil.FreshProtection = Ability{State: fresh}
+		if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 0 || turn.End != TurnStuck {
+			t.Errorf("all is dirty: %+v, %v", turn, err)
+		}
+	}
 	x.asBefore(r)
 }
 
@@ -567,9 +742,27 @@ func TestEngineHeals(t *testing.T) {
 	if !slices.Equal(b.laid, []string{"/p", "/r"}) {
 		t.Errorf("baits below %v", b.laid)
 	}
-	e.opts.Abilities.FreshProtection = Ability{State: Yes}
-	if e.heal(); len(e.takeInbox()) != 0 {
-		t.Error("a kernel that forgets protection is healed")
+	// What fails is tried again by itself.
+	b.failed, b.laid = errBaitNear, nil
+	e.heal()
+	for fns := e.takeInbox(); len(fns) > 0; fns = e.takeInbox() {
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	if !e.refreshes["/p"] || !e.refreshes["/r"] || e.refreshes["/q"] || len(r.stale) != 2 {
+		t.Errorf("to be tried again: %v, stale %v", e.refreshes, r.stale)
+	}
+	for what, set := range map[string]func(){
+		"a kernel that forgets protection": func() { e.opts.Abilities.FreshProtection = Ability{State: Yes} },
+		"a policy that only monitors":      func() { e.cfg.Monitor = MonitorAlways },
+		"cgroup v1":                        func() { e.opts.Hierarchy.Mode = Legacy },
+	} {
+		abil, cfg, mode := e.opts.Abilities, e.cfg, e.opts.Hierarchy.Mode
+		set()
+		e.heal()
+		if n := len(e.takeInbox()); n != 0 {
+			t.Errorf("%s is healed", what)
+		}
+		e.opts.Abilities, e.cfg, e.opts.Hierarchy.Mode = abil, cfg, mode
 	}
 }
 

@@ -625,3 +625,97 @@ func TestTurnReloading(t *testing.T) {
 	}
 	x.asBefore(r)
 }
+
+// TestTurnBetweenWrites: what is found out between two writes ends a turn, with what the
+// first has done.
+func TestTurnBetweenWrites(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		after   func(x *fixture) // the first write
+		reload  int              // at this look
+		end     TurnEnd
+		verdict Verdict
+		left    int64
+	}{
+		{name: "it gives its children no memcgs any more", end: TurnSkipped, verdict: NoController, left: 4 * testMiB,
+			after: func(x *fixture) { x.file("/p", "cgroup.subtree_control", "\n") }},
+		{name: "near its limit, with many to cover", end: TurnSkipped, verdict: NearLimit, left: 4 * testMiB,
+			after: func(x *fixture) {
+				for i := range shieldPart {
+					x.cgroup(fmt.Sprint("/p/new", i), 0, 0)
+				}
+				x.file("/p", "memory.max", fmt.Sprintln(12*testMiB))
+			}},
+		{name: "systemd reloads", reload: 3, end: TurnMore, verdict: MayReap, left: 3 * testMiB, after: func(*fixture) {}},
+	} {
+		x, r := reaperFixture(t)
+		x.squeezes(r)
+		looks, writes, took := 0, 0, r.thread.onWrite
+		r.reloading = func() bool { looks++; return looks == c.reload }
+		r.thread.onWrite = func(d time.Duration) {
+			if writes++; writes == 1 {
+				took(d)
+				x.file("/p", "memory.stat", memoryStatText(11*testMiB))
+				c.after(x)
+			}
+		}
+		turn, err := x.turn(t.Context(), r, "/p", turnDefaults)
+		if err != nil || turn.End != c.end || turn.Verdict != c.verdict || turn.Batches != 1 || writes != 1 || turn.After.Reclaimable() != c.left {
+			t.Errorf("%s: %d writes, %+v, %v", c.name, writes, turn, err)
+		}
+		x.asBefore(r)
+	}
+}
+
+// TestTurnSqueezesOwn: of our own ancestor a squeeze asks for so little that we are not
+// throttled before memory.high is back.
+func TestTurnSqueezesOwn(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.squeezes(r)
+	r.own = "/p/a"
+	o := turnDefaults
+	o.grant = 0
+	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || turn.Asked != 12*testMiB/ownPart {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	x.asBefore(r)
+}
+
+// TestTurnNoSwappiness: a kernel that takes no swappiness= is asked without.
+func TestTurnNoSwappiness(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.abil.Swappiness = Ability{State: No}
+	if turn, err := x.turn(t.Context(), r, "/p", turnDefaults); err != nil || turn.Batches == 0 {
+		t.Errorf("%+v, %v", turn, err)
+	}
+	if got := x.read("/p", "memory.reclaim"); got != fmt.Sprint(4*testMiB) {
+		t.Errorf("memory.reclaim got %q", got)
+	}
+}
+
+// TestSqueezeOwed: a memory.high that cannot be put back at once is when it can be.
+func TestSqueezeOwed(t *testing.T) {
+	x, r := reaperFixture(t)
+	r.abil = Abilities{}
+	var low string
+	r.thread.onWrite = func(time.Duration) {
+		low = x.read("/p", "memory.high")
+		x.block("/p", "memory.high")
+	}
+	r.thread.Do(t.Context(), func() {
+		if _, err := r.squeeze("/p", testMiB, time.Second); err == nil {
+			t.Error("put back what cannot be written")
+		}
+		if err := r.journal.settle(x.fs); err == nil {
+			t.Error("settled what cannot be written")
+		}
+	})
+	if got := x.journaled(r.journal); len(got) != 1 || got[0].before != Unlimited {
+		t.Errorf("the journal says %+v", got)
+	}
+	x.unblock("/p", "memory.high", low+"\n")
+	if err := r.journal.settle(x.fs); err != nil {
+		t.Error(err)
+	}
+	x.asBefore(r)
+}

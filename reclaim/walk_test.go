@@ -72,7 +72,15 @@ func TestCensusDeep(t *testing.T) {
 	if c.Dying != 5 {
 		t.Errorf("%d dying", c.Dying)
 	}
-	// By name it can be reached all the same.
+	// By name it can be reached all the same, and nobody who nests so deep uses up our descriptors.
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := open()
 	if n, err := x.tree().DirectDying(bottom); n != 2 || err != nil {
 		t.Errorf("at the bottom: %d, %v", n, err)
 	}
@@ -83,6 +91,9 @@ func TestCensusDeep(t *testing.T) {
 		t.Error(err)
 	}
 	// And a sweep goes on with the rest, and says so.
+	if after := open(); after > before {
+		t.Errorf("%d descriptors are left open", after-before)
+	}
 	e := x.engine(t, testConfig()).start()
 	r, err := e.Sweep(t.Context(), SweepRequest{Under: "/other"})
 	if err != nil || r.DyingBefore != 3 {
@@ -196,5 +207,57 @@ func TestWalkOwner(t *testing.T) {
 		if g, ok := got[p]; !ok || g != o {
 			t.Errorf("%s is %q's, want %q (found: %v)", p, g, o, ok)
 		}
+	}
+}
+
+// TestPassedOverFirst: the first is named, whole up to its bound.
+func TestPassedOverFirst(t *testing.T) {
+	var p PassedOver
+	first := "/" + strings.Repeat("a", firstMost-1)
+	p.add(first, "why", 2)
+	p.add("/b", "because", -1)
+	if want := (PassedOver{Cgroups: 2, Dying: 2, First: first, Why: "why"}); p != want {
+		t.Errorf("%+v", p)
+	}
+	p = PassedOver{}
+	if p.add(first+"b", "", 0); p.First != first+"…" {
+		t.Errorf("%q", p.First)
+	}
+}
+
+// TestWalkPassesOver: what cannot be entered after all is passed over and counted.
+func TestWalkPassesOver(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/a", 0, 0)
+	var over PassedOver
+	w := walk{fs: x.fs, over: &over}
+	if err := w.start("/", 3); err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	if err := w.each(nil, func(c *child) { w.enter(c.name, 3) }); err != nil {
+		t.Fatal(err)
+	}
+	x.remove("/a")
+	x.file("/", "a", "not a directory")
+	if more, err := w.next(); more || err != nil || over != (PassedOver{1, 3, "/a", "not a directory"}) {
+		t.Errorf("%v, %v, passed over %+v", more, err, over)
+	}
+	// So is what has a longer path than it goes into.
+	x.cgroup("/long", 0, 0)
+	for _, longest := range []int{len("/long") - 1, len("/long")} {
+		over = PassedOver{}
+		short := walk{fs: x.fs, over: &over, longest: longest}
+		if err := short.start("/", 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := short.each(nil, func(c *child) { short.enter(c.name, 1) }); err != nil {
+			t.Fatal(err)
+		}
+		more, err := short.next()
+		if fits := longest == len("/long"); more != fits || err != nil || (over.Cgroups == 0) != fits {
+			t.Errorf("at most %d bytes: %v, %v, passed over %+v", longest, more, err, over)
+		}
+		short.close()
 	}
 }

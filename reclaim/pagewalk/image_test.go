@@ -473,6 +473,19 @@ func TestForeign(t *testing.T) {
 		}
 
 		i = readImage(t, name)
+		i.Poke(first-uint64(i.Layout.PageLRU)+uint64(i.Layout.PageMapping), 0)
+		if was, is := sum(w), sum(walkImage(t, i)); is >= was {
+			t.Errorf("%s: %d bytes, and as many as %d with a page that is no file's", name, was, is)
+		}
+
+		i = readImage(t, name)
+		node := i.Peek(w.Addresses()[0] + uint64(i.Layout.MemcgNodes))
+		i.Poke(node+uint64(i.Layout.NodeMemcg), i.Root)
+		if now := find(walkImage(t, i), w.Memcgs[0].Path); now == nil || now.File+now.Anon+now.Shmem+now.Block != 0 || !now.Partial {
+			t.Errorf("%s: lists of another memcg's are taken for its own: %+v", name, now)
+		}
+
+		i = readImage(t, name)
 		i.Poke(w.Addresses()[0]+uint64(i.Layout.CSSParent), i.Root+8)
 		if now := walkImage(t, i); find(now, w.Memcgs[0].Path) != nil {
 			t.Errorf("%s: %s is found below a cgroup that is not its parent", name, w.Memcgs[0].Path)
@@ -537,4 +550,66 @@ func FuzzImage(f *testing.F) {
 			sane(t, w)
 		}
 	})
+}
+
+// A walk that comes to one of its bounds says that it is not all.
+func TestLimits(t *testing.T) {
+	i := readImage(t, images(t)[0])
+	all := walkImage(t, i)
+	for name, c := range map[string]struct {
+		set  func(*pagewalk.Limits)
+		want string
+	}{
+		"memcgs": {func(l *pagewalk.Limits) { l.Memcgs = 2 }, "more memcgs"},
+		"depth":  {func(l *pagewalk.Limits) { l.Depth = 0 }, "nested deeper"},
+		"pages":  {func(l *pagewalk.Limits) { l.Pages = 1 }, "more pages"},
+	} {
+		k, err := i.Kernel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.set(&k.Limits)
+		w, err := k.List(t.Context(), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !strings.Contains(strings.Join(w.Inconclusive, "\n"), c.want) || len(w.Memcgs) > len(all.Memcgs) {
+			t.Errorf("%s: %d of %d memcgs, %q", name, len(w.Memcgs), len(all.Memcgs), w.Inconclusive)
+		}
+	}
+}
+
+// A page that is met twice, having moved from one list to another while the walk went on,
+// counts once.
+func TestMetTwice(t *testing.T) {
+	for _, name := range images(t) {
+		i := readImage(t, name)
+		w := walkImage(t, i)
+		at := slices.IndexFunc(firsts(i, w), func(first uint64) bool {
+			l := i.Layout
+			a, b := first-uint64(l.PageLRU), i.Peek(first)-uint64(l.PageLRU)
+			if i.Peek(a+uint64(l.PageMapping)) != i.Peek(b+uint64(l.PageMapping)) || i.Peek(a+uint64(l.PageMemcg)) != i.Peek(b+uint64(l.PageMemcg)) ||
+				(i.Peek(a)|i.Peek(b))>>l.Head&1 != 0 {
+				return false
+			}
+			i.Poke(b+uint64(l.PageIndex), i.Peek(a+uint64(l.PageIndex))) // the next one is the same page
+			return true
+		})
+		if at < 0 {
+			t.Logf("%s: no two pages of a file", name)
+			continue
+		}
+		sum := func(w *pagewalk.Walk) (bytes int64) {
+			for _, m := range w.Memcgs {
+				bytes += m.File + m.Shmem + m.Block
+			}
+			return bytes
+		}
+		now := walkImage(t, i)
+		if was, is := sum(w), sum(now); is != was-int64(i.Layout.PageSize) {
+			t.Errorf("%s: %d bytes, %d with a page met twice", name, was, is)
+		}
+		sane(t, now)
+	}
 }
