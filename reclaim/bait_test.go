@@ -203,6 +203,10 @@ func TestRefreshNot(t *testing.T) {
 	x.cgroup("/p/a/limited", 0, testMiB)
 	x.file("/p/a/limited", "memory.max", fmt.Sprintln(testMiB))
 	x.file("/p/a", "cgroup.subtree_control", "memory\n")
+	for _, top := range []string{"/empty", "/leaf"} {
+		x.cgroup(top+"/in", 0, testMiB)
+		x.file(top+"/in", "memory.max", fmt.Sprintln(testMiB))
+	}
 	for _, top := range []string{"/empty", "/leaf", "/gone"} {
 		if done, err := x.refresh(r, top); done || err != nil {
 			t.Errorf("%s: %t, %v", top, done, err)
@@ -342,6 +346,52 @@ func TestEngineRefreshes(t *testing.T) {
 	if got := en.less(2, time.Now()); got != 1 {
 		t.Errorf("1 dying and a bait are taken for %d", got)
 	}
+	if got := en.less(5, time.Now()); got != 4 {
+		t.Errorf("4 dying and a bait are taken for %d", got)
+	}
+	x.asBefore(r)
+}
+
+// TestEngineRefreshOrder: a turn that waits comes before a refresh. What a turn's baits add
+// to the count is known, and a stop ends what is stale.
+func TestEngineRefreshOrder(t *testing.T) {
+	x, r := reaperFixture(t)
+	x.file("/", "cgroup.subtree_control", "memory\n")
+	b := x.onStaleKernel(r, No, func(int64) {})
+	x.file("/p/a", "memory.max", fmt.Sprintln(9*testMiB))
+	e := x.engine(t, testConfig())
+	e.reap, e.thread = r, r.thread
+	r.stale["/p"] = true
+	due := func() {
+		var fns []func(time.Time)
+		e.refreshLater("/p", 0, 0)
+		waitFor(t, "it to be due", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
+		r.thread.Do(t.Context(), func() { fns[0](time.Now()) })
+	}
+	en := e.queue.teardown("/p", time.Now(), time.Now(), time.Hour)
+	if due(); len(b.laid) > 0 || !r.stale["/p"] || !e.refreshes["/p"] {
+		t.Error("a refresh before a turn that waits")
+	}
+	en.saw(3)
+	if due(); len(b.laid) != 1 || r.shielded("/p") || e.refreshes["/p"] {
+		t.Errorf("no refresh: baits below %v", b.laid)
+	}
+	r.thread.Do(t.Context(), func() {
+		for ended := false; !ended; ended = en.due.After(time.Now()) { // not cut short by the shield's life
+			e.turn(t.Context(), en, e.config(), time.Minute)
+		}
+	})
+	if en.phase != phaseSettle || en.baits == 0 || en.less(3+int64(en.baits), en.baited) != 3 {
+		t.Errorf("%+v", en)
+	}
+	x.file("/p", "memory.stat", memoryStatText(12*testMiB))
+	b.laid, r.stale["/p"] = nil, true
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.thread.Do(t.Context(), func() { e.loop(stopped) })
+	if len(r.stale) > 0 || len(b.laid) != 1 {
+		t.Errorf("a stop leaves %v, baits below %v", r.stale, b.laid)
+	}
 	x.asBefore(r)
 }
 
@@ -454,6 +504,24 @@ func TestTurnSqueezeBusy(t *testing.T) {
 		t.Errorf("%+v, %v", turn, err)
 	}
 	x.asBefore(r)
+}
+
+// TestBaitSize: a bait is as large as what is to be asked for needs, within bounds.
+func TestBaitSize(t *testing.T) {
+	x, r := reaperFixture(t)
+	b := x.onStaleKernel(r, No, func(int64) {})
+	for left, want := range map[int64]int64{1: baitLeast, testMiB: testMiB * baitPart, 1 << 40: baitMost} {
+		b.bytes = 0
+		if err := r.laid(&cover{low: true, children: 1}, "/p", left); err != nil || b.bytes != want {
+			t.Errorf("for %d: %d, want %d (%v)", left, b.bytes, want, err)
+		}
+	}
+	for name, c := range map[string]cover{"memory.min": {children: 1}, "nobody lives": {low: true}, "none can be laid": {low: true, children: 1, none: true}} {
+		b.bytes = 0
+		if err := r.laid(&c, "/p", testMiB); err != nil || b.bytes != 0 {
+			t.Errorf("%s: %d (%v)", name, b.bytes, err)
+		}
+	}
 }
 
 // TestTurnActive: where a write takes nothing of the dead, the next bait is an
@@ -617,6 +685,15 @@ func TestTurnStaleNearLimit(t *testing.T) {
 	r.abil.ExactStat = Ability{State: Yes}
 	if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 1 || len(b.laid) != 0 {
 		t.Errorf("%+v, %v", turn, err)
+	}
+	// Nothing is asked for only to wake the flusher, whatever the kernel.
+	o.wake = true
+	x.file("/p", "memory.stat", strings.Replace(memoryStatText(12*testMiB), "file_dirty 0", fmt.Sprint("file_dirty ", 4*testMiB), 1))
+	for _, fresh := range []State{Yes, No} {
+		r.abil.FreshProtection = Ability{State: fresh}
+		if turn, err := x.turn(t.Context(), r, "/p", o); err != nil || turn.Batches != 0 || turn.End != TurnStuck {
+			t.Errorf("all is dirty: %+v, %v", turn, err)
+		}
 	}
 	x.asBefore(r)
 }

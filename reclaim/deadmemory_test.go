@@ -92,6 +92,11 @@ func TestReclaimable(t *testing.T) {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
+	for charged, want := range map[int64]int64{12288: 12288, -4096: 0} { // the living have grown meanwhile
+		if got := (DeadMemory{MemoryStat: MemoryStat{File: 4096, Charged: charged}, Coarse: true}).Reclaimable(); got != want {
+			t.Errorf("coarse, %d charged: %d", charged, got)
+		}
+	}
 }
 
 func TestSurvey(t *testing.T) {

@@ -1,10 +1,14 @@
 package reclaim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -69,6 +73,8 @@ func TestLooksFold(t *testing.T) {
 func drive(t *testing.T, x *fixture) *engineRun {
 	t.Helper()
 	r := x.engine(t, testConfig())
+	runtime.LockOSThread() // whose CPU time it goes by
+	t.Cleanup(runtime.UnlockOSThread)
 	if err := r.Engine.start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -328,6 +334,175 @@ func TestAliveAtWork(t *testing.T) {
 		}
 		if n := r.pulse.Load() - before; n < 100 {
 			t.Errorf("%s: %d signs of life for 100 cgroups", name, n)
+		}
+	}
+}
+
+// TestSweepAbandoned: whoever goes has what was done so far, and so has everybody at a
+// stop. What is reaped beside a sweep is not its.
+func TestSweepAbandoned(t *testing.T) {
+	r := drive(t, wideFixture(t, 3))
+	type end struct {
+		SweepResult
+		err error
+	}
+	sweep := func(ctx context.Context) *end {
+		var e end
+		r.beginSweep(ctx, SweepRequest{Under: "/"}, time.Now(), func(s SweepResult, err error) { e = end{s, err} })
+		r.goOnCensus(t.Context(), r.censuses[0], time.Hour)
+		return &e
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	goes, stays := sweep(ctx), sweep(t.Context())
+	r.sweepEnded("/elsewhere", Outcome{Freed: 5})
+	r.sweepEnded("/user/00001", Outcome{Freed: 1, Bytes: 2, CPU: 3})
+	cancel()
+	r.abandonSweeps()
+	for _, x := range []struct {
+		name string
+		*end
+		want error
+	}{{"its caller has gone", goes, context.Canceled}, {"at a stop", stays, errStopped}} {
+		if !errors.Is(x.err, x.want) || x.Freed != 1 || x.Bytes != 2 || x.CPU != 3 || len(x.Outcomes) != 1 {
+			t.Errorf("%s: %+v", x.name, x.end)
+		}
+		if x.end == goes {
+			if stays.err != nil || len(r.sweeps) != 1 {
+				t.Errorf("the other one has ended: %+v", stays)
+			}
+			r.stopSweeps()
+		}
+	}
+}
+
+// TestSweeping: a look is no sweep, one beside it is.
+func TestSweeping(t *testing.T) {
+	r := drive(t, wideFixture(t, 3))
+	now := time.Now()
+	if r.look(now); r.sweeping() || len(r.censuses) != 1 {
+		t.Errorf("a look counts as a sweep (%d censuses)", len(r.censuses))
+	}
+	r.timedSweep(t.Context(), now)
+	if !r.sweeping() || len(r.censuses) != 2 {
+		t.Errorf("a sweep's census does not count beside a look (%d censuses)", len(r.censuses))
+	}
+	if r.timedSweep(t.Context(), now); len(r.censuses) != 2 {
+		t.Error("a second sweep begins before the first one ends")
+	}
+}
+
+// TestLookMonitorOnly: where nothing is reaped nothing is looked for, and what is asked for
+// later is not widened by what was asked for then.
+func TestLookMonitorOnly(t *testing.T) {
+	r := drive(t, wideFixture(t, 3))
+	r.cfg.Monitor = MonitorAlways
+	r.Look("/user")
+	for _, fn := range r.takeInbox() {
+		fn(time.Now())
+	}
+	if len(r.censuses) != 0 || r.lookUnder != "" {
+		t.Errorf("%d censuses, still to be looked at: %q", len(r.censuses), r.lookUnder)
+	}
+}
+
+// TestIdentify: what is known of a cgroup is not laid to another one that is made under
+// its name.
+func TestIdentify(t *testing.T) {
+	x := wideFixture(t, 1)
+	r := drive(t, x)
+	en := r.queue.add(&entry{path: "/user/00000"})
+	known := func() bool {
+		return en.counted || en.confirmed || en.rest != nil || en.evicted || en.evictLeft != nil || en.deep
+	}
+	learn := func() {
+		en.counted, en.confirmed, en.rest, en.evicted, en.evictLeft, en.deep = true, true, &rest{}, true, &EvictedBelow{}, true
+	}
+	learn()
+	if r.identify(en); !known() {
+		t.Error("what was known before it was first looked at is forgotten")
+	}
+	if r.identify(en); !known() {
+		t.Error("what is known of it is forgotten")
+	}
+	if err := os.Rename(x.path("/user/00000", ""), x.path("/", "old")); err != nil {
+		t.Fatal(err)
+	}
+	x.cgroup("/user/00000", 1, 0)
+	if r.identify(en); known() {
+		t.Errorf("%+v", en)
+	}
+}
+
+// TestFinishUntried: what was never tried is not known to be pinned.
+func TestFinishUntried(t *testing.T) {
+	r := drive(t, wideFixture(t, 1))
+	for turns := range 2 {
+		en := r.queue.add(&entry{path: "/user/00000"})
+		en.out.Verdict, en.out.Turns, en.out.DyingAfter = NearLimit, turns, 1
+		if r.finish(en); len(r.pinned) != turns {
+			t.Errorf("after %d turns: pinned %+v", turns, r.pinned)
+		}
+	}
+}
+
+// TestTellsPassedOver: what a sweep cannot look into is logged when it is new.
+func TestTellsPassedOver(t *testing.T) {
+	var log bytes.Buffer
+	e := NewEngine(EngineOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for i, c := range []struct {
+		p    PassedOver
+		told bool
+	}{
+		{PassedOver{}, false},
+		{PassedOver{1, 2, "/a", "no"}, true},
+		{PassedOver{2, 3, "/a", "no"}, false},
+		{PassedOver{2, 3, "/b", "no"}, false}, // another one of many
+		{PassedOver{2, 3, "/b", "never"}, false},
+		{PassedOver{2, 3, "/c", "no"}, true},
+		{PassedOver{}, false},
+		{PassedOver{2, 3, "/c", "no"}, true},
+	} {
+		log.Reset()
+		if e.tellPassedOver(c.p); (log.Len() > 0) != c.told {
+			t.Errorf("%d: %+v: %s", i, c.p, &log)
+		}
+	}
+}
+
+// TestPolicyPlansSweep: a new policy plans the next sweep anew, but puts off none.
+func TestPolicyPlansSweep(t *testing.T) {
+	r := drive(t, wideFixture(t, 1))
+	now := time.Now()
+	for _, c := range []struct{ planned, every, want time.Duration }{
+		{0, time.Hour, time.Hour}, {time.Minute, time.Hour, time.Minute}, {time.Hour, time.Minute, time.Minute}, {time.Hour, 0, 0},
+	} {
+		if r.nextSweep = (time.Time{}); c.planned > 0 {
+			r.nextSweep = now.Add(c.planned)
+		}
+		cfg := testConfig()
+		cfg.SweepEvery = c.every
+		r.SetConfig(cfg)
+		for _, fn := range r.takeInbox() {
+			fn(now)
+		}
+		if got := r.nextSweep; got.IsZero() != (c.want == 0) || c.want > 0 && !got.Equal(now.Add(c.want)) {
+			t.Errorf("%+v: %v", c, got.Sub(now))
+		}
+	}
+}
+
+// TestFewerPinned: what is known to be pinned becomes less with the count, and never more.
+func TestFewerPinned(t *testing.T) {
+	r := drive(t, wideFixture(t, 1))
+	en := &entry{path: "/p", id: 7}
+	for _, c := range []struct {
+		id     uint64
+		direct int64
+		want   int64
+	}{{7, 3, 3}, {7, 5, 5}, {7, 9, 5}, {7, 0, 0}, {8, 3, 0}} {
+		r.pinned = map[string]pinned{"/p": {Pinned: Pinned{Dying: 5}, id: c.id}}
+		if r.fewerPinned(en, c.direct); r.pinned["/p"].Dying != c.want {
+			t.Errorf("%+v: %+v", c, r.pinned)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -488,5 +489,163 @@ func TestEvictEndsWaiting(t *testing.T) {
 	en := e.queue.add(&entry{path: "/u", due: t0, awaits: t0})
 	if !e.awaitEviction(en, e.config()) || !en.awaits.IsZero() {
 		t.Errorf("%+v", en)
+	}
+}
+
+// TestEvictSweepForces: what an eviction has left, or could not be evicted at all, is
+// force_emptied where the policy lets it, for as long as somebody waits.
+func TestEvictSweepForces(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		r       Evicted
+		err     error
+		forbids bool // the policy
+		nobody  bool // waits
+		forces  bool
+		end     error
+		ends    bool
+	}{
+		{name: "left", r: Evicted{Before: 2, After: 1, Freed: 1}, forces: true},
+		{name: "failed", err: errors.New("no"), forces: true},
+		{name: "none left", r: Evicted{Before: 2, Freed: 2}, ends: true},
+		{name: "left, and the policy forbids it", r: Evicted{Before: 2, After: 1, Freed: 1}, forbids: true, ends: true},
+		{name: "failed, and the policy forbids it", err: errors.New("no"), forbids: true, ends: true, end: ErrV1Sweep},
+		{name: "failed, and nobody waits", err: errors.New("no"), nobody: true},
+	} {
+		c := testConfig()
+		c.V1ForceEmpty = !x.forbids
+		e, now := v1Engine(t, c, &fakeEvicter{}), time.Now()
+		ends := 0
+		job := &sweepJob{ctx: t.Context(), req: SweepRequest{Under: "/user.slice"}, began: now, total: 1, pending: map[string]bool{evictPending: true},
+			end: func(_ SweepResult, err error) {
+				if ends++; !errors.Is(err, x.end) {
+					t.Errorf("%s: %v", x.name, err)
+				}
+			}}
+		if !x.nobody {
+			e.sweeps = []*sweepJob{job}
+		}
+		e.evicted(evictBatch{under: "/user.slice", jobs: []*sweepJob{job}}, x.r, x.err, now)
+		en := e.queue.entries["/user.slice"]
+		if forces := en != nil && en.phase == phaseForce && job.pending["/user.slice"] && !job.pending[evictPending]; forces != x.forces || (ends == 1) != x.ends {
+			t.Errorf("%s: %+v, pending %v, ended %d times", x.name, en, job.pending, ends)
+		}
+		if left := len(e.sweeps); left != map[bool]int{true: 1}[x.forces] {
+			t.Errorf("%s: %d sweeps are under way", x.name, left)
+		}
+	}
+}
+
+// TestForceSweptRoot: the root has no force_empty, so all at the top are emptied.
+func TestForceSweptRoot(t *testing.T) {
+	e := v1Engine(t, testConfig(), nil)
+	job := &sweepJob{req: SweepRequest{Under: "/"}, pending: map[string]bool{}}
+	e.forceSwept(job, time.Now())
+	for _, top := range []string{"/system.slice", "/user.slice"} {
+		if en := e.queue.entries[top]; en == nil || en.phase != phaseForce || !job.pending[top] {
+			t.Errorf("%s: %+v", top, en)
+		}
+	}
+	if job.total != 2 || len(e.queue.entries) != 2 {
+		t.Errorf("%d of %d, %v", job.total, len(e.queue.entries), job.pending)
+	}
+}
+
+// TestEvictNow: a walk waits for the budget, which is asked again soon; each serves the
+// sweeps of one cgroup, and the rest has the next one.
+func TestEvictNow(t *testing.T) {
+	f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) { return Evicted{}, nil }}
+	e, now := v1Engine(t, testConfig(), f), time.Now()
+	e.evict.due, e.evict.under, e.evict.took = now, "/", time.Second
+	e.budget.Spend(time.Hour, now)
+	e.evictNow(t.Context(), now)
+	if e.evict.busy || !e.evict.due.Equal(now.Add(evictLookAgain)) {
+		t.Errorf("without a budget: %+v", &e.evict)
+	}
+	e = v1Engine(t, testConfig(), f)
+	var jobs []*sweepJob
+	for _, under := range []string{"/system.slice", "/user.slice", "/system.slice"} {
+		jobs = append(jobs, &sweepJob{req: SweepRequest{Under: under}})
+	}
+	e.evict.due, e.evict.under, e.evict.jobs = now, "/user.slice", slices.Clone(jobs)
+	e.evictNow(t.Context(), now)
+	if !e.evict.busy || len(e.evict.jobs) != 1 || e.evict.jobs[0] != jobs[1] || e.evict.under != "/user.slice" || !e.evict.due.Equal(now.Add(evictEvery)) {
+		t.Errorf("%+v", &e.evict)
+	}
+	waitFor(t, "the request", func() bool { return len(f.requests()) == 1 })
+	if q := f.requests()[0]; q.Under != "/system.slice" || !q.Look || !q.Write {
+		t.Errorf("%+v", q)
+	}
+	if share, _ := e.given(e.config()); share != 0.5 || e.budget.share != share {
+		t.Errorf("reaping beside it has a share of %v, its budget %v", share, e.budget.share)
+	}
+	// While it is under way the next one, which is due, neither begins nor wakes anybody.
+	var fns []func(time.Time)
+	waitFor(t, "the answer", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
+	e.thread, e.nextCount, e.evict.due = testThread(t), now.Add(time.Hour), now
+	var wait time.Duration
+	e.thread.Do(t.Context(), func() { wait = e.round(t.Context()) })
+	if wait <= 0 {
+		t.Errorf("it waits for %v while a walk is under way", wait)
+	}
+	// But whoever waits for a sweep hears of it.
+	told := 0
+	e.sweeps = []*sweepJob{{req: SweepRequest{Progress: func(SweepProgress) { told++ }}}}
+	e.thread.Do(t.Context(), func() { wait = e.round(t.Context()) })
+	if wait <= 0 || wait > evictProgress || told != 1 || len(f.requests()) != 1 {
+		t.Errorf("told %d times, again in %v; %d requests", told, wait, len(f.requests()))
+	}
+	e.sweeps = nil
+	if fns[0](now); e.evict.busy || e.budget.share != 1 {
+		t.Errorf("after the answer the budget is %v", e.budget.share)
+	}
+}
+
+// TestEvictVanished: where the cgroup has ended meanwhile, what waited is served from
+// what is above it.
+func TestEvictVanished(t *testing.T) {
+	e, now := v1Engine(t, testConfig(), nil), time.Now()
+	f := &fakeEvicter{answer: func(context.Context, EvictRequest) (Evicted, error) {
+		err := e.opts.FS.Rmdir("/user.slice/new.slice")
+		return Evicted{CPU: time.Second}, errors.Join(errors.New("no such file or directory"), err)
+	}}
+	e.opts.Evicter = f
+	if err := e.opts.FS.Mkdir("/user.slice/new.slice"); err != nil {
+		t.Fatal(err)
+	}
+	e.evict.due, e.evict.under, e.evict.entries = now, "/user.slice/new.slice", []string{"/user.slice/new.slice"}
+	e.evictNow(t.Context(), now)
+	var fns []func(time.Time)
+	waitFor(t, "the answer", func() bool { fns = e.takeInbox(); return len(fns) > 0 })
+	fns[0](now)
+	if v := &e.evict; v.busy || v.under != "/user.slice" || len(v.entries) != 1 || !v.due.Equal(now.Add(evictEvery)) || v.took != time.Second || !v.off.IsZero() {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestEvictNotInstead: what is near its limit, or ignored, does not wait for an eviction.
+func TestEvictNotInstead(t *testing.T) {
+	e := NewEngine(EngineOptions{Evicter: &fakeEvicter{}, Hierarchy: Hierarchy{Mode: Unified}, Config: testConfig()})
+	for v, want := range map[Verdict]bool{AtRoot: true, NoController: true, NearLimit: false, Ignored: false, MonitorOnly: false, Vanished: false} {
+		e.evict.entries = nil
+		if got := e.evictInstead(&entry{path: "/p"}, v, e.config()); got != want || len(e.evict.entries) == 1 != want {
+			t.Errorf("%s: %v, %v", v, got, e.evict.entries)
+		}
+	}
+}
+
+func TestEvictPins(t *testing.T) {
+	for _, x := range []struct {
+		after int64
+		left  map[EvictLeft]int64
+		want  []Pin
+	}{
+		{0, map[EvictLeft]int64{LeftShmem: 1}, nil},
+		{1, map[EvictLeft]int64{LeftUnreachable: 4096}, []Pin{{Reason: PinnedUnknown}}},
+		{1, map[EvictLeft]int64{LeftDirty: 1, LeftWriteback: 2, LeftSwap: 4, LeftAnon: 8}, []Pin{{PinnedSwap, 4}, {PinnedAnon, 8}, {PinnedDirty, 3}}},
+	} {
+		if got := evictPins(x.after, x.left); !slices.Equal(got, x.want) {
+			t.Errorf("%d, %v: %v", x.after, x.left, got)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -492,5 +493,117 @@ func TestHoldThreadIsNeverMain(t *testing.T) {
 		if err := unix.Tgkill(os.Getpid(), th.tid, 0); err != unix.ESRCH {
 			t.Errorf("thread %d did not end: %v", th.tid, err)
 		}
+	}
+}
+
+// TestEngineHolds: a unit's directory is held while it lives, and emptied and removed once
+// it has ended, with what only it has kept above; one that nobody held is not.
+func TestEngineHolds(t *testing.T) {
+	tr := newV1TestTree(t)
+	slice := tr.mkdir("user-1.slice")
+	scope, other := tr.mkdir("user-1.slice/session-1.scope"), tr.mkdir("other.scope")
+	var ended sync.Map
+	live := func(c string) bool { _, is := ended.Load(c); return !is }
+	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: time.Minute, Live: live})
+	closeHold(t, h)
+	h.vmstat = "" // this machine's disks are busy
+	outcomes, lefts := make(chan Outcome, 10), make(chan Left, 10)
+	r := &engineRun{t: t, outcomes: outcomes, lefts: lefts, journal: filepath.Join(t.TempDir(), "shields")}
+	r.Engine = NewEngine(EngineOptions{
+		Hierarchy: Hierarchy{Mode: Legacy}, FS: tr.fs, Config: testConfig(), Journal: r.journal, Hold: h,
+		OnOutcome: func(o Outcome) { outcomes <- o }, OnLeft: func(l Left) { lefts <- l },
+	})
+	r.start()
+	r.Started(tr.base + "/none.scope") // has no memory accounting
+	r.Started(scope)
+	waitFor(t, "the hold", func() bool { return h.Count().Held == 1 })
+	if s := r.Status(); s.Held != (HoldCount{Held: 1, Threads: 1}) {
+		t.Errorf("%+v", s.Held)
+	}
+	// systemd tells of a unit before it makes its directory.
+	r.holdEnter(tr.base+"/late.scope", 0)
+	late := tr.mkdir("late.scope")
+	waitFor(t, "the one that came late", func() bool { return h.Count().Held == 2 })
+	if !h.Leave(late) || finishHoldWait(t, h, testThread(t), late).Removed == false {
+		t.Error("the one that came late stays")
+	}
+	r.Teardown(other, time.Now())
+	for _, c := range []string{slice, scope} {
+		ended.Store(c, true)
+	}
+	r.Teardown(scope, time.Now())
+	for _, want := range []string{scope, slice} {
+		o := r.outcome()
+		if o.Ancestor != want || o.Verdict != MayReap || o.DyingBefore != 1 || o.Freed != 1 || o.DyingAfter != 0 || len(o.Pins) > 0 || o.Turns == 0 {
+			t.Errorf("%+v", o)
+		}
+		if l := r.left(); l.Ancestor != path.Dir(want) || len(l.Cgroups) != 1 || l.Cgroups[0] != want || l.Dying != 0 {
+			t.Errorf("%+v", l)
+		}
+		if tr.fs.Exists(want) {
+			t.Errorf("%s stays", want)
+		}
+	}
+	if !tr.fs.Exists(other) || h.Count() != (HoldCount{}) {
+		t.Errorf("%s is gone, or something is held: %+v", other, h.Count())
+	}
+}
+
+// TestHoldSomebodyComesIn: what is not empty any more when it is to be removed is held
+// again, and tried again.
+func TestHoldSomebodyComesIn(t *testing.T) {
+	tr := newV1TestTree(t)
+	asked, scope := 0, tr.mkdir("session-1.scope")
+	h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: time.Minute, Live: func(c string) bool {
+		if asked++; c == scope && asked == 2 { // the last look before it is removed
+			if err := tr.fs.Mkdir(scope + "/in"); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	}})
+	closeHold(t, h)
+	mustEnter(t, h, scope)
+	h.Leave(scope)
+	h.entries[scope].left = time.Now().Add(-holdStatFresh)
+	out := finishHold(t, h, testThread(t), scope)
+	if out.Done || out.Removed || out.Why != HoldTasks || out.RetryAfter <= 0 {
+		t.Errorf("%+v", out)
+	}
+	if c := h.Count(); c.Waiting != 1 || c.Threads != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestHoldParentInUse: what is above a finished directory is left alone while its unit
+// lives, held or not, or while tasks are in it.
+func TestHoldParentInUse(t *testing.T) {
+	for _, c := range []string{"held", "live", "tasks"} {
+		t.Run(c, func(t *testing.T) {
+			tr := newV1TestTree(t)
+			slice := tr.mkdir("user-1.slice")
+			scope := tr.mkdir("user-1.slice/session-1.scope")
+			h := NewHold(tr.fs, HoldOptions{Max: 9, Deadline: time.Minute, Live: func(p string) bool { return c == "live" && p == slice }})
+			closeHold(t, h)
+			switch c {
+			case "held":
+				mustEnter(t, h, slice)
+			case "tasks":
+				cmd := exec.Command("sleep", "600")
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+				if err := tr.fs.Write(slice, "cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustEnter(t, h, scope)
+			h.Leave(scope)
+			h.entries[scope].left = time.Now().Add(-holdStatFresh)
+			if out := finishHold(t, h, testThread(t), scope); !out.Removed || len(out.Parents) > 0 || !tr.fs.Exists(slice) {
+				t.Errorf("%+v", out)
+			}
+		})
 	}
 }

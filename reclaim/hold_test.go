@@ -17,6 +17,12 @@ func TestHoldJudge(t *testing.T) {
 		why   HoldWhy
 	}{
 		{name: "empty", r: holdReading{usage: kmem, kmem: kmem}},
+		{name: "less than the kernel's, which was read later", r: holdReading{stat: V1Stat{Cache: 4096}, usage: kmem - 4096, kmem: kmem}},
+		{
+			name: "anonymous",
+			r:    holdReading{stat: V1Stat{RSS: 4096}, usage: 4096}, since: holdStatFresh,
+			pins: []Pin{{PinnedAnon, 4096}},
+		},
 		{
 			name: "emptied, the lines lag",
 			r:    holdReading{stat: V1Stat{Cache: 12288, Dirty: 4096}, usage: kmem, kmem: kmem},

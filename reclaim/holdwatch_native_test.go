@@ -42,9 +42,20 @@ func TestHoldWatch(t *testing.T) {
 	if got := h.Ended(); len(got) != 0 {
 		t.Errorf("ended: %q", got)
 	}
+	nobodys := tr.base + "/a-4.scope" // made by somebody else than systemd
+	dead.Store(nobodys)
+	tr.mkdir("a-4.scope")
+	held(tr.mkdir("a-5.scope")) // the watch has come that far
+	if b, err := tr.fs.Read(nobodys, v1TasksFile, nil); err != nil || len(b) > 0 {
+		t.Errorf("held what systemd does not have: %q, %v", b, err)
+	}
 	dead.Store(deep)
 	if got := h.Ended(); len(got) != 1 || got[0] != deep {
 		t.Errorf("ended: %q, want %q", got, deep)
+	}
+	h.Leave(deep)
+	if got := h.Ended(); len(got) != 0 {
+		t.Errorf("ended twice: %q", got)
 	}
 }
 

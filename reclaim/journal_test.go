@@ -151,6 +151,19 @@ func TestRestoreKeeps(t *testing.T) {
 		t.Errorf("one bad file kept the others from being put back: %s", got)
 	}
 	x.block("/a", "memory.min")
+	data, err := os.ReadFile(j.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(j.path, append([]byte("nonsense\n"), data...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if res, _ := Restore(x.fs, j.path); len(res.Bad) != 1 {
+		t.Errorf("a bad line is not told: %+v", res)
+	}
+	if err := os.WriteFile(j.path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Restore(x.fs, j.path); err == nil {
 		t.Error("an unreadable file is no error")
 	}

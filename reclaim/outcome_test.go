@@ -1,6 +1,7 @@
 package reclaim
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -259,5 +260,16 @@ func TestLeftOfAnother(t *testing.T) {
 	r.tellLeft(en, 3)
 	if l := r.left(); l.Dying != 3 {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestOutcomeWords(t *testing.T) {
+	o := Outcome{Verdict: NearLimit}
+	if got := o.Words(); got != NearLimit.Words() {
+		t.Error(got)
+	}
+	o.fail(errors.New("no space left"))
+	if got := o.Words(); got != "failed: no space left" {
+		t.Error(got)
 	}
 }

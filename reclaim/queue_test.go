@@ -230,6 +230,9 @@ func TestRetryEnds(t *testing.T) {
 			t.Errorf("try %d waits %v", i, w)
 		}
 		if i < retryDirtyTries {
+			if w > retryDirtyMost {
+				t.Errorf("dirty, try %d waits %v", i, w)
+			}
 			within += w
 		}
 	}

@@ -305,3 +305,81 @@ func TestHoldCloseWritesNotWhileDirty(t *testing.T) {
 		t.Errorf("%q, %v; force_empty got %q", why, err, got)
 	}
 }
+
+// TestHoldAtItsDeadline: no try is put off beyond the deadline. Then what has children
+// waits for them, and what lives again is held.
+func TestHoldAtItsDeadline(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.slice/b.scope", 0, 0)
+	x.v1Dir("/a.slice", 0, 0)
+	live := map[string]bool{}
+	h := NewHold(x.fs, HoldOptions{Deadline: time.Minute, Live: func(c string) bool { return live[c] }})
+	t.Cleanup(h.emptier.end)
+	th := testThread(t)
+	leftFixture(t, x, h, "/a.slice", time.Minute-holdRetryFirst/2)
+	if out := finishHold(t, h, th, "/a.slice"); out.Done || out.Why != HoldChildren || out.RetryAfter > holdRetryFirst/2 || out.RetryAfter <= 0 {
+		t.Errorf("before it: %+v", out)
+	}
+	leftFixture(t, x, h, "/a.slice", 2*time.Minute)
+	if out := finishHold(t, h, th, "/a.slice"); out.Done || out.Why != HoldChildren || out.RetryAfter != holdRetryFirst {
+		t.Errorf("after it, with a child: %+v", out)
+	}
+	live["/a.slice"] = true
+	if out := finishHold(t, h, th, "/a.slice"); !out.Done || out.Removed || out.Why != HoldLive {
+		t.Errorf("after it, alive: %+v", out)
+	}
+	if c := h.Count(); c.Held != 1 || c.Waiting != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestHoldReentered: of a directory that was made again under the same name the new one is
+// held, with one thread, and the old one is not in the journal any more.
+func TestHoldReentered(t *testing.T) {
+	x := newFixture(t)
+	journal := filepath.Join(t.TempDir(), "holds")
+	h := NewHold(x.fs, HoldOptions{Max: 2, JournalPath: journal})
+	t.Cleanup(h.emptier.end)
+	x.file("/", v1TasksFile, "")
+	x.v1Dir("/a.scope", 0, 0)
+	mustEnter(t, h, "/a.scope")
+	if err := os.Rename(x.path("/a.scope", ""), x.path("/", "old")); err != nil {
+		t.Fatal(err)
+	}
+	x.v1Dir("/a.scope", 0, 0)
+	mustEnter(t, h, "/a.scope")
+	id, err := x.fs.ID("/a.scope")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := h.Count(); c != (HoldCount{Held: 1, Threads: 1}) || h.entries["/a.scope"].id != id {
+		t.Errorf("%+v", c)
+	}
+	if in, _, err := h.journal.load(); err != nil || len(in) != 1 || in[0].ID != id {
+		t.Errorf("the journal has %+v, %v", in, err)
+	}
+	h.mu.Lock()
+	h.forget("/a.scope")
+	h.mu.Unlock()
+}
+
+// TestHoldBehindAWrite: what a force_empty under way keeps is not touched, and looked at
+// again the rarer the longer that takes.
+func TestHoldBehindAWrite(t *testing.T) {
+	x := newFixture(t)
+	x.v1Dir("/a.scope", 0, 0)
+	h := NewHold(x.fs, HoldOptions{Deadline: time.Second})
+	t.Cleanup(h.emptier.end)
+	th := testThread(t)
+	leftFixture(t, x, h, "/a.scope", time.Hour) // whatever the deadline
+	for _, c := range []struct {
+		under, want time.Duration
+		heldUp      int
+	}{{-time.Minute, holdRetryKicked, 0}, {holdRetryFirst, holdRetryFirst, 0}, {holdStuck, holdRetryMost, 1}} {
+		h.emptier.under = map[string]time.Time{"/a.scope": time.Now().Add(-c.under)}
+		out := finishHold(t, h, th, "/a.scope")
+		if out.Done || out.Why != HoldWriteback || out.RetryAfter != c.want || x.read("/a.scope", v1ForceEmptyFile) != "" || h.Count().HeldUp != c.heldUp {
+			t.Errorf("under way for %v: %+v, %+v", c.under, out, h.Count())
+		}
+	}
+}

@@ -198,3 +198,38 @@ func TestWalkOwner(t *testing.T) {
 		}
 	}
 }
+
+// TestPassedOverFirst: the first is named, whole up to its bound.
+func TestPassedOverFirst(t *testing.T) {
+	var p PassedOver
+	first := "/" + strings.Repeat("a", firstMost-1)
+	p.add(first, "why", 2)
+	p.add("/b", "because", -1)
+	if want := (PassedOver{Cgroups: 2, Dying: 2, First: first, Why: "why"}); p != want {
+		t.Errorf("%+v", p)
+	}
+	p = PassedOver{}
+	if p.add(first+"b", "", 0); p.First != first+"…" {
+		t.Errorf("%q", p.First)
+	}
+}
+
+// TestWalkPassesOver: what cannot be entered after all is passed over and counted.
+func TestWalkPassesOver(t *testing.T) {
+	x := newFixture(t)
+	x.cgroup("/a", 0, 0)
+	var over PassedOver
+	w := walk{fs: x.fs, over: &over}
+	if err := w.start("/", 3); err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	if err := w.each(nil, func(c *child) { w.enter(c.name, 3) }); err != nil {
+		t.Fatal(err)
+	}
+	x.remove("/a")
+	x.file("/", "a", "not a directory")
+	if more, err := w.next(); more || err != nil || over != (PassedOver{1, 3, "/a", "not a directory"}) {
+		t.Errorf("%v, %v, passed over %+v", more, err, over)
+	}
+}

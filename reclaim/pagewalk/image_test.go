@@ -538,3 +538,31 @@ func FuzzImage(f *testing.F) {
 		}
 	})
 }
+
+// A walk that comes to one of its bounds says that it is not all.
+func TestLimits(t *testing.T) {
+	i := readImage(t, images(t)[0])
+	all := walkImage(t, i)
+	for name, c := range map[string]struct {
+		set  func(*pagewalk.Limits)
+		want string
+	}{
+		"memcgs": {func(l *pagewalk.Limits) { l.Memcgs = 2 }, "more memcgs"},
+		"depth":  {func(l *pagewalk.Limits) { l.Depth = 0 }, "nested deeper"},
+		"pages":  {func(l *pagewalk.Limits) { l.Pages = 1 }, "more pages"},
+	} {
+		k, err := i.Kernel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.set(&k.Limits)
+		w, err := k.List(t.Context(), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !strings.Contains(strings.Join(w.Inconclusive, "\n"), c.want) || len(w.Memcgs) > len(all.Memcgs) {
+			t.Errorf("%s: %d of %d memcgs, %q", name, len(w.Memcgs), len(all.Memcgs), w.Inconclusive)
+		}
+	}
+}
