@@ -566,3 +566,37 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// A page that is met twice, having moved from one list to another while the walk went on,
+// counts once.
+func TestMetTwice(t *testing.T) {
+	for _, name := range images(t) {
+		i := readImage(t, name)
+		w := walkImage(t, i)
+		at := slices.IndexFunc(firsts(i, w), func(first uint64) bool {
+			l := i.Layout
+			a, b := first-uint64(l.PageLRU), i.Peek(first)-uint64(l.PageLRU)
+			if i.Peek(a+uint64(l.PageMapping)) != i.Peek(b+uint64(l.PageMapping)) || i.Peek(a+uint64(l.PageMemcg)) != i.Peek(b+uint64(l.PageMemcg)) ||
+				(i.Peek(a)|i.Peek(b))>>l.Head&1 != 0 {
+				return false
+			}
+			i.Poke(b+uint64(l.PageIndex), i.Peek(a+uint64(l.PageIndex))) // the next one is the same page
+			return true
+		})
+		if at < 0 {
+			t.Logf("%s: no two pages of a file", name)
+			continue
+		}
+		sum := func(w *pagewalk.Walk) (bytes int64) {
+			for _, m := range w.Memcgs {
+				bytes += m.File + m.Shmem + m.Block
+			}
+			return bytes
+		}
+		now := walkImage(t, i)
+		if was, is := sum(w), sum(now); is != was-int64(i.Layout.PageSize) {
+			t.Errorf("%s: %d bytes, %d with a page met twice", name, was, is)
+		}
+		sane(t, now)
+	}
+}

@@ -1,6 +1,7 @@
 package pagewalk
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,6 +109,103 @@ func TestSymbol(t *testing.T) {
 	} {
 		if v, err := symbol(strings.NewReader(s), "init_task"); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%q: %#x, %v", s, v, err)
+		}
+	}
+}
+
+// What is taken for a page of a memcg, and whether it is mapped: what is mapped stays, and
+// what is kernel memory is no page of a file.
+func TestFolio(t *testing.T) {
+	const none = 1<<32 - 1 // a count of -1
+	const head = 1 << 6
+	base := Layout{
+		StructPage: 64, PageFlags: 0, PageHead: 8, PageMapping: 24, PageIndex: 32, PageMapcount: 48, PageMemcg: 56,
+		FolioPages: 64 + 32, FolioMaps: []uint32{64 + 40, 64 + 44}, FolioMapsAll: true,
+		Dirty: 4, Writeback: 15, Active: 5, Head: 6,
+	}
+	const memcg, mapping = 0xffff_8880_0000_1000, 0xffff_8880_0000_2000
+	for _, c := range []struct {
+		name    string
+		layout  func(*Layout)
+		flags   uint64
+		head    uint64
+		memcg   uint64
+		count   uint32 // of mappings
+		pages   uint32
+		large   [2]uint32
+		cut     bool
+		ok      bool
+		charged uint64
+		state   State
+		mapped  mapped
+	}{
+		{name: "a page", count: none, ok: true, charged: memcg},
+		{name: "mapped once", count: 0, ok: true, charged: memcg, state: Mapped, mapped: isMapped},
+		{name: "dirty", flags: 1 << 4, count: none, ok: true, charged: memcg, state: Dirty},
+		{name: "under writeback, active", flags: 1<<15 | 1<<5, count: none, ok: true, charged: memcg, state: Writeback | active},
+		{name: "a tail", head: 1, count: none},
+		{name: "kernel memory", memcg: 2, count: none, ok: true},
+		{name: "an objects' vector", memcg: 1, count: none, ok: true},
+		{name: "large", flags: head, pages: 4, large: [2]uint32{none, none}, ok: true, charged: memcg, state: large},
+		{name: "large, mapped whole", flags: head, pages: 4, large: [2]uint32{0, none}, ok: true, charged: memcg, state: large | Mapped, mapped: isMapped},
+		{name: "large, mapped in part", flags: head, pages: 4, large: [2]uint32{none, 7}, ok: true, charged: memcg, state: large | Mapped, mapped: isMapped},
+		{name: "large, its tails have counts", layout: func(l *Layout) { l.FolioMapsAll = false }, flags: head, pages: 4,
+			large: [2]uint32{none, none}, ok: true, charged: memcg, state: large, mapped: lookAtTails},
+		{name: "large, its tails have counts, mapped whole", layout: func(l *Layout) { l.FolioMapsAll = false }, flags: head, pages: 4,
+			large: [2]uint32{0, none}, ok: true, charged: memcg, state: large | Mapped, mapped: isMapped},
+		{name: "as large as can be", flags: head, pages: maxFolioPages, large: [2]uint32{none, none}, ok: true, charged: memcg, state: large},
+		{name: "larger", flags: head, pages: 2 * maxFolioPages, large: [2]uint32{none, none}},
+		{name: "of two", flags: head, pages: 2, large: [2]uint32{none, none}, ok: true, charged: memcg, state: large},
+		{name: "of one", flags: head, pages: 1, large: [2]uint32{none, none}},
+		{name: "of three", flags: head, pages: 3, large: [2]uint32{none, none}},
+		{name: "cut off", flags: head, pages: 4, large: [2]uint32{none, none}, cut: true},
+		{name: "a kernel that has none", layout: func(l *Layout) { l.FolioPages = 0 }, flags: head, pages: 4, large: [2]uint32{none, none}},
+	} {
+		l := base
+		if c.layout != nil {
+			c.layout(&l)
+		}
+		b := make([]byte, 128)
+		for at, v := range map[int]uint64{0: c.flags, 8: c.head, 24: mapping, 32: 77, 56: memcg | c.memcg} {
+			binary.LittleEndian.PutUint64(b[at:], v)
+		}
+		for at, v := range map[int]uint32{48: c.count, 96: c.pages, 104: c.large[0], 108: c.large[1]} {
+			binary.LittleEndian.PutUint32(b[at:], v)
+		}
+		if c.cut {
+			b = b[:64]
+		}
+		f, ok := l.folio(b)
+		if ok != c.ok {
+			t.Errorf("%s: taken for a folio: %t", c.name, ok)
+		}
+		if ok && (f.charged() != c.charged || f.state != c.state || f.mapped != c.mapped || f.pages != max(c.pages, 1) || f.mapping != mapping || f.index != 77) {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+}
+
+// What is no address of a kernel's object is never followed.
+func TestIsKernel(t *testing.T) {
+	for addr, want := range map[uint64]bool{
+		0: false, 0x7fff_ffff_f000: false, 0xdead_0000_0000_0100: false, 0xff00_0000_0000_0000: true, 0xfeff_ffff_ffff_fff8: false,
+		0xffff_8880_0000_1000: true, 0xffff_8880_0000_1001: false, 0xffff_8880_0000_1004: false,
+	} {
+		if got := isKernel(addr); got != want {
+			t.Errorf("%#x: %t", addr, got)
+		}
+	}
+}
+
+// A memcg is dying once its directory is removed, or before it is there for good; the
+// flag of the removal alone is enough.
+func TestDyingFlags(t *testing.T) {
+	for flags, want := range map[uint32][2]bool{
+		cssOnline: {false, false}, cssOnline | cssDying: {true, false}, cssDying: {true, false}, 0: {true, false},
+		cssDying | cssReleased: {true, true}, cssOnline | cssReleased: {false, true}, 1<<0 | cssOnline: {false, false},
+	} {
+		if c := (css{flags: flags}); c.dying() != want[0] || c.released() != want[1] {
+			t.Errorf("%#x: dying %t, released %t", flags, c.dying(), c.released())
 		}
 	}
 }
