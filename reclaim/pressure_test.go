@@ -217,6 +217,9 @@ func TestPressureLasts(t *testing.T) {
 			if s := g.givingWay(g.at); s == nil || s.Part != 1 || s.Idle || !s.Until.Before(g.at) {
 				t.Errorf("%+v", s)
 			}
+			if g.yields.now.Load() {
+				t.Error("counted as giving way with its whole budget")
+			}
 			setPressure(t, g.proc, kind, psi("0.00"))
 			g.step(2 * time.Second)
 			setPressure(t, g.proc, kind, psi("90.00"))

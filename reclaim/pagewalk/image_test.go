@@ -473,6 +473,19 @@ func TestForeign(t *testing.T) {
 		}
 
 		i = readImage(t, name)
+		i.Poke(first-uint64(i.Layout.PageLRU)+uint64(i.Layout.PageMapping), 0)
+		if was, is := sum(w), sum(walkImage(t, i)); is >= was {
+			t.Errorf("%s: %d bytes, and as many as %d with a page that is no file's", name, was, is)
+		}
+
+		i = readImage(t, name)
+		node := i.Peek(w.Addresses()[0] + uint64(i.Layout.MemcgNodes))
+		i.Poke(node+uint64(i.Layout.NodeMemcg), i.Root)
+		if now := find(walkImage(t, i), w.Memcgs[0].Path); now == nil || now.File+now.Anon+now.Shmem+now.Block != 0 || !now.Partial {
+			t.Errorf("%s: lists of another memcg's are taken for its own: %+v", name, now)
+		}
+
+		i = readImage(t, name)
 		i.Poke(w.Addresses()[0]+uint64(i.Layout.CSSParent), i.Root+8)
 		if now := walkImage(t, i); find(now, w.Memcgs[0].Path) != nil {
 			t.Errorf("%s: %s is found below a cgroup that is not its parent", name, w.Memcgs[0].Path)

@@ -222,13 +222,13 @@ func (l *Layout) check() error {
 		l.Zones < 1 || l.Zones > 16 || l.GenLists < 0 || l.GenLists > 256 || l.MemorySubsys < 0 || l.MemorySubsys > 64 {
 		return errors.New("structures are larger than any kernel's")
 	}
-	for _, o := range []uint32{l.PageFlags, l.PageLRU + 8, l.PageMapping, l.PageIndex, l.PageMapcount, l.PageMemcg, l.PageHead} {
-		if o+8 > l.StructPage+4 {
+	for _, o := range []uint32{l.PageFlags, l.PageLRU, l.PageLRU + 8, l.PageMapping, l.PageIndex, l.PageMapcount, l.PageMemcg, l.PageHead} {
+		if uint64(o)+8 > uint64(l.StructPage)+4 {
 			return errors.New("a field lies outside of struct page")
 		}
 	}
 	for _, o := range append([]uint32{l.FolioPages}, l.FolioMaps...) {
-		if o+4 > 2*l.StructPage {
+		if uint64(o)+4 > 2*uint64(l.StructPage) {
 			return errors.New("a field lies outside of a folio's first two pages")
 		}
 	}

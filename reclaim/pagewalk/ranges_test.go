@@ -209,3 +209,45 @@ func TestDyingFlags(t *testing.T) {
 		}
 	}
 }
+
+// Offsets that no kernel has are refused before anything is read by them.
+func TestLayoutBounds(t *testing.T) {
+	fits := func() *Layout {
+		return &Layout{StructPage: 64, PageSize: 4096, Lists: unevictable + 1, Zones: 4, GenLists: 8, FolioMaps: []uint32{100}}
+	}
+	if err := fits().check(); err != nil {
+		t.Fatal(err)
+	}
+	const wraps = 1<<32 - 4
+	for name, c := range map[string]struct{ ok, bad func(*Layout) }{
+		"small structures": {func(l *Layout) { l.StructPage, l.FolioMaps = 32, nil }, func(l *Layout) { l.StructPage, l.FolioMaps = 31, nil }},
+		"large structures": {func(l *Layout) { l.StructPage = 1024 }, func(l *Layout) { l.StructPage = 1025 }},
+		"small pages":      {func(l *Layout) { l.PageSize = 4096 }, func(l *Layout) { l.PageSize = 2048 }},
+		"large pages":      {func(l *Layout) { l.PageSize = 64 << 10 }, func(l *Layout) { l.PageSize = 128 << 10 }},
+		"lists":            {func(*Layout) {}, func(l *Layout) { l.Lists++ }},
+		"no zone":          {func(l *Layout) { l.Zones = 1 }, func(l *Layout) { l.Zones = 0 }},
+		"zones":            {func(l *Layout) { l.Zones = 16 }, func(l *Layout) { l.Zones = 17 }},
+		"less than none":   {func(l *Layout) { l.GenLists = 0 }, func(l *Layout) { l.GenLists = -1 }},
+		"generations":      {func(l *Layout) { l.GenLists = 256 }, func(l *Layout) { l.GenLists = 257 }},
+		"subsystem":        {func(l *Layout) { l.MemorySubsys = 64 }, func(l *Layout) { l.MemorySubsys = 65 }},
+		"no subsystem":     {func(l *Layout) { l.MemorySubsys = 0 }, func(l *Layout) { l.MemorySubsys = -1 }},
+		"css":              {func(l *Layout) { l.CSSSerial = maxNext - 8 }, func(l *Layout) { l.CSSSerial = maxNext - 7 }},
+		"inode":            {func(l *Layout) { l.InodeNumber = maxNext - 16 }, func(l *Layout) { l.InodeNumber = maxNext }},
+		"index":            {func(l *Layout) { l.PageIndex = 60 }, func(l *Layout) { l.PageIndex = 61 }},
+		"list":             {func(l *Layout) { l.PageLRU = 52 }, func(l *Layout) { l.PageLRU = 53 }},
+		"index that wraps": {func(*Layout) {}, func(l *Layout) { l.PageIndex = wraps }},
+		"list that wraps":  {func(*Layout) {}, func(l *Layout) { l.PageLRU = wraps }},
+		"count":            {func(l *Layout) { l.FolioMaps = []uint32{0, 124} }, func(l *Layout) { l.FolioMaps = []uint32{0, 125} }},
+		"count that wraps": {func(*Layout) {}, func(l *Layout) { l.FolioMaps = []uint32{0, wraps} }},
+		"pages of a folio": {func(l *Layout) { l.FolioPages = 124 }, func(l *Layout) { l.FolioPages = 125 }},
+	} {
+		l := fits()
+		if c.ok(l); l.check() != nil {
+			t.Errorf("%s: what fits is refused: %v", name, l.check())
+		}
+		l = fits()
+		if c.bad(l); l.check() == nil {
+			t.Errorf("%s: what does not fit is taken", name)
+		}
+	}
+}
