@@ -376,6 +376,7 @@ func TestEngineRefreshOrder(t *testing.T) {
 	if due(); len(b.laid) != 1 || r.shielded("/p") || e.refreshes["/p"] {
 		t.Errorf("no refresh: baits below %v", b.laid)
 	}
+	en.baits, en.baited = 0, time.Time{}
 	r.thread.Do(t.Context(), func() {
 		for ended := false; !ended; ended = en.due.After(time.Now()) { // not cut short by the shield's life
 			e.turn(t.Context(), en, e.config(), time.Minute)

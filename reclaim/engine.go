@@ -169,7 +169,7 @@ func (e *Engine) SetConfig(c Config) {
 	e.post(func(now time.Time) {
 		e.setBudget(c, now)
 		e.applyScheduler()
-		if next := e.planSweep(now); next.IsZero() || e.nextSweep.IsZero() || e.nextSweep.After(next) {
+		if next := e.planSweep(now); e.nextSweep.IsZero() || e.nextSweep.After(next) {
 			e.nextSweep = next
 		}
 	})

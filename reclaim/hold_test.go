@@ -17,7 +17,7 @@ func TestHoldJudge(t *testing.T) {
 		why   HoldWhy
 	}{
 		{name: "empty", r: holdReading{usage: kmem, kmem: kmem}},
-		{name: "less than the kernel's, which was read later", r: holdReading{stat: V1Stat{Cache: 4096}, usage: kmem - 4096, kmem: kmem}},
+		{name: "less than the kernel's, which was read later", r: holdReading{stat: V1Stat{Cache: 4096, Shmem: 4096}, usage: kmem - 4096, kmem: kmem}},
 		{
 			name: "anonymous",
 			r:    holdReading{stat: V1Stat{RSS: 4096}, usage: 4096}, since: holdStatFresh,

@@ -73,6 +73,9 @@ func FuzzHoldJournal(f *testing.F) {
 }
 
 func TestHoldJournalFile(t *testing.T) {
+	if err := (&holdJournal{path: filepath.Join(t.TempDir(), "none")}).close(nil); err != nil {
+		t.Errorf("one that was never written cannot be closed: %v", err)
+	}
 	path := filepath.Join(t.TempDir(), "run", "holds")
 	a, b := holdRecord{ID: 7, Cgroup: "/a.scope"}, holdRecord{ID: 8, Cgroup: "/b.scope"}
 	j := &holdJournal{path: path}

@@ -307,7 +307,7 @@ func (e *Engine) timedSweep(ctx context.Context, now time.Time) {
 // tellPassedOver logs what a sweep has passed over, once for as long as it stays
 // about the same.
 func (e *Engine) tellPassedOver(p PassedOver) {
-	if known := e.passedOver; p.Cgroups > 0 && (known.Cgroups == 0 || p.First != known.First && p.Why != known.Why) {
+	if known := e.passedOver; p.Cgroups > 0 && p.First != known.First && p.Why != known.Why {
 		e.log.Warn("a sweep passes over cgroups that it cannot read", "cgroups", p.Cgroups, "dying", p.Dying, "first", p.First, "why", p.Why)
 	}
 	e.passedOver = p

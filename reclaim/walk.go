@@ -81,7 +81,11 @@ func (w *walk) start(cgroup string, dying int64) error {
 	if err != nil {
 		return err
 	}
-	w.levels = append(w.levels, level{name: cgroup, fd: fd, long: len(cgroup), dying: dying})
+	long := len(cgroup)
+	if cgroup == "/" {
+		long = 0 // those below it begin with their own "/"
+	}
+	w.levels = append(w.levels, level{name: cgroup, fd: fd, long: long, dying: dying})
 	return nil
 }
 

@@ -72,7 +72,15 @@ func TestCensusDeep(t *testing.T) {
 	if c.Dying != 5 {
 		t.Errorf("%d dying", c.Dying)
 	}
-	// By name it can be reached all the same.
+	// By name it can be reached all the same, and nobody who nests so deep uses up our descriptors.
+	open := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	before := open()
 	if n, err := x.tree().DirectDying(bottom); n != 2 || err != nil {
 		t.Errorf("at the bottom: %d, %v", n, err)
 	}
@@ -83,6 +91,9 @@ func TestCensusDeep(t *testing.T) {
 		t.Error(err)
 	}
 	// And a sweep goes on with the rest, and says so.
+	if after := open(); after > before {
+		t.Errorf("%d descriptors are left open", after-before)
+	}
 	e := x.engine(t, testConfig()).start()
 	r, err := e.Sweep(t.Context(), SweepRequest{Under: "/other"})
 	if err != nil || r.DyingBefore != 3 {
@@ -231,5 +242,22 @@ func TestWalkPassesOver(t *testing.T) {
 	x.file("/", "a", "not a directory")
 	if more, err := w.next(); more || err != nil || over != (PassedOver{1, 3, "/a", "not a directory"}) {
 		t.Errorf("%v, %v, passed over %+v", more, err, over)
+	}
+	// So is what has a longer path than it goes into.
+	x.cgroup("/long", 0, 0)
+	for _, longest := range []int{len("/long") - 1, len("/long")} {
+		over = PassedOver{}
+		short := walk{fs: x.fs, over: &over, longest: longest}
+		if err := short.start("/", 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := short.each(nil, func(c *child) { short.enter(c.name, 1) }); err != nil {
+			t.Fatal(err)
+		}
+		more, err := short.next()
+		if fits := longest == len("/long"); more != fits || err != nil || (over.Cgroups == 0) != fits {
+			t.Errorf("at most %d bytes: %v, %v, passed over %+v", longest, more, err, over)
+		}
+		short.close()
 	}
 }
