@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,21 +111,21 @@ func TestCountersNeverFall(t *testing.T) {
 // A census that takes long is followed by a rest of a hundred times that; one that fails leaves the figures of the last.
 func TestCensusPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		taken, takes := 0, time.Second
+		takes, taken := time.Second, atomic.Int64{}
 		var fails error
 		c := &census{now: time.Now, take: func(_ context.Context, limit int) (reclaim.Survey, error) {
 			if limit != censusMeasured {
 				t.Errorf("%d are measured", limit)
 			}
-			taken++
+			n := taken.Add(1)
 			time.Sleep(takes)
-			return reclaim.Survey{Dying: int64(taken)}, fails
+			return reclaim.Survey{Dying: n}, fails
 		}}
 		get := func(after time.Duration, want int64) {
 			t.Helper()
 			time.Sleep(after)
-			if s := c.get(t.Context()); s.Dying != want || int64(taken) < want {
-				t.Errorf("figures %d of %d, want %d", s.Dying, taken, want)
+			if s := c.get(t.Context()); s.Dying != want || taken.Load() < want {
+				t.Errorf("figures %d of %d, want %d", s.Dying, taken.Load(), want)
 			}
 		}
 		get(0, 1)
@@ -134,8 +135,8 @@ func TestCensusPaced(t *testing.T) {
 		get(censusEvery-takes-1, 2)
 		fails = errors.New("no tree")
 		get(1, 2)
-		if taken != 3 {
-			t.Errorf("%d were taken", taken)
+		if n := taken.Load(); n != 3 {
+			t.Errorf("%d were taken", n)
 		}
 		fails = nil
 		get(censusEvery, 4)
