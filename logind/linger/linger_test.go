@@ -89,9 +89,10 @@ func (r *rig) later(d time.Duration) {
 // renew is a restart of the program.
 func (r *rig) renew() {
 	r.l = New(Options{
-		Dial: logind.DialAddress(r.bus.Address), State: r.state, LingerDir: r.dir, Now: r.now, CallTimeout: 2 * time.Second,
+		Dial: logind.DialAddress(r.bus.Address), State: r.state, LingerDir: r.dir, Now: r.now, CallTimeout: patience,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
-		Users:  users.New(users.Options{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Now: r.now}),
+		Users: users.New(users.Options{Root: r.root, Programs: []string{filepath.Join(r.root, "bin")}, Timeout: patience,
+			Now: r.now}),
 	})
 }
 
@@ -389,6 +390,7 @@ func TestLogindRefuses(t *testing.T) {
 func TestLogindSilent(t *testing.T) {
 	r := newRig(t)
 	r.m.Fail("SetUserLinger", bustest.Silence)
+	r.l.opts.CallTimeout = 2 * time.Second
 	_, err := r.l.Reconcile(context.Background(), rules("alice"))
 	if err == nil || !strings.Contains(err.Error(), "no answer within") {
 		t.Errorf("error %v", err)
