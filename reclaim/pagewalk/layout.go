@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 
 	"github.com/cilium/ebpf/btf"
 )
@@ -212,9 +213,18 @@ func (l *Layout) cssBytes() int {
 	return int(max(l.CSSCgroup, l.CSSSubsys, l.CSSSibling+8, l.CSSChildren+8, l.CSSFlags, l.CSSSerial, l.CSSParent, l.MemcgUsage, l.MemcgSwap)) + 8
 }
 
+// maxOffset is beyond every field of every kernel structure: a task_struct, the largest,
+// has some 16 KiB with debugging. Sums of offsets below it do not wrap.
+const maxOffset = 64 << 10
+
 // check refuses offsets that no kernel has, such as a hostile image's.
 func (l *Layout) check() error {
 	const most = 16 << 10
+	for f, v := range reflect.ValueOf(*l).Fields() {
+		if o, is := v.Interface().(uint32); is && o > maxOffset {
+			return fmt.Errorf("%s is at %d, beyond the end of any structure", f.Name, o)
+		}
+	}
 	if l.StructPage < 32 || l.StructPage > 1024 || l.PageSize < 4096 || l.PageSize > 64<<10 {
 		return fmt.Errorf("pages of %d bytes, their structures of %d", l.PageSize, l.StructPage)
 	}

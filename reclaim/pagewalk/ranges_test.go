@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -248,6 +249,14 @@ func TestLayoutBounds(t *testing.T) {
 		l = fits()
 		if c.bad(l); l.check() == nil {
 			t.Errorf("%s: what does not fit is taken", name)
+		}
+	}
+	for f := range reflect.ValueOf(fits()).Elem().Fields() {
+		l := fits()
+		if v := reflect.ValueOf(l).Elem().FieldByIndex(f.Index); v.Kind() == reflect.Uint32 {
+			if v.SetUint(wraps); l.check() == nil {
+				t.Errorf("%s: an offset that wraps is taken", f.Name)
+			}
 		}
 	}
 }
