@@ -69,7 +69,7 @@ func parseAnacronLine(text string) (*anacronLine, error) {
 	}
 	words, command := cutWords(text, 3)
 	if len(words) < 3 || command == "" {
-		return nil, fmt.Errorf("is no anacron job; write period in days, delay in minutes, a name and a command")
+		return nil, fmt.Errorf("is not an anacron job; write period in days, delay in minutes, a name and a command")
 	}
 	period, known := anacronNames[words[0]]
 	if n, err := strconv.ParseInt(words[0], 10, 32); err == nil && isDigits(words[0]) {

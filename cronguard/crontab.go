@@ -147,7 +147,7 @@ func (t *table) env(name, value string) {
 			return
 		}
 		if loc == nil {
-			t.fault(fmt.Sprintf("CRON_TZ %s is no time zone of this machine; see timedatectl list-timezones", shown(value)))
+			t.fault(fmt.Sprintf("CRON_TZ %s is not a time zone of this machine; see timedatectl list-timezones", shown(value)))
 			return
 		}
 		t.loc = loc

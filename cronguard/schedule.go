@@ -209,7 +209,7 @@ func parseSchedule(words []string) (Schedule, int, error) {
 		}
 		fields, ok := shorthands[name]
 		if !ok {
-			return Schedule{}, 0, fmt.Errorf("%s is no schedule cron knows; it knows %s", shown(name), shorthandNames)
+			return Schedule{}, 0, fmt.Errorf("%s is not a schedule that cron knows; it knows %s", shown(name), shorthandNames)
 		}
 		s, _, err := parseSchedule(strings.Fields(fields))
 		s.text = name

@@ -97,7 +97,7 @@ func TestBadSchedules(t *testing.T) {
 		"20~10 * * * *":                "write 10~20",
 		"~/5 * * * *":                  "takes no step",
 		"* * * janu *":                 "month",
-		"@Daily":                       "no schedule cron knows",
+		"@Daily":                       "not a schedule that cron knows",
 		"@every_minute":                "@hourly",
 		"* * * * * *":                  "take it away",
 		"99999999999999999999 * * * *": `"9999999999999999..."`,

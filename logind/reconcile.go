@@ -66,7 +66,7 @@ func (k *link) listed(ctx context.Context, r lists) {
 	if r.scope.units {
 		switch {
 		case !r.systemdOn:
-			k.l.trouble("systemd", "org.freedesktop.systemd1 is not on the bus: only logind's word tells what begins "+
+			k.l.trouble("systemd", "org.freedesktop.systemd1 is not on the bus: only logind reports what begins "+
 				"and ends; check that PID 1 is systemd and the bus is its own", nil)
 		case r.unitsErr != nil:
 			failed = true

@@ -85,7 +85,7 @@ func (e *Engine) holdWatch(ctx context.Context) {
 		return
 	}
 	if err := e.opts.Hold.Watch(ctx, e.opts.HoldUnits); err != nil {
-		e.log.Warn("units are held when systemd tells of them, too late for the shortest", "err", err,
+		e.log.Warn("units are held when systemd reports them, too late for the shortest", "err", err,
 			message.HoldFailed.Attr())
 	}
 }

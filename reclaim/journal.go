@@ -76,7 +76,7 @@ func parseChange(line string) (change, error) {
 		}
 	}
 	if c.file == "" {
-		return c, fmt.Errorf("%q is no file that is ever shielded", f[2])
+		return c, fmt.Errorf("%q is not a file that is ever shielded", f[2])
 	}
 	if c.before, err = parseLimit("journal", []byte(f[3])); err != nil {
 		return c, err

@@ -47,7 +47,7 @@ func parsePressure(data []byte) (float64, error) {
 		}
 		p, err := strconv.ParseFloat(v, 64)
 		if err != nil || p < 0 || p > 100 || p != p {
-			return 0, parseError("pressure", []byte(line), "avg10 is no percentage")
+			return 0, parseError("pressure", []byte(line), "avg10 is not a percentage")
 		}
 		return p, nil
 	}

@@ -41,7 +41,7 @@ func List() []Metric {
 		{"scopereap_pinned_memcgs", Gauge, reason, "Dying memcgs that were left although they were reclaimed, by the first reason found."},
 		{"scopereap_pinned_bytes", Gauge, reason, "Memory that pins them."},
 
-		{"scopereap_teardowns_total", Counter, nil, "Ends of units' cgroups that the engine was told of."},
+		{"scopereap_teardowns_total", Counter, nil, "Ends of units' cgroups reported to the engine."},
 		{"scopereap_sweeps_total", Counter, nil, "Sweeps begun."},
 		{"scopereap_reaped_memcgs_total", Counter, nil, "Dying memcgs seen to go."},
 		{"scopereap_reaped_bytes_total", Counter, nil, "Page cache given back."},

@@ -80,7 +80,7 @@ func warnings(p *Policy) []contradiction {
 	}
 	if p.Metrics.Listen != "" && !isLoopback(p.Metrics.Listen) {
 		out = append(out, contradiction{keys: []string{"metrics.listen"},
-			msg:  quote(p.Metrics.Listen) + " can be reached from outside, without a password or encryption: it tells the cgroups' paths, and with them UIDs and unit names",
+			msg:  quote(p.Metrics.Listen) + " can be reached from outside, without a password or encryption: it exposes the cgroups' paths, and with them UIDs and unit names",
 			hint: `let a firewall guard it, or listen on "127.0.0.1" and let a proxy there ask for a password`})
 	}
 	if p.Sessions.Memcg == SessionMemcgPerUser {

@@ -65,7 +65,7 @@ const textfileSuffix = ".prom"
 func checkTextfile(s string) string {
 	switch {
 	case !filepath.IsAbs(s):
-		return "is no path from the root"
+		return "is not a path from the root"
 	case filepath.Clean(s) != s:
 		return fmt.Sprintf("is %s in other words", quote(filepath.Clean(s)))
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):

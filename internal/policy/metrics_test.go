@@ -18,7 +18,7 @@ func TestMetricsKeys(t *testing.T) {
 		{`listen = 9817`, "text in quotes"},
 		{`textfile = "/var/lib/x/scopereap.prom"`, ""},
 		{`textfile = ""`, ""},
-		{`textfile = "x.prom"`, "no path from the root"},
+		{`textfile = "x.prom"`, "not a path from the root"},
 		{`textfile = "/var/lib/x/"`, "in other words"},
 		{`textfile = "/var/lib/../etc/x.prom"`, "in other words"},
 		{`textfile = "/etc/shadow"`, "not named *.prom"},

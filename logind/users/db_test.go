@@ -182,7 +182,7 @@ func TestTrustedProgram(t *testing.T) {
 	}
 	for name, do := range map[string]func() error{
 		"written by others": func() error { return os.Chmod(p, 0o777) },
-		"is no program":     func() error { return os.Chmod(p, 0o644) },
+		"is not a program":  func() error { return os.Chmod(p, 0o644) },
 	} {
 		if err := do(); err != nil {
 			t.Fatal(err)

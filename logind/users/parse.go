@@ -66,7 +66,7 @@ func parseGIDs(text string) ([]uint32, error) {
 	for f := range strings.FieldsSeq(text) {
 		gid, ok := parseID(f)
 		if !ok {
-			return nil, fmt.Errorf("id -G: %s is no list of GIDs", Quote(text))
+			return nil, fmt.Errorf("id -G: %s is not a list of GIDs", Quote(text))
 		}
 		gids = append(gids, gid)
 	}

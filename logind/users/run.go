@@ -93,7 +93,7 @@ func trustedProgram(dirs []string, name string) (string, error) {
 		sys, _ := st.Sys().(*syscall.Stat_t)
 		switch {
 		case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
-			faults = append(faults, fmt.Errorf("%s is no program", p))
+			faults = append(faults, fmt.Errorf("%s is not a program", p))
 		case st.Mode()&0o022 != 0:
 			faults = append(faults, fmt.Errorf("%s can be written by others than its owner and is not run", p))
 		case sys == nil || sys.Uid != 0 && int(sys.Uid) != os.Geteuid():
