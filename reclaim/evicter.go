@@ -281,6 +281,9 @@ func (e *Engine) evictNow(ctx context.Context, now time.Time) {
 			v.busy = false
 			e.setBudget(e.config(), now)
 			e.budget.Spend(lately(got.CPU, now.Sub(v.began)), now)
+			e.mu.Lock()
+			e.totals.CPU += got.CPU
+			e.mu.Unlock()
 			if err != nil && !e.tree.Exists(r.Under) { // it has ended meanwhile: once more from what is above it
 				v.ended, v.took = now, got.CPU
 				v.entries, v.jobs = append(v.entries, b.entries...), append(v.jobs, b.jobs...)
@@ -322,9 +325,6 @@ func (e *Engine) evicted(b evictBatch, r Evicted, err error, now time.Time) {
 	}
 	e.log.Debug("evicted", "under", b.under, "dying_before", r.Before, "dying_after", r.After, "freed", r.Freed,
 		"asked", r.Asked, "gone", r.Gone, "left", r.Left, "cpu", r.CPU, "err", err)
-	e.mu.Lock()
-	e.totals.CPU += r.CPU
-	e.mu.Unlock()
 	if !e.opts.Hierarchy.Mode.V2() {
 		e.evictedV1(b, r, err, now)
 		return

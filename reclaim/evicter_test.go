@@ -621,6 +621,9 @@ func TestEvictVanished(t *testing.T) {
 	if v := &e.evict; v.busy || v.under != "/user.slice" || len(v.entries) != 1 || !v.due.Equal(now.Add(evictEvery)) || v.took != time.Second || !v.off.IsZero() {
 		t.Errorf("%+v", v)
 	}
+	if cpu := e.Status().Totals.CPU; cpu != time.Second {
+		t.Errorf("its CPU time is not in the total: %v", cpu)
+	}
 }
 
 // TestEvictNotInstead: what is near its limit, or ignored, does not wait for an eviction.
