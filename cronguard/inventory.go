@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/scopereap/scopereap/cronguard/pam"
 	"github.com/scopereap/scopereap/internal/files"
@@ -103,7 +102,7 @@ func ReadInventory(root string) (*Inventory, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("looking for cron jobs: %s is not a directory; name a root directory", root)
 	}
-	r := reader{root: files.Root(root), rootUID: info.Sys().(*syscall.Stat_t).Uid, inv: &Inventory{}, zones: zones{}}
+	r := reader{root: files.Root(root), rootUID: ownerOf(info), inv: &Inventory{}, zones: zones{}}
 	r.findDaemon()
 	r.readUsers()
 	r.systemTable("/etc/crontab", SystemTable)
@@ -186,7 +185,7 @@ func (r *reader) systemTable(file string, source Source) {
 		r.failed(file, err)
 		return
 	}
-	if uid := info.Sys().(*syscall.Stat_t).Uid; uid != r.rootUID {
+	if uid := ownerOf(info); uid != r.rootUID {
 		r.problem(file, 0, fmt.Sprintf("cron refuses it, because it belongs to UID %d and not to root: "+
 			"its jobs do not run and are not listed; chown root %s", uid, file))
 		return

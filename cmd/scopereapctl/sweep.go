@@ -151,18 +151,20 @@ var errNeedsRoot = errors.New("sweeping needs root")
 // sweepAnyhow frees, through the daemon where one runs, which decides who may.
 func (a *app) sweepAnyhow(ctx context.Context, m *machine, under string, show func(reclaim.SweepProgress),
 	errs io.Writer, interact bool) (sweepReport, error) {
-	r, err := patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
-	for end := time.Now().Add(restartSoon); errors.Is(err, control.ErrNoDaemon) && a.crashed() && time.Now().Before(end); {
+	for end := time.Now().Add(restartSoon); ; {
+		r, err := patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
+		r.byDaemon = true
+		if !errors.Is(err, control.ErrNoDaemon) {
+			return r, unanswered(err)
+		}
+		if !a.crashed() || !time.Now().Before(end) {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return r, ctx.Err()
 		case <-time.After(restartLook):
 		}
-		r, err = patiently(ctx, under, patience, show, a.sweepByDaemon(interact))
-	}
-	r.byDaemon = true
-	if !errors.Is(err, control.ErrNoDaemon) {
-		return r, unanswered(err)
 	}
 	if os.Geteuid() != 0 {
 		return sweepReport{}, errNeedsRoot

@@ -27,23 +27,14 @@ func restore(f flags) error {
 	if os.IsNotExist(shields) && os.IsNotExist(switched) {
 		return nil // a clean stop
 	}
-	h, err := reclaim.FindHierarchy()
+	fs, release, err := alone(f)
 	if err != nil {
 		return err
 	}
-	lock, err := reclaim.Lock(f.lock)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.lock); lock.Close() }() // see Lock
+	defer release()
 	if err := reclaim.RestoreMemcgReaper(reaper); err != nil {
 		fmt.Fprintln(os.Stderr, "scopereapd:", err)
 	}
-	fs, err := reclaim.OpenFS(h.Root)
-	if err != nil {
-		return err
-	}
-	defer fs.Close()
 	res, err := reclaim.Restore(fs, path)
 	if log := sdlog.Journal(os.Stderr, slog.LevelInfo); log != nil { // ExecStopPost=
 		tellRestored(log, res)
@@ -53,6 +44,24 @@ func restore(f flags) error {
 	return err
 }
 
+// alone opens the memory hierarchy for who has the machine's lock, until release.
+func alone(f flags) (fs *reclaim.FS, release func(), err error) {
+	h, err := reclaim.FindHierarchy()
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := reclaim.Lock(f.lock)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock := func() { _ = os.Remove(f.lock); lock.Close() } // see Lock
+	if fs, err = reclaim.OpenFS(h.Root); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return fs, func() { fs.Close(); unlock() }, nil
+}
+
 // giveUpHeld removes the directories that the hold left for a next start, which
 // is not to come.
 func giveUpHeld(f flags) error {
@@ -60,20 +69,11 @@ func giveUpHeld(f flags) error {
 	if _, err := os.Stat(path); os.IsNotExist(err) {
 		return nil
 	}
-	h, err := reclaim.FindHierarchy()
+	fs, release, err := alone(f)
 	if err != nil {
 		return err
 	}
-	lock, err := reclaim.Lock(f.lock)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.lock); lock.Close() }() // see Lock
-	fs, err := reclaim.OpenFS(h.Root)
-	if err != nil {
-		return err
-	}
-	defer fs.Close()
+	defer release()
 	hold := reclaim.NewHold(fs, reclaim.HoldOptions{JournalPath: path, Live: liveUnder(reclaim.SystemdRoot())})
 	if _, err := hold.Recover(); err != nil {
 		return err
